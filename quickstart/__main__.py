@@ -1,0 +1,98 @@
+"""The first run and every later one: bring in data, run the pipeline, push, say what to do next."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlparse
+
+from quickstart import s3
+
+SAMPLE, RAW, RAW_DVC = Path("data/sample/images"), Path("data/raw"), Path("data/raw.dvc")
+REPORTS = Path("reports")
+SHOWN = 10
+
+
+def main() -> int:
+    """Return the exit code."""
+    if subprocess.run(["git", "rev-parse"], capture_output=True).returncode:
+        return fail("This is no git repository: run `git init` here first.")
+    own = s3.is_own()
+    try:
+        s3.tell_dvc(None if own else s3.start(urlparse(s3.TEMPLATE_URL).netloc))
+    except s3.S3Error as error:
+        return fail(str(error))
+    if not bring_in_data(own):
+        return 1
+    if not dvc("repro"):
+        return fail("The pipeline stopped (see above). Mend that, then: python3 run.py")
+    pushed = not own and dvc("push")
+    if not own and not pushed:
+        return fail(s3.explain())
+    summarise(own)
+    return 0
+
+
+def bring_in_data(own: bool) -> bool:
+    """Pull what a teammate has pushed, or track what lies in data/raw, or copy the sample there."""
+    if RAW_DVC.exists() and not RAW.exists():
+        print("data/raw.dvc is here, the images are not: fetching them.")
+        if dvc("pull"):
+            return True
+        reason = s3.explain() or (
+            "The remote lacks some of the data: whoever made this version has yet to run `dvc push`."
+            if own
+            else f"{s3.TEMPLATE_URL} is the local S3 of the machine where this was made: set a bucket you share there "
+            "(README, Your bucket), run `dvc push` there, and run this again."
+        )
+        fail(reason)
+        return False
+    if not RAW.exists():
+        shutil.copytree(SAMPLE, RAW)
+        print(f"Copied the sample images to {RAW}.")
+    return RAW_DVC.exists() or dvc("add", str(RAW))
+
+
+def dvc(*arguments: str) -> bool:
+    """Run DVC, showing the command; whether it succeeded."""
+    print(f"\n$ dvc {' '.join(arguments)}", flush=True)
+    return subprocess.run(["dvc", *arguments]).returncode == 0
+
+
+def summarise(own: bool) -> None:
+    """What came out, what was rejected, where to look, what to type next."""
+    found = json.loads((REPORTS / "validation.json").read_text(encoding="utf-8"))
+    packed = json.loads((REPORTS / "pack.json").read_text(encoding="utf-8"))
+    split = ", ".join(f"{count} {name}" for name, count in packed["split"].items())
+    print(f"\n{packed['images']} images in {packed['classes']} classes ({split}),", end=" ")
+    print(f"packed into {packed['shards']} shards, {packed['bytes'] / 2**20:.1f} MiB.")
+    if found["rejected"]:
+        with (REPORTS / "rejected.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        print(f"{found['rejected']} of {found['files']} files rejected:")
+        for row in rows[:SHOWN]:
+            print(f"  {row['path']}: {row['code']} ({row['seen']})")
+        if len(rows) > SHOWN:
+            print(f"  ... and {len(rows) - SHOWN} more in reports/rejected.csv")
+    tool = "python3 run.py --"
+    push = f"  {tool} dvc push   # to {s3.remote_url()}\n" if own else ""
+    print(
+        "\nLook at   reports/preview/*.png (augmentation), reports/rejected.csv (what to mend)\n"
+        f"          {tool} dvc plots show --open\n"
+        f"\nNext\n{push}"
+        '  git commit -m "Dataset: first version"\n'
+        f"  {tool} python -c \"import imagepack; print(imagepack.PackedImages('data/packed'))\"\n"
+        "  README.md, section 'Your images and your bucket'"
+    )
+
+
+def fail(message: str) -> int:
+    """Say so; the exit code."""
+    print(f"\n{message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,278 @@
+"""The local S3 server of the first run: SeaweedFS, on this machine's loopback address only.
+
+    python -m quickstart.s3 start|stop|status|explain
+
+Its data, keys and log lie in .local-s3 (not in git). DVC is told about it in .dvc/config.local (not in git either).
+"""
+
+import argparse
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+import botocore.session
+import psutil
+from botocore.config import Config as ClientConfig
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from dvc.config import Config
+
+FOLDER = Path(".local-s3")
+TEMPLATE_URL = "s3://image-dataset"
+"""The remote of .dvc/config as the template ships it; another one is the user's own."""
+PORT = 8333
+REMOTE = "s3"
+
+
+class S3Error(Exception):
+    """The server cannot be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A SeaweedFS server: where it listens and its keys."""
+
+    pid: int
+    port: int
+    access_key: str
+    secret_key: str
+
+    @property
+    def endpoint(self) -> str:
+        """URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self):
+        """A botocore S3 client that does not wait long."""
+        return _client(self.endpoint, self.access_key, self.secret_key)
+
+
+def _client(endpoint: str | None, access_key: str | None, secret_key: str | None, **session):
+    quick = ClientConfig(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
+    return botocore.session.Session(**session).create_client(
+        "s3",
+        region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=quick,
+    )
+
+
+def running(folder: Path = FOLDER) -> Server | None:
+    """The server whose data lies in `folder`, if it runs."""
+    try:
+        server = Server(**json.loads((folder / "server.json").read_text(encoding="utf-8")))
+        command = psutil.Process(server.pid).cmdline()
+    except (FileNotFoundError, ValueError, TypeError, psutil.Error):
+        return None
+    return server if f"-dir={folder.resolve() / 'data'}" in command else None  # a pid may have a new owner
+
+
+def start(bucket: str, folder: Path = FOLDER, port: int | None = None) -> Server:
+    """Start the server unless it runs, and make `bucket`; return when it answers.
+
+    Args:
+        bucket: name.
+        folder: for data, keys and log; made if missing.
+        port: of the S3 endpoint; None for 8333, or another where that is taken.
+
+    Raises:
+        S3Error: the port is taken, or the server does not come up.
+    """
+    if server := running(folder):
+        _make_bucket(server, bucket)
+        return server
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    if port is not None and not _is_free(port):
+        raise S3Error(f"port {port} is taken: choose another, python3 run.py s3 start --port {port + 1}")
+    chosen = port or (PORT if _is_free(PORT) else _free_ports(1)[0])
+    server = _launch(bucket, folder, chosen)
+    (folder / "server.json").write_text(json.dumps(asdict(server), indent=2), encoding="utf-8")
+    (folder / "server.json").chmod(0o600)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and psutil.pid_exists(server.pid):
+        try:
+            _make_bucket(server, bucket)
+            return server
+        except (BotoCoreError, ClientError):
+            time.sleep(0.2)
+    stop(folder)
+    raise S3Error(f"the local S3 did not start: see {folder / 'log.txt'}")
+
+
+def _launch(bucket: str, folder: Path, port: int) -> Server:
+    """Start the process, cut loose from this one."""
+    try:
+        old = json.loads((folder / "server.json").read_text(encoding="utf-8"))
+        access_key, secret_key = old["access_key"], old["secret_key"]
+    except (FileNotFoundError, ValueError, KeyError):
+        access_key, secret_key = secrets.token_hex(10), secrets.token_hex(20)
+    names = ["s3.port.grpc"] + [
+        f"{part}.port{kind}" for part in ("master", "volume", "filer", "admin") for kind in ("", ".grpc")
+    ]
+    ports = [f"-{name}={free}" for name, free in zip(names, _free_ports(len(names)), strict=True)]
+    here = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder.resolve() / 'data'}", f"-bucket={bucket}"]
+    off = ["-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.autoCreateBucket=false"]
+    off += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    detached = (
+        {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
+        if os.name == "nt"
+        else {"start_new_session": True}
+    )
+    with (folder / "log.txt").open("ab") as log:
+        process = subprocess.Popen(
+            ["weed", "mini", f"-s3.port={port}", *ports, *here, *off],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key},
+            **detached,
+        )
+    return Server(process.pid, port, access_key, secret_key)
+
+
+def _make_bucket(server: Server, bucket: str) -> None:
+    client = server.client()
+    if bucket not in [found["Name"] for found in client.list_buckets()["Buckets"]]:
+        client.create_bucket(Bucket=bucket)
+
+
+def stop(folder: Path = FOLDER) -> bool:
+    """Stop the server; False if it was not running."""
+    server = running(folder)
+    if not server:
+        return False
+    process = psutil.Process(server.pid)
+    process.terminate()
+    try:
+        process.wait(20)
+    except psutil.TimeoutExpired:
+        process.kill()
+        process.wait(20)
+    return True
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        if os.name != "nt":  # there the option means something else
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_ports(count: int) -> list[int]:
+    """Different ports, free a moment ago."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def remote_url() -> str:
+    """Where the default remote points, from .dvc/config."""
+    return Config(dvc_dir=".dvc", validate=False).load_one("repo")["remote"][REMOTE]["url"]
+
+
+def is_own() -> bool:
+    """Whether the remote is the user's own rather than the template's, which means the local server."""
+    local = Config(dvc_dir=".dvc", validate=False).load_one("local").get("remote", {}).get(REMOTE, {})
+    elsewhere = "127.0.0.1" not in local.get("endpointurl", "127.0.0.1")
+    return remote_url() != TEMPLATE_URL or elsewhere
+
+
+def tell_dvc(server: Server | None) -> None:
+    """Write endpoint and keys of the local server to .dvc/config.local; None takes them out again."""
+    with Config(dvc_dir=".dvc", validate=False).edit("local", validate=False) as config:
+        remote = config.setdefault("remote", {}).setdefault(REMOTE, {})
+        if server:
+            remote |= {
+                "endpointurl": server.endpoint,
+                "access_key_id": server.access_key,
+                "secret_access_key": server.secret_key,
+            }
+        elif remote.get("endpointurl", "").startswith("http://127.0.0.1:"):
+            for key in ("endpointurl", "access_key_id", "secret_access_key"):
+                remote.pop(key, None)
+
+
+def explain() -> str:
+    """Why the remote cannot be used and what to do, in a sentence; empty if it can."""
+    remote = Config(dvc_dir=".dvc", validate=False)["remote"][REMOTE]
+    endpoint = remote.get("endpointurl") or os.environ.get("AWS_ENDPOINT_URL")
+    bucket = urlparse(remote["url"]).netloc
+    set_keys = (
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `dvc remote modify --local s3 access_key_id ...` "
+        "and `... secret_access_key ...`"
+    )
+    if not endpoint and not is_own():
+        return "the local S3 has never been started here: python3 run.py s3 start"
+    try:
+        client = _client(
+            endpoint, remote.get("access_key_id"), remote.get("secret_access_key"), profile=remote.get("profile")
+        )
+        client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+    except NoCredentialsError:
+        return f"there are no keys for {remote['url']}: {set_keys}"
+    except ClientError as error:
+        match error.response["ResponseMetadata"]["HTTPStatusCode"]:
+            case 403 | 401:
+                return f"{endpoint or 'AWS'} refuses these keys for the bucket {bucket}: {set_keys}"
+            case 404:
+                return f"there is no bucket {bucket} at {endpoint or 'AWS'}: make it, or `dvc remote modify s3 url s3://...`"
+        return f"{endpoint or 'AWS'} answers: {error}"
+    except HTTPClientError:
+        start_it = "start it with python3 run.py s3 start" if not is_own() else "check the address and the network"
+        return f"no S3 answers at {endpoint or 'AWS'}: {start_it}"
+    except BotoCoreError as error:
+        return str(error)
+    return ""
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python3 run.py s3", description="The local S3 server.")
+    parser.add_argument("action", choices=["start", "stop", "status", "explain"])
+    parser.add_argument("--port", type=int, help="of the S3 endpoint (start)")
+    options = parser.parse_args()
+    match options.action:
+        case "start":
+            if is_own():
+                print(f"The remote is your own ({remote_url()}): the local S3 is not needed.")
+                return 1
+            try:
+                server = start(urlparse(TEMPLATE_URL).netloc, port=options.port)
+            except S3Error as error:
+                print(error, file=sys.stderr)
+                return 1
+            tell_dvc(server)
+            print(f"The local S3 runs at {server.endpoint}. Next: python3 run.py -- dvc push")
+        case "stop":
+            print("The local S3 has stopped; its data stays." if stop() else "The local S3 was not running.")
+        case "status":
+            server = running()
+            print(
+                f"The local S3 runs at {server.endpoint} (process {server.pid})."
+                if server
+                else "The local S3 does not run: python3 run.py s3 start"
+            )
+            return 0 if server else 1
+        case "explain":
+            print(explain() or "The remote answers and takes these keys.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Set up and run the dataset pipeline. Needs Python 3.11 or newer and git, nothing else.
+
+python3 run.py                           set up, bring in data, run the pipeline, push
+python3 run.py test [PYTEST OPTIONS]     run the tests (-m "not slow" for the fast ones)
+python3 run.py s3 start|stop|status      the local S3 server of the first run
+python3 run.py hooks                     install DVC's git hooks: git push then also pushes the data
+python3 run.py -- COMMAND ...            run a command inside the environment: -- dvc pull
+python3 run.py --help                    this text
+
+Everything is installed into .venv beside this file, from requirements.lock. To work in that environment
+without this launcher: source .venv/bin/activate (Windows: .venv\\Scripts\\activate).
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+LOCK = ROOT / "requirements.lock"
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the command line says; return the exit code."""
+    match arguments:
+        case ["-h" | "--help"]:
+            print(__doc__)
+            return 0
+        case []:
+            command = [PYTHON, "-m", "quickstart"]
+        case ["test", *options]:
+            command = [PYTHON, "-m", "pytest", *options]
+        case ["s3", *options]:
+            command = [PYTHON, "-m", "quickstart.s3", *options]
+        case ["hooks"]:
+            command = [PYTHON, "-m", "quickstart.hooks"]
+        case ["--", _, *_]:
+            command = arguments[1:]
+        case _:
+            print(f"run.py: no such command: {' '.join(arguments)}\n\n{__doc__}", file=sys.stderr)
+            return 2
+    if not shutil.which("git"):
+        sys.exit("git is missing: install it (https://git-scm.com/downloads) and run again")
+    set_up()
+    code = run(command)
+    if arguments[:1] == ["test"]:
+        print(
+            "Next: python3 run.py" if code == 0 else "Some tests failed; rerun one with: python3 run.py test -k NAME -x"
+        )
+    elif code and command[0] == "dvc" and command[1:2] in (["push"], ["pull"], ["fetch"]):
+        run([PYTHON, "-m", "quickstart.s3", "explain"])
+    return code
+
+
+def set_up() -> None:
+    """Make .venv as requirements.lock says; nothing where that has been done."""
+    wanted = f"{hashlib.sha256(LOCK.read_bytes()).hexdigest()} {ROOT}\n"
+    stamp = VENV / "installed.txt"  # written last: without it .venv is half made
+    if PYTHON.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    if VENV.exists():
+        print("run.py: .venv is unfinished or older than requirements.lock: installing what is missing")
+    else:
+        print("run.py: making .venv (once, a minute or two)")
+    stamp.unlink(missing_ok=True)
+    if subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode if PYTHON.exists() else True:
+        python = getattr(sys, "_base_executable", sys.executable)  # not the one inside .venv
+        made = subprocess.run([python, "-m", "venv", "--clear", VENV], capture_output=True, text=True)
+        if made.returncode:
+            detail = (made.stderr + made.stdout).strip().splitlines()[-1:]
+            sys.exit(
+                f"run.py: Python's venv module is missing or broken {detail}: install it "
+                "(Debian and Ubuntu: apt install python3-venv) and run again"
+            )
+    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    if subprocess.run([*pip, "install", "--require-hashes", "-r", LOCK]).returncode:
+        sys.exit("run.py: pip could not install requirements.lock (see above): check the network and run again")
+    where = subprocess.check_output([PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True)
+    # so that training scripts and notebooks can import imagepack from any folder
+    Path(where.strip(), "image_dataset.pth").write_text(f"{ROOT}\n", encoding="utf-8")
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def run(command: list) -> int:
+    """Run `command` inside the environment, in this folder of the repository or at its root."""
+    environment = os.environ | {
+        "VIRTUAL_ENV": str(VENV),
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"])),  # the local S3
+    }
+    environment.pop("PYTHONHOME", None)
+    program = shutil.which(command[0], path=environment["PATH"])
+    if not program:
+        sys.exit(f"run.py: no command {command[0]} in .venv or on PATH")
+    here = Path.cwd()
+    inside = command[0] != PYTHON and here.is_relative_to(ROOT)
+    try:
+        return subprocess.run([program, *command[1:]], cwd=here if inside else ROOT, env=environment).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

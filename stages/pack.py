@@ -1,0 +1,148 @@
+"""Pack: write the processed images into HDF5 shards that a small change of the dataset hardly changes.
+
+    python -m stages.pack data/processed data/validated/manifest.parquet data/packed reports/pack.json
+
+imagepack/README.md describes the files.
+"""
+
+import itertools
+import json
+import math
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from imagepack import format as packs
+from stages.params import Pack, Split
+from stages.toolkit import manifest as manifests
+from stages.toolkit import workers
+from stages.toolkit.errors import InputError
+from stages.toolkit.stage import run_stage
+
+
+def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack) -> str:
+    """Write the accepted images, in the manifest's order, to `out`, and the counts to `report`."""
+    table = manifests.read_accepted(manifest)
+    ids = np.frombuffer(bytes.fromhex("".join(table["sha256"])), "u1").reshape(-1, 32)
+    splits = choose_splits(ids, table["batch"], params.split)
+    shape = read_pixels(processed / f"{table['path'][0]}.png").shape
+    starts = cut(ids, table["batch"], max(1, params.shard_mib * 2**20 // math.prod(shape)))
+    shutil.rmtree(out, ignore_errors=True)
+    (out / packs.SHARDS_NAME).mkdir(parents=True)
+    shards = write_shards(processed, table["path"], ids, starts, out / packs.SHARDS_NAME)
+    classes = sorted(table["label"].unique())
+    index = packs.Index(
+        classes=classes,
+        labels=table["label"].replace_strict(classes, range(len(classes)), return_dtype=pl.Int32).to_numpy(),
+        splits=splits,
+        ids=ids,
+        paths=table["path"],
+        shard_names=[name for name, _ in shards],
+        shard_starts=np.array(starts),
+        shard_bytes=np.array([size for _, size in shards]),
+        shape=shape,
+    )
+    packs.write_index(out, index)
+    counts = {name: int((splits == number).sum()) for number, name in enumerate(packs.SPLITS)}
+    metrics = {
+        "images": len(table),
+        "classes": len(classes),
+        "shards": len(shards),
+        "bytes": int(index.shard_bytes.sum()),
+        "split": counts,
+    }
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
+    split = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"{len(table)} images ({split}) in {len(shards)} shards of {metrics['bytes'] / 2**20:.1f} MiB together"
+
+
+def choose_splits(ids: np.ndarray, batches: pl.Series, params: Split) -> np.ndarray:
+    """The split of each image, uint8, (N,), positions in format.SPLITS.
+
+    By hash, it depends on the image's content and the fractions alone, so no image changes its split when others
+    come or go. Test lies at the low end and train at the high end: moving the border between train and val leaves
+    test as it is.
+
+    Args:
+        ids: uint8, (N, 32).
+        batches: of each image, for `by: folder`.
+    """
+    if params.by == "folder":
+        names = batches.str.split("/").list.first()
+        if strange := sorted(set(names) - set(packs.SPLITS)):
+            raise InputError(
+                f"pack.split.by is folder, so the folders above the classes must be {', '.join(packs.SPLITS)}; "
+                f"found {', '.join(repr(name) for name in strange)}: rename them, or set by: hash"
+            )
+        return names.replace_strict(list(packs.SPLITS), range(len(packs.SPLITS)), return_dtype=pl.UInt8).to_numpy()
+    uniform = _number(ids, 0) / 2.0**64
+    train, val, test = range(len(packs.SPLITS))
+    return np.select([uniform < params.test, uniform < params.test + params.val], [test, val], train).astype("u1")
+
+
+def cut(ids: np.ndarray, batches: pl.Series, rows: int) -> list[int]:
+    """Where shards of about `rows` images begin, and N at the end: decided by content, so that a change stays local.
+
+    An image ends a shard where its hash is the least of the 2w + 1 around it, which happens once in 2w + 1 images
+    on average (local-minimum chunking, Bjorner et al. 2010); w comes from `rows`, never from the number of images.
+    A shard of 4 * rows is cut in any case, and no shard reaches over the end of a batch.
+    """
+    w = (rows - 1) // 2
+    batch_ends = np.flatnonzero((batches != batches.shift(-1)).fill_null(True).to_numpy()) + 1
+    starts = [0]
+    for begin, end in zip([0, *batch_ends], batch_ends, strict=False):
+        hashes = pl.Series(_number(ids[begin:end], 8))
+        least = hashes == hashes.rolling_min(2 * w + 1, center=True)
+        if w:  # of equal ones (duplicates that params let in) the first
+            least &= hashes < hashes.shift(1).rolling_min(w)
+        for stop in [*(begin + 1 + np.flatnonzero(least.fill_null(False).to_numpy())), end]:
+            starts += range(starts[-1] + 4 * rows, stop, 4 * rows)
+            if stop > starts[-1]:
+                starts.append(int(stop))
+    return starts
+
+
+def _number(ids: np.ndarray, offset: int) -> np.ndarray:
+    """Eight bytes of each id as a uint64: parts of a sha256, so as good as independent hashes."""
+    return np.ascontiguousarray(ids[:, offset : offset + 8]).view(">u8")[:, 0].astype("u8")
+
+
+def write_shards(
+    processed: Path, paths: pl.Series, ids: np.ndarray, starts: list[int], folder: Path
+) -> list[tuple[str, int]]:
+    """Write all shards, in worker processes; file name and size in bytes of each, in order."""
+    bounds = itertools.pairwise(starts)
+    tasks = ([(processed / f"{paths[i]}.png", ids[i].tobytes()) for i in range(a, b)] for a, b in bounds)
+    return list(workers.map_in_order(partial(write_shard, folder), tasks, len(paths), "pack"))
+
+
+def write_shard(folder: Path, task: list[tuple[Path, bytes]]) -> tuple[str, int]:
+    """Runs in a worker; a task is one shard: processed file and id of each image."""
+    first, *others = (read_pixels(path) for path, _ in task)
+    images = np.empty((len(task), *first.shape), "u1")
+    images[0] = first
+    for row, pixels in enumerate(others, 1):
+        if pixels.shape != first.shape:
+            raise InputError(f"{task[row][0]} is {pixels.shape}, others are {first.shape}: run dvc repro again")
+        images[row] = pixels
+    ids = np.frombuffer(b"".join(image_id for _, image_id in task), "u1").reshape(-1, 32)
+    return packs.write_shard(folder, images, ids)
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """uint8, (H, W, C)."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"{path} is missing or damaged ({error}): run dvc repro again") from None
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+if __name__ == "__main__":
+    run_stage(pack)

@@ -1,0 +1,172 @@
+"""params.yaml, typed and checked: a class a section, its fields the keys that section may have."""
+
+import difflib
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+from ruamel.yaml import YAML
+
+from imagepack import augment
+from stages.toolkit.errors import InputError
+
+Level = Literal["error", "warning", "ignore"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Colour = Annotated[int, Field(ge=0, le=255)]
+
+
+class Section(BaseModel):
+    """Strict: "8" is no number, and a key that no field declares is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Levels(Section):
+    """What becomes of an image with this finding."""
+
+    extension_mismatch: Level = "warning"
+    too_small: Level = "error"
+    exact_duplicate: Level = "error"
+    label_conflict: Level = "error"
+
+
+class Validate(Section):
+    """Section `validate`."""
+
+    min_side: int = Field(16, ge=1, le=65536)
+    max_pixels: int = Field(100_000_000, ge=1, le=1_000_000_000)
+    levels: Levels = Levels()
+
+
+class Preprocess(Section):
+    """Section `preprocess`."""
+
+    size: int = Field(128, ge=8, le=8192)
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    mode: Literal["RGB", "L"] = "RGB"
+    background: Annotated[list[Colour], Field(min_length=3, max_length=3)] = [255, 255, 255]
+
+
+class Split(Section):
+    """Which images train, which validate, which test."""
+
+    by: Literal["hash", "folder"] = "hash"
+    train: Fraction = 0.8
+    val: Fraction = 0.1
+    test: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _add_up_to_one(self) -> "Split":
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-9:
+            raise PydanticCustomError("sum", "train, val and test must add up to 1, not {total}", {"total": total})
+        return self
+
+
+class Pack(Section):
+    """Section `pack`."""
+
+    shard_mib: int = Field(8, ge=1, le=256)
+    split: Split = Split()
+
+
+class Preview(Section):
+    """Section `preview`."""
+
+    classes: int = Field(10, ge=1, le=1000)
+    images: int = Field(4, ge=1, le=50)
+    variants: int = Field(6, ge=1, le=20)
+
+
+# imagepack knows no pydantic, so the section's fields and ranges are read off its dataclass.
+Augment = create_model(
+    "Augment",
+    __base__=Section,
+    **{f.name: (f.type, Field(f.default, **f.metadata)) for f in fields(augment.Augment)},
+)
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    validate_: Validate = Field(Validate(), alias="validate")
+    preprocess: Preprocess = Preprocess()
+    pack: Pack = Pack()
+    preview: Preview = Preview()
+    augment: Augment = Augment()
+
+
+def load(path: Path) -> Params:
+    """Read and check `path`; a missing section or key takes its default.
+
+    Raises:
+        InputError: with every fault at once, a line each.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        as_python, as_dvc = yaml.safe_load(text), YAML(typ="safe", pure=True).load(text)
+    except Exception as error:  # noqa: BLE001  (two YAML libraries, two families of errors)
+        raise InputError(f"{path} is not YAML: {error}") from None
+    if not isinstance(as_python, dict):
+        raise InputError(f"{path} is not valid: it must hold sections such as `preprocess:`")
+    faults = list(_differences("", as_python, as_dvc))
+    try:
+        params = Params.model_validate(as_python)
+    except ValidationError as error:
+        doubled = {fault.split(":")[0] for fault in faults}
+        faults += [line for e in error.errors() if (line := _line(e)).split(":")[0] not in doubled]
+    if faults:
+        raise InputError("\n  ".join([f"{path} is not valid:", *faults]))
+    return params
+
+
+def _differences(key: str, python: Any, dvc: Any):
+    """DVC reads YAML 1.2, PyYAML 1.1: 1e-3 is a number to one and text to the other, `no` false and text."""
+    if isinstance(python, dict) and isinstance(dvc, dict):
+        for name in python.keys() & dvc.keys():
+            yield from _differences(f"{key}.{name}" if key else str(name), python[name], dvc[name])
+        for name in python.keys() ^ dvc.keys():
+            yield f"{key or 'top level'}: the key {name!r} means something else to DVC; quote it"
+    elif isinstance(python, list) and isinstance(dvc, list) and len(python) == len(dvc):
+        for i, pair in enumerate(zip(python, dvc, strict=True)):
+            yield from _differences(f"{key}.{i}", *pair)
+    elif type(python) is not type(dvc) or python != dvc:
+        yield (
+            f"{key}: is {python!r} to Python and {dvc!r} to DVC; "
+            "quote it if it is text, write 0.001 for 1e-3, true or false for yes and no"
+        )
+
+
+def _line(error: ErrorDetails) -> str:
+    """One fault in words, beginning with its key."""
+    where = ".".join(str(part) for part in error["loc"])
+    owner = _owner(error["loc"][:-1])
+    match error["type"]:
+        case "extra_forbidden":
+            known = [f.alias or name for name, f in owner.model_fields.items()]
+            near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+            return f"{where}: no such key ({f'did you mean {near[0]}?' if near else 'known: ' + ', '.join(known)})"
+        case "greater_than_equal" | "less_than_equal" if owner:
+            at_least, at_most = owner.model_fields[error["loc"][-1]].metadata
+            return f"{where}: must be between {at_least.ge} and {at_most.le}, is {error['input']!r}"
+        case "literal_error":
+            return f"{where}: must be {error['ctx']['expected']}, is {error['input']!r}"
+        case "sum":
+            return f"{where}: {error['msg']}"
+        case _:
+            wanted = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            return f"{where}: must be {wanted}, is {error['input']!r}"
+
+
+def _owner(location: tuple) -> type[BaseModel] | None:
+    """The section class at `location`, or None inside a list."""
+    model: Any = Params
+    for part in location:
+        named = {f.alias or name: f for name, f in getattr(model, "model_fields", {}).items()}
+        if part not in named:
+            return None
+        model = named[part].annotation
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None

@@ -1,0 +1,128 @@
+"""Preprocess: make each accepted image upright, 8-bit, of one mode and one size.
+
+    python -m stages.preprocess data/raw data/validated/manifest.parquet data/processed
+
+`fit` is the place for steps of your own: one image in, one image out.
+"""
+
+import io
+import math
+import shutil
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageCms, ImageOps
+
+from stages.params import Preprocess
+from stages.toolkit import images, workers
+from stages.toolkit import manifest as manifests
+from stages.toolkit.errors import InputError
+from stages.toolkit.stage import run_stage
+
+FILES_A_TASK = 32
+
+
+def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess) -> str:
+    """Write each accepted image of `raw` to the same place under `out`, its name with .png behind it."""
+    paths = manifests.read_accepted(manifest)["path"].to_list()
+    shutil.rmtree(out, ignore_errors=True)
+    for folder in {Path(path).parent for path in paths}:
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    tasks = (
+        [(raw / path, out / f"{path}.png", params) for path in paths[i : i + FILES_A_TASK]]
+        for i in range(0, len(paths), FILES_A_TASK)
+    )
+    for _ in workers.map_in_order(write_images, tasks, len(paths), "preprocess"):
+        pass
+    return f"{len(paths)} images of {params.size} x {params.size} pixels, {params.mode}, in {out}"
+
+
+def write_images(task: list[tuple[Path, Path, Preprocess]]) -> None:
+    """Runs in a worker."""
+    for source, target, params in task:
+        image = fit(read(source, params), params)
+        image.save(target, "PNG", compress_level=1)  # three times as fast as the default, and a tenth larger
+
+
+def read(source: Path, params: Preprocess) -> Image.Image:
+    """Open an image that validate has accepted: upright, 8 bits a channel, sRGB, of mode `params.mode`.
+
+    A JPEG is decoded at the smallest scale (1, 1/2, 1/4, 1/8) that is no smaller than what `fit` needs.
+
+    Raises:
+        InputError: the file is not the one that validate accepted.
+    """
+    try:
+        image = images.open_image(source.read_bytes())
+        image.draft(None, _needed(image.size, params))
+        images.decode(image)
+    except (OSError, images.Fault) as error:
+        raise InputError(f"{source} has changed since it was validated ({error}): run dvc repro again") from None
+    return in_mode(images.upright(image), params)
+
+
+def fit(image: Image.Image, params: Preprocess) -> Image.Image:
+    """Make `image` size x size pixels. Edit here.
+
+    Args:
+        image: upright, of mode `params.mode`, of any size.
+        params: section `preprocess` of params.yaml; add a field in stages/params.py to add a knob.
+    """
+    size = (params.size, params.size)
+    match params.fit:
+        case "crop":
+            return ImageOps.fit(image, size, Image.Resampling.BICUBIC)
+        case "pad":
+            return ImageOps.pad(image, size, Image.Resampling.BICUBIC, color=_background(params))
+        case "stretch":
+            return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def in_mode(image: Image.Image, params: Preprocess) -> Image.Image:
+    """Any mode to `params.mode`: 16 bits scaled to 8, colours to sRGB, transparency over the background."""
+    if image.mode.startswith("I;16"):  # convert("L") alone would clip: 65535 is to become 255
+        image = image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    if image.mode == "P" or "transparency" in image.info:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.mode in ("RGB", "RGBA", "CMYK") and (profile := image.info.get("icc_profile")):
+        image = _to_srgb(image, profile)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*params.background, 255)), image).convert("RGB")
+    return image.convert(params.mode)
+
+
+def _needed(size: tuple[int, int], params: Preprocess) -> tuple[int, int]:
+    """The least width and height from which `fit` need not enlarge."""
+    if params.fit == "stretch":
+        return params.size, params.size
+    scale = params.size / (min(size) if params.fit == "crop" else max(size))
+    return math.ceil(size[0] * scale), math.ceil(size[1] * scale)
+
+
+def _background(params: Preprocess) -> tuple[int, ...] | int:
+    pixel = Image.new("RGB", (1, 1), tuple(params.background)).convert(params.mode)
+    return pixel.getpixel((0, 0))
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Apply the colour profile; where it is damaged or of another kind of pixels, viewers ignore it, and so do we."""
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
+    transform = _transform(profile, image.mode, mode)
+    return ImageCms.applyTransform(image, transform) if transform else image
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes, mode: str, to_mode: str) -> ImageCms.ImageCmsTransform | None:
+    """None where there is nothing to do: the profile is sRGB, or of no use."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return None
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, to_mode)
+    except (OSError, ImageCms.PyCMSError):
+        return None
+
+
+if __name__ == "__main__":
+    run_stage(preprocess)

@@ -1,0 +1,1 @@
+"""What the stages share: running as a command, worker processes, opening images, the manifest."""

@@ -1,0 +1,47 @@
+"""data/validated/manifest.parquet: a row an image file, in the order in which packs hold them."""
+
+from pathlib import Path
+
+import polars as pl
+
+FACTS = {
+    "path": pl.String,  # below data/raw, with /
+    "label": pl.String,  # the parent folder; empty without one
+    "batch": pl.String,  # what stands above the label; mostly empty
+    "sha256": pl.String,  # of the file's bytes, hexadecimal: the image's id; empty if it could not be read
+    "bytes": pl.Int64,
+    "format": pl.String,  # JPEG, PNG, ... by content; empty if it is no image
+    "mode": pl.String,  # Pillow's name for the kind of pixels: RGB, L, P, ...
+    "width": pl.Int32,  # pixels, as stored; 0 if unknown
+    "height": pl.Int32,
+    "orientation": pl.Int8,  # EXIF, 1 to 8; 1 is upright
+}
+"""What validate finds out about each file by itself. Beside it the manifest has, of type String and lists of it,
+`status` (accepted or rejected), `issues` (codes) and `seen` (what was seen, an entry an issue)."""
+
+
+def in_order(manifest: pl.DataFrame) -> pl.DataFrame:
+    """Sort by batch, file name and label, numbers in names by their value: img2 before img10.
+
+    By name before label, so that an image moved to another class keeps its neighbours in the pack.
+    """
+    name = pl.col("path").str.split("/").list.last()
+    stem = name.str.replace(r"\.[^.]*$", "")  # so that harp.jpg comes before harp-copy.jpg
+    return manifest.sort(_natural(pl.col("batch")), "batch", _natural(stem), name, "label", "path")
+
+
+def _natural(text: pl.Expr) -> pl.Expr:
+    """Pad each number to 20 digits: then text order is natural order."""
+    padded = text.str.replace_all(r"[0-9]+", "0" * 20 + "${0}")
+    return padded.str.replace_all(r"[0-9]*([0-9]{20})", "${1}")
+
+
+def write(manifest: pl.DataFrame, path: Path) -> None:
+    """Write `manifest`, making the folder; the same rows give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_parquet(path, compression="zstd", statistics=False)
+
+
+def read_accepted(path: Path) -> pl.DataFrame:
+    """The rows of the images that the later stages use."""
+    return pl.read_parquet(path).filter(pl.col("status") == "accepted")

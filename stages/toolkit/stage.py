@@ -1,0 +1,36 @@
+"""A stage as a command: `python -m stages.NAME PATH ...`, the paths as dvc.yaml gives them."""
+
+import argparse
+import errno
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from stages import params
+from stages.toolkit.errors import InputError
+
+
+def run_stage(stage: Callable[..., str]) -> None:
+    """Call `stage` with the command line's paths and its sections of params.yaml; print its summary line.
+
+    An argument of `stage` annotated `Path` comes from the command line, in order; one annotated with a class
+    of stages.params is that section. What a user can mend ends in a message and exit code 1, without traceback.
+    """
+    try:
+        wanted = inspect.signature(stage).parameters.values()
+        parser = argparse.ArgumentParser(prog=f"python -m stages.{stage.__name__}", description=stage.__doc__)
+        for path in (p for p in wanted if p.annotation is Path):
+            parser.add_argument(path.name, type=Path)
+        arguments = vars(parser.parse_args())
+        sections = {type(section): section for _, section in params.load(Path("params.yaml"))}
+        arguments |= {p.name: sections[p.annotation] for p in wanted if p.annotation in sections}
+        print(f"{stage.__name__}: {stage(**arguments)}")
+    except InputError as error:
+        sys.exit(f"{stage.__name__}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(
+            f"{stage.__name__}: the disk is full ({error.filename or 'while writing'}): free some space and run again"
+        )

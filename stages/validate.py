@@ -1,0 +1,214 @@
+"""Validate: decode every raw file in full, find duplicates, list what is wrong with each image.
+
+    python -m stages.validate data/raw data/validated/manifest.parquet reports
+
+Nothing in data/raw is changed. To add a check, see CONTRIBUTING.md.
+"""
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from stages.params import Validate
+from stages.toolkit import images, workers
+from stages.toolkit import manifest as manifests
+from stages.toolkit.errors import InputError
+from stages.toolkit.stage import run_stage
+
+FIXES = {  # every code that this stage can give an image, and what to do about it
+    "no_label": "move it into a folder named after its class",
+    "bad_name": "rename it: the name is not valid UTF-8",
+    "unreadable": "check that it is a file and may be read, or copy it again",
+    "empty_file": "copy or download it again",
+    "not_image": "remove it, or copy or download it again",
+    "unsupported_format": "convert it to 8- or 16-bit JPEG, PNG, BMP, GIF, TIFF or WebP",
+    "bomb": "shrink it, or raise validate.max_pixels",
+    "truncated": "copy or download it again: its end is missing",
+    "decode_error": "copy or download it again: its content is damaged",
+    "extension_mismatch": "rename it to the extension of its format",
+    "too_small": "replace it with a larger one, or lower validate.min_side",
+    "exact_duplicate": "remove one of the two",
+    "label_conflict": "keep it in the one class where it belongs",
+}
+FILES_A_TASK = 32
+Finding = tuple[str, str, str]
+"""Path, code, what was seen."""
+
+
+def validate(raw: Path, manifest: Path, reports: Path, params: Validate) -> str:
+    """Check every file under `raw`; write the manifest and the reports; return a summary line.
+
+    Raises:
+        InputError: no files, no accepted image, or a class without one. The reports are written all the same.
+    """
+    paths = list(find_files(raw))
+    if not paths:
+        raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
+    table, findings = check_all(raw, paths, params)
+    table = manifests.in_order(table)
+    findings += same_bytes(table)
+    table, findings = settle(table, findings, params)
+    manifests.write(table, manifest)
+    write_reports(table, findings, reports)
+    require_every_class(table, findings, reports / "rejected.csv")
+    counts = dict(table["status"].value_counts().iter_rows())
+    return (
+        f"{len(table)} files in {table['label'].n_unique()} classes: {counts['accepted']} accepted, "
+        f"{counts.get('rejected', 0)} rejected (see {reports / 'rejected.csv'})"
+    )
+
+
+def find_files(raw: Path) -> Iterator[str]:
+    """Every file under `raw`, relative to it, with `/`, in a fixed order; a folder that is a link counts as a file."""
+    for folder, folders, names in os.walk(raw):
+        folders.sort()
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        below = Path(folder).relative_to(raw)
+        yield from ((below / name).as_posix() for name in sorted(names + links))
+
+
+def check_all(raw: Path, paths: list[str], params: Validate) -> tuple[pl.DataFrame, list[Finding]]:
+    """Check each file by itself, in worker processes; the manifest's facts and the findings."""
+    tasks = [[(raw, path, params) for path in paths[i : i + FILES_A_TASK]] for i in range(0, len(paths), FILES_A_TASK)]
+    frames, findings = [], []
+    for rows, found in workers.map_in_order(check_files, tasks, len(paths), "validate"):
+        frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
+        findings += found
+    return pl.concat(frames, rechunk=True), findings
+
+
+def check_files(task: list[tuple[Path, str, Validate]]) -> tuple[list[tuple], list[Finding]]:
+    """Facts, a row a file, and findings; runs in a worker."""
+    rows, findings = [], []
+    for raw, path, params in task:
+        row, found = check_file(raw, path, params)
+        rows.append(row)
+        findings += [(row[0], code, seen) for code, seen in found]
+    return rows, findings
+
+
+def check_file(raw: Path, path: str, params: Validate) -> tuple[tuple, list[tuple[str, str]]]:
+    """Read, hash and decode one file, each once; its facts and its findings (code, what was seen)."""
+    readable = os.fsencode(path).decode("utf-8", "backslashreplace")
+    *batch, label = PurePosixPath(readable).parts[:-1] or ("",)
+    content = ("", 0, "", "", 0, 0, 1)
+    found = []
+    if readable != path:
+        found.append(("bad_name", "a name that is not valid UTF-8"))
+    if not label:
+        found.append(("no_label", f"stands directly in {raw}"))
+    try:
+        data = _read(raw / path)
+        content = (hashlib.sha256(data).hexdigest(), len(data), *content[2:])
+        facts = _decode(data, params)
+        content = (*content[:2], *facts)
+        found += _judge(PurePosixPath(path), *facts, params)
+    except images.Fault as fault:
+        found.append((fault.code, fault.seen))
+    return (readable, label, "/".join(batch), *content), found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise images.Fault("unreadable", error.strerror or str(error)) from None
+    if not data:
+        raise images.Fault("empty_file", "0 bytes")
+    return data
+
+
+def _decode(data: bytes, params: Validate) -> tuple[str, str, int, int, int]:
+    """Format, mode, width, height and EXIF orientation, of an image that decodes in full."""
+    image = images.open_image(data, params.max_pixels)
+    images.decode(image)
+    return images.format_of(image), image.mode, *image.size, images.orientation(image)
+
+
+def _judge(
+    path: PurePosixPath, form: str, mode: str, width: int, height: int, orientation: int, params: Validate
+) -> Iterator[tuple[str, str]]:
+    """Findings about an image that decodes: this is the place for checks of your own."""
+    if path.suffix.lower() not in images.EXTENSIONS[form]:
+        yield "extension_mismatch", f"is {form}"
+    if min(width, height) < params.min_side:
+        yield "too_small", f"{width} x {height} pixels"
+
+
+def same_bytes(table: pl.DataFrame) -> list[Finding]:
+    """Duplicates: under one label all but the first (in the manifest's order), under several labels all of them."""
+    twins = table.filter(pl.col("sha256").is_duplicated() & (pl.col("format") != "") & (pl.col("label") != ""))
+    groups = defaultdict(list)
+    for digest, path, label in twins.select("sha256", "path", "label").iter_rows():
+        groups[digest].append((path, label))
+    findings = []
+    for (first, its_label), *rest in groups.values():
+        other = next((path for path, label in rest if label != its_label), None)
+        if other:
+            findings.append((first, "label_conflict", f"same bytes as {other}"))
+        code = "label_conflict" if other else "exact_duplicate"
+        findings += [(path, code, f"same bytes as {first}") for path, _ in rest]
+    return findings
+
+
+def settle(table: pl.DataFrame, findings: list[Finding], params: Validate) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give each finding its level, leave out the ignored ones, and reject the images that have an error."""
+    levels = dict.fromkeys(FIXES, "error") | params.levels.model_dump()
+    found = pl.DataFrame(findings, schema={"path": pl.String, "code": pl.String, "seen": pl.String}, orient="row")
+    found = found.with_columns(level=pl.col("code").replace_strict(levels, return_dtype=pl.String))
+    found = found.filter(pl.col("level") != "ignore")
+    status = pl.when((pl.col("level") == "error").any()).then(pl.lit("rejected")).otherwise(pl.lit("accepted"))
+    by_image = found.group_by("path", maintain_order=True).agg(status=status, issues="code", seen="seen")
+    table = table.join(by_image, on="path", how="left", maintain_order="left")
+    return table.with_columns(pl.col("status").fill_null("accepted"), pl.col("issues", "seen").fill_null([])), found
+
+
+def write_reports(table: pl.DataFrame, findings: pl.DataFrame, reports: Path) -> None:
+    """validation.json (metrics), rejected.csv, and what the plots show; docs/output.md has the columns."""
+    plots = reports / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
+    accepted = table.filter(pl.col("status") == "accepted")
+    metrics = {
+        "files": len(table),
+        "accepted": len(accepted),
+        "rejected": len(table) - len(accepted),
+        "classes": accepted["label"].n_unique(),
+        "issues": dict(findings["code"].value_counts().sort("code").iter_rows()),
+    }
+    (reports / "validation.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
+    fix = pl.col("code").replace_strict(FIXES, return_dtype=pl.String)
+    rejected = findings.filter(pl.col("level") == "error").select("path", "code", "seen", fix=fix)
+    rejected.sort("path", "code").write_csv(reports / "rejected.csv")
+    accepted.group_by("label").len("images").sort("label").write_csv(plots / "classes.csv")
+    sides = pl.col("width", "height").round_sig_figs(2).cast(pl.Int32)  # so that the table stays small
+    sizes = accepted.group_by(sides).len("images").sort("images", "width", "height", descending=True)
+    sizes.head(1000).write_csv(plots / "sizes.csv")
+
+
+def require_every_class(table: pl.DataFrame, findings: pl.DataFrame, rejected: Path) -> None:
+    """Refuse a dataset that has lost a class, or everything."""
+    kept = pl.col("status") == "accepted"
+    lost = table.filter(pl.col("label") != "").group_by("label").agg(kept.any(), pl.len()).filter(~pl.col("status"))
+    if not table.select(kept.any()).item():
+        codes = (
+            findings.filter(pl.col("level") == "error")["code"].value_counts().sort("count", "code", descending=True)
+        )
+        most = ", ".join(f"{code} ({n})" for code, n in codes.iter_rows())
+        raise InputError(f"none of {len(table)} files is an image that can be used: {most}. {rejected} names each")
+    if len(lost):
+        lines = [
+            f"  {label}: all {n} files rejected" for label, n in lost.sort("label").select("label", "len").iter_rows()
+        ]
+        raise InputError(
+            "\n".join(["these classes have no image left:", *lines])
+            + f"\n{rejected} says why: mend the files, or remove the folder of a class you do not want"
+        )
+
+
+if __name__ == "__main__":
+    run_stage(validate)
