@@ -19,6 +19,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+if sys.version_info < (3, 11):  # noqa: UP036  (who has an older one is to read this; so no newer syntax in this file)
+    found = ".".join(map(str, sys.version_info[:2]))
+    sys.exit(f"run.py needs Python 3.11 or newer, this is {found}: install one and run it with that, python3.12 run.py")
+
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
@@ -28,23 +32,19 @@ LOCK = ROOT / "requirements.lock"
 
 def main(arguments: list[str]) -> int:
     """Do what the command line says; return the exit code."""
-    match arguments:
-        case ["-h" | "--help"]:
-            print(__doc__)
-            return 0
-        case []:
-            command = [PYTHON, "-m", "quickstart"]
-        case ["test", *options]:
-            command = [PYTHON, "-m", "pytest", *options]
-        case ["s3", *options]:
-            command = [PYTHON, "-m", "quickstart.s3", *options]
-        case ["hooks"]:
-            command = [PYTHON, "-m", "quickstart.hooks"]
-        case ["--", _, *_]:
-            command = arguments[1:]
-        case _:
-            print(f"run.py: no such command: {' '.join(arguments)}\n\n{__doc__}", file=sys.stderr)
-            return 2
+    if arguments in (["-h"], ["--help"]):
+        print(__doc__)
+        return 0
+    modules = {"test": "pytest", "s3": "quickstart.s3", "hooks": "quickstart.hooks"}
+    if not arguments:
+        command = [PYTHON, "-m", "quickstart"]
+    elif arguments[0] in modules:
+        command = [PYTHON, "-m", modules[arguments[0]], *arguments[1:]]
+    elif arguments[0] == "--" and arguments[1:]:
+        command = arguments[1:]
+    else:
+        print(f"run.py: no such command: {' '.join(arguments)}\n\n{__doc__}", file=sys.stderr)
+        return 2
     if not shutil.which("git"):
         sys.exit("git is missing: install it (https://git-scm.com/downloads) and run again")
     set_up()
@@ -78,7 +78,7 @@ def set_up() -> None:
                 f"run.py: Python's venv module is missing or broken {detail}: install it "
                 "(Debian and Ubuntu: apt install python3-venv) and run again"
             )
-    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "-qq"]
     if subprocess.run([*pip, "install", "--require-hashes", "-r", LOCK]).returncode:
         sys.exit("run.py: pip could not install requirements.lock (see above): check the network and run again")
     where = subprocess.check_output([PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True)

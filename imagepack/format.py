@@ -146,7 +146,8 @@ def open_shard(path: Path, index: Index, shard: int) -> np.ndarray:
     shape = (rows, *index.shape)
     try:
         with h5py.File(path, "r") as file:
-            if file.get("image", getclass=True, getlink=True) is not h5py.HardLink:
+            hard = file.get("image", getclass=True, getlink=True) is h5py.HardLink  # not a link to elsewhere
+            if not hard or file.get("image", getclass=True) is not h5py.Dataset:
                 raise PackError(f"{path} does not hold its images itself: it was not written by this pipeline")
             images = file["image"]
             plain = images.id.get_create_plist()

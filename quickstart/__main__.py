@@ -67,7 +67,7 @@ def summarise(own: bool) -> None:
     packed = json.loads((REPORTS / "pack.json").read_text(encoding="utf-8"))
     split = ", ".join(f"{count} {name}" for name, count in packed["split"].items())
     print(f"\n{packed['images']} images in {packed['classes']} classes ({split}),", end=" ")
-    print(f"packed into {packed['shards']} shards, {packed['bytes'] / 2**20:.1f} MiB.")
+    print(f"packed: {packed['bytes'] / 2**20:.1f} MiB in {packed['shards']} shard{'s' * (packed['shards'] > 1)}.")
     if found["rejected"]:
         with (REPORTS / "rejected.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -82,7 +82,7 @@ def summarise(own: bool) -> None:
         "\nLook at   reports/preview/*.png (augmentation), reports/rejected.csv (what to mend)\n"
         f"          {tool} dvc plots show --open\n"
         f"\nNext\n{push}"
-        '  git commit -m "Dataset: first version"\n'
+        '  git add reports && git commit -m "Dataset: first version"\n'
         f"  {tool} python -c \"import imagepack; print(imagepack.PackedImages('data/packed'))\"\n"
         "  README.md, section 'Your images and your bucket'"
     )

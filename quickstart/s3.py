@@ -20,7 +20,7 @@ from urllib.parse import urlparse
 import botocore.session
 import psutil
 from botocore.config import Config as ClientConfig
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError
 from dvc.config import Config
 
 FOLDER = Path(".local-s3")
@@ -92,32 +92,39 @@ def start(bucket: str, folder: Path = FOLDER, port: int | None = None) -> Server
     (folder / "data").mkdir(parents=True, exist_ok=True)
     if port is not None and not _is_free(port):
         raise S3Error(f"port {port} is taken: choose another, python3 run.py s3 start --port {port + 1}")
-    chosen = port or (PORT if _is_free(PORT) else _free_ports(1)[0])
-    server = _launch(bucket, folder, chosen)
+    chosen = port or (PORT if _is_free(PORT) else free_ports(1)[0])
+    access_key, secret_key = _keys(folder)
+    process = _launch(bucket, folder, chosen, access_key, secret_key)
+    server = Server(process.pid, chosen, access_key, secret_key)
     (folder / "server.json").write_text(json.dumps(asdict(server), indent=2), encoding="utf-8")
     (folder / "server.json").chmod(0o600)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and psutil.pid_exists(server.pid):
+    while time.monotonic() < deadline and process.poll() is None:
         try:
             _make_bucket(server, bucket)
+            process.returncode = 0  # it is to outlive this process: nobody waits for it
             return server
         except (BotoCoreError, ClientError):
             time.sleep(0.2)
-    stop(folder)
+    process.kill()
+    process.wait()
     raise S3Error(f"the local S3 did not start: see {folder / 'log.txt'}")
 
 
-def _launch(bucket: str, folder: Path, port: int) -> Server:
-    """Start the process, cut loose from this one."""
+def _keys(folder: Path) -> tuple[str, str]:
+    """The access key and secret key of the last start, or new ones."""
     try:
-        old = json.loads((folder / "server.json").read_text(encoding="utf-8"))
-        access_key, secret_key = old["access_key"], old["secret_key"]
+        last = json.loads((folder / "server.json").read_text(encoding="utf-8"))
+        return last["access_key"], last["secret_key"]
     except (FileNotFoundError, ValueError, KeyError):
-        access_key, secret_key = secrets.token_hex(10), secrets.token_hex(20)
-    names = ["s3.port.grpc"] + [
-        f"{part}.port{kind}" for part in ("master", "volume", "filer", "admin") for kind in ("", ".grpc")
-    ]
-    ports = [f"-{name}={free}" for name, free in zip(names, _free_ports(len(names)), strict=True)]
+        return secrets.token_hex(10), secrets.token_hex(20)
+
+
+def _launch(bucket: str, folder: Path, port: int, access_key: str, secret_key: str) -> subprocess.Popen:
+    """Start the process, cut loose from this one."""
+    parts = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "admin") for kind in ("", ".grpc")]
+    names = ["s3.port.grpc", *parts]
+    ports = [f"-{name}={free}" for name, free in zip(names, free_ports(len(names)), strict=True)]
     here = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder.resolve() / 'data'}", f"-bucket={bucket}"]
     off = ["-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.autoCreateBucket=false"]
     off += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
@@ -127,7 +134,7 @@ def _launch(bucket: str, folder: Path, port: int) -> Server:
         else {"start_new_session": True}
     )
     with (folder / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             ["weed", "mini", f"-s3.port={port}", *ports, *here, *off],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -135,7 +142,6 @@ def _launch(bucket: str, folder: Path, port: int) -> Server:
             env=os.environ | {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key},
             **detached,
         )
-    return Server(process.pid, port, access_key, secret_key)
 
 
 def _make_bucket(server: Server, bucket: str) -> None:
@@ -170,7 +176,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Different ports, free a moment ago."""
     probes = [socket.socket() for _ in range(count)]
     for probe in probes:
@@ -233,7 +239,7 @@ def explain() -> str:
             case 404:
                 return f"there is no bucket {bucket} at {endpoint or 'AWS'}: make it, or `dvc remote modify s3 url s3://...`"
         return f"{endpoint or 'AWS'} answers: {error}"
-    except HTTPClientError:
+    except (HTTPClientError, EndpointConnectionError):
         start_it = "start it with python3 run.py s3 start" if not is_own() else "check the address and the network"
         return f"no S3 answers at {endpoint or 'AWS'}: {start_it}"
     except BotoCoreError as error:

@@ -58,7 +58,8 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
     split = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return f"{len(table)} images ({split}) in {len(shards)} shards of {metrics['bytes'] / 2**20:.1f} MiB together"
+    plural = "s" if len(shards) > 1 else ""
+    return f"{len(table)} images ({split}) in {len(shards)} shard{plural}, {metrics['bytes'] / 2**20:.1f} MiB"
 
 
 def choose_splits(ids: np.ndarray, batches: pl.Series, params: Split) -> np.ndarray:

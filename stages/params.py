@@ -1,16 +1,14 @@
 """params.yaml, typed and checked: a class a section, its fields the keys that section may have."""
 
 import difflib
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 
-from imagepack import augment
 from stages.toolkit.errors import InputError
 
 Level = Literal["error", "warning", "ignore"]
@@ -81,12 +79,18 @@ class Preview(Section):
     variants: int = Field(6, ge=1, le=20)
 
 
-# imagepack knows no pydantic, so the section's fields and ranges are read off its dataclass.
-Augment = create_model(
-    "Augment",
-    __base__=Section,
-    **{f.name: (f.type, Field(f.default, **f.metadata)) for f in fields(augment.Augment)},
-)
+class Augment(Section):
+    """Section `augment`: the fields of imagepack.Augment, which applies them."""
+
+    seed: int = Field(0, ge=0, le=2**63 - 1)
+    hflip: Fraction = 0.5
+    vflip: Fraction = 0.0
+    rotate: float = Field(10.0, ge=0, le=180)
+    crop: float = Field(0.8, ge=0.1, le=1)
+    brightness: Fraction = 0.2
+    contrast: Fraction = 0.2
+    saturation: Fraction = 0.2
+    erase: Fraction = 0.0
 
 
 class Params(Section):
@@ -105,7 +109,10 @@ def load(path: Path) -> Params:
     Raises:
         InputError: with every fault at once, a line each.
     """
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} must be a text file in UTF-8, in the folder where you run this: {error}") from None
     try:
         as_python, as_dvc = yaml.safe_load(text), YAML(typ="safe", pure=True).load(text)
     except Exception as error:  # noqa: BLE001  (two YAML libraries, two families of errors)
@@ -145,7 +152,7 @@ def _line(error: ErrorDetails) -> str:
     where = ".".join(str(part) for part in error["loc"])
     owner = _owner(error["loc"][:-1])
     match error["type"]:
-        case "extra_forbidden":
+        case "extra_forbidden" | "invalid_key":
             known = [f.alias or name for name, f in owner.model_fields.items()]
             near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
             return f"{where}: no such key ({f'did you mean {near[0]}?' if near else 'known: ' + ', '.join(known)})"
@@ -154,6 +161,12 @@ def _line(error: ErrorDetails) -> str:
             return f"{where}: must be between {at_least.ge} and {at_most.le}, is {error['input']!r}"
         case "literal_error":
             return f"{where}: must be {error['ctx']['expected']}, is {error['input']!r}"
+        case "model_type":
+            first = next(iter(_owner(error["loc"]).model_fields))
+            return f"{where}: must hold keys such as `{first}:`, is {error['input']!r}"
+        case "too_short" | "too_long":
+            wanted = error["ctx"].get("min_length", error["ctx"].get("max_length"))
+            return f"{where}: must have {wanted} values, is {error['input']!r}"
         case "sum":
             return f"{where}: {error['msg']}"
         case _:

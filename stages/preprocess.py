@@ -41,7 +41,8 @@ def write_images(task: list[tuple[Path, Path, Preprocess]]) -> None:
     """Runs in a worker."""
     for source, target, params in task:
         image = fit(read(source, params), params)
-        image.save(target, "PNG", compress_level=1)  # three times as fast as the default, and a tenth larger
+        # Level 1 is three times as fast as the default, and a tenth larger. The pixels are sRGB by now: no profile.
+        image.save(target, "PNG", compress_level=1, icc_profile=None)
 
 
 def read(source: Path, params: Preprocess) -> Image.Image:
@@ -73,7 +74,9 @@ def fit(image: Image.Image, params: Preprocess) -> Image.Image:
         case "crop":
             return ImageOps.fit(image, size, Image.Resampling.BICUBIC)
         case "pad":
-            return ImageOps.pad(image, size, Image.Resampling.BICUBIC, color=_background(params))
+            scale = params.size / max(image.size)
+            whole = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
+            return ImageOps.pad(whole, size, color=_background(params))  # alone it would lose a very long image
         case "stretch":
             return image.resize(size, Image.Resampling.BICUBIC)
 

@@ -53,7 +53,7 @@ def sheet(
     height, width, _ = train.shape
     font = ImageFont.load_default(12)
     size = ((width + GAP) * (variants + 1) + GAP, (height + GAP) * len(chosen) + HEADER)
-    canvas = Image.new("RGB", size, "white")
+    canvas = Image.new("RGB", size, "gainsboro")
     draw = ImageDraw.Draw(canvas)
     for column, heading in enumerate(["original", *(f"epoch {n}" for n in range(variants))]):
         draw.text((GAP + column * (width + GAP), 3), heading, "black", font)

@@ -65,11 +65,17 @@ def validate(raw: Path, manifest: Path, reports: Path, params: Validate) -> str:
 
 def find_files(raw: Path) -> Iterator[str]:
     """Every file under `raw`, relative to it, with `/`, in a fixed order; a folder that is a link counts as a file."""
-    for folder, folders, names in os.walk(raw):
+    for folder, folders, names in os.walk(raw, onerror=_refuse):
         folders.sort()
         links = [name for name in folders if Path(folder, name).is_symlink()]
         below = Path(folder).relative_to(raw)
         yield from ((below / name).as_posix() for name in sorted(names + links))
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed would otherwise be passed over in silence."""
+    if not isinstance(error, FileNotFoundError):
+        raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
 
 
 def check_all(raw: Path, paths: list[str], params: Validate) -> tuple[pl.DataFrame, list[Finding]]:

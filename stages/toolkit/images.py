@@ -3,7 +3,7 @@
 import io
 import warnings
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -19,6 +19,16 @@ UNSCALED_MODES = ("I", "F")
 """32-bit pixels: nothing in the file says which value is white, so they cannot become 0 to 255."""
 
 ORIENTATION_TAG = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes each EXIF orientation upright."""
 
 
 class Fault(Exception):
@@ -78,16 +88,22 @@ def format_of(image: Image.Image) -> str:
 
 def orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8; 1 (upright) where the file has none or a damaged one."""
-    try:
-        value = image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001  (damaged EXIF: the pixels are still good)
-        return 1
-    return value if value in range(1, 9) else 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            value = image.getexif().get(ORIENTATION_TAG, 1)
+        except Exception:  # noqa: BLE001  (damaged EXIF: the pixels are still good)
+            return 1
+    return int(value) if value in range(1, 9) else 1
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turn the pixels as the EXIF orientation says, for PNG and WebP too."""
-    return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
+    """Turn the pixels as the EXIF orientation says, for PNG and WebP too.
+
+    Not by ImageOps.exif_transpose: it also writes the EXIF anew, and fails where any other tag is odd.
+    """
+    turn = TURNS.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def _unidentified(data: bytes) -> Fault:

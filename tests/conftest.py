@@ -1,0 +1,127 @@
+"""What the tests share: image files, the stages on a folder, a copy of the repository with real DVC, a real S3."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagepack import PackedImages
+from quickstart import s3
+from stages.pack import pack
+from stages.params import Pack, Preprocess, Validate
+from stages.preprocess import preprocess
+from stages.validate import validate
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def picture(number: int, width: int = 48, height: int = 40, mode: str = "RGB") -> Image.Image:
+    """A smooth picture that differs from every other number's."""
+    rng = np.random.default_rng(number)
+    coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def save(path: Path, image: Image.Image, **options) -> Path:
+    """Write `image` to `path`, making the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
+
+
+def add_pictures(raw: Path, count: int, label: str = "cat", first: int = 0, suffix: str = ".png") -> None:
+    """Write pictures number first, first + 1, ... into raw/label."""
+    for number in range(first, first + count):
+        save(raw / label / f"img{number}{suffix}", picture(number))
+
+
+class Workspace:
+    """The stages without DVC, on folders of a temporary directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.raw = folder / "raw"
+        self.manifest, self.reports = folder / "manifest.parquet", folder / "reports"
+        self.processed, self.packed = folder / "processed", folder / "packed"
+
+    def run(
+        self, validated: Validate | None = None, preprocessed: Preprocess | None = None, packed: Pack | None = None
+    ) -> PackedImages:
+        """Validate, preprocess and pack; the pack."""
+        validate(self.raw, self.manifest, self.reports, validated or Validate())
+        preprocess(self.raw, self.manifest, self.processed, preprocessed or Preprocess(size=16))
+        pack(self.processed, self.manifest, self.packed, self.reports / "pack.json", packed or Pack())
+        return PackedImages(self.packed)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """An empty workspace; its stages use one worker process, since starting more takes longer than the work."""
+    monkeypatch.setenv("STAGE_WORKERS", "1")
+    return Workspace(tmp_path)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file under `folder`: its relative path and bytes."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Project:
+    """A git clone of this repository as it stands, in which `dvc` and `git` are the real ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *command: str, ok: bool = True, **environment: str) -> str:
+        """Run a command in the clone; what it printed. With ok=False it has to fail."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        env = os.environ | {"PATH": path, "STAGE_WORKERS": "2"} | environment
+        done = subprocess.run(
+            command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert (done.returncode == 0) == ok, f"{' '.join(command)} exited {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the clone."""
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def commit(self, message: str) -> None:
+        """Commit everything."""
+        self("git", "add", "--all")
+        self("git", "commit", "--quiet", "--message", message)
+
+
+@pytest.fixture(scope="session")
+def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
+    """Make clones: the files that git tracks or would track, committed to a repository of their own."""
+
+    def make() -> Project:
+        folder = tmp_path_factory.mktemp("project")
+        listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+        names = subprocess.check_output(listed, cwd=REPOSITORY, text=True).split("\0")
+        for name in filter(None, names):
+            if (REPOSITORY / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes((REPOSITORY / name).read_bytes())
+        project = Project(folder)
+        project("git", "init", "--quiet", "--initial-branch=main")
+        project("git", "config", "user.name", "Test")
+        project("git", "config", "user.email", "test@example.com")
+        project.commit("Template")
+        return project
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory):
+    """A real S3 server on free ports, with the template's bucket."""
+    folder = tmp_path_factory.mktemp("s3")
+    yield s3.start("image-dataset", folder, port=s3.free_ports(1)[0])
+    s3.stop(folder)

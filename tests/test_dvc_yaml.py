@@ -1,0 +1,105 @@
+"""dvc.yaml, params.yaml and the code agree: a stage is a module, a params section and a class of one name."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from stages import params
+
+PIPELINE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def module_file(name: str) -> Path | None:
+    """The file of one of this repository's modules, relative to it; None for other modules."""
+    path = Path(*name.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if (REPOSITORY / candidate).exists():
+            return candidate
+    return None
+
+
+def imports(file: Path) -> set[Path]:
+    """This repository's modules that `file` imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse((REPOSITORY / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {module_file(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):  # from package import module, or from module import name
+            found |= {module_file(f"{node.module}.{alias.name}") or module_file(node.module) for alias in node.names}
+    return found - {None}
+
+
+def all_imports(file: Path) -> set[Path]:
+    """What `file` imports, and what that imports, and so on; and the file itself."""
+    found, waiting = set(), {file}
+    while waiting:
+        found |= waiting
+        waiting = set().union(*map(imports, waiting)) - found
+    return found
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_stage_depends_on_every_module_it_imports_and_on_no_other(stage: str):
+    listed = {Path(dep) for dep in PIPELINE[stage]["deps"] if dep.endswith(".py")}
+    assert listed == all_imports(Path("stages", f"{stage}.py"))
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_stage_is_a_module_a_params_section_and_a_class_of_one_name(stage: str):
+    assert PIPELINE[stage]["cmd"].startswith(f"python -m stages.{stage} ")
+    assert stage in PIPELINE[stage]["params"]
+    assert issubclass(getattr(params, stage.capitalize()), params.Section)
+    assert PIPELINE[stage]["desc"]
+
+
+def test_params_that_dvcs_run_cache_overlooks_inside_a_section_are_listed_by_themselves():
+    """treeverse/dvc#10296: a change of them would bring back the outputs of the old value."""
+    values = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+
+    def overlooked(key: str, value) -> set[str]:
+        inner = value.items() if isinstance(value, dict) else []
+        found = set().union(*(overlooked(f"{key}.{name}", part) for name, part in inner))
+        return found | ({key} if key.rsplit(".")[-1] in ("size", "nfiles") else set())
+
+    for stage in PIPELINE.values():
+        listed = set(stage["params"])
+        for section in listed & values.keys():
+            assert overlooked(section, values[section]) <= listed
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_stage_depends_on_the_lock(stage: str):
+    assert "requirements.lock" in PIPELINE[stage]["deps"]
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_stage_names_its_paths_in_its_command(stage: str):
+    command = PIPELINE[stage]["cmd"].split()
+    outs = [next(iter(out)) if isinstance(out, dict) else out for kind in ("outs", "metrics", "plots")
+            for out in PIPELINE[stage].get(kind, [])]  # fmt: skip
+    for path in [*outs, *(dep for dep in PIPELINE[stage]["deps"] if dep.startswith("data/"))]:
+        assert any(path == word or path.startswith(f"{word}/") for word in command), path
+
+
+def test_no_data_path_stands_in_stage_code():
+    for file in REPOSITORY.glob("stages/**/*.py"):
+        code = re.sub(r'""".*?"""|#.*', "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert "data/" not in code, file
+
+
+def test_the_committed_remote_holds_no_endpoint_and_no_key():
+    config = (REPOSITORY / ".dvc/config").read_text(encoding="utf-8")
+    assert "remote = s3" in config
+    assert not re.search("endpoint|key|secret|token|profile", config)
+
+
+def test_the_lock_names_hashes_and_no_registry():
+    lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    packages = re.findall(r"^[a-z0-9].*==.*", lock, flags=re.MULTILINE)
+    assert len(packages) > 100
+    assert lock.count("--hash=sha256:") >= len(packages)
+    assert "://" not in lock

@@ -1,0 +1,257 @@
+"""Reading packs: what comes out is what went in, and a pack that is not whole is refused."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import REPOSITORY, Workspace, add_pictures
+
+from imagepack import Augment, PackedImages, PackError
+from stages.params import Pack, Preprocess
+
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack of two classes in several shards; not to be changed."""
+    workspace = Workspace(tmp_path_factory.mktemp("pack"))
+    add_pictures(workspace.raw, COUNT // 2, "cat")
+    add_pictures(workspace.raw, COUNT // 2, "dog", first=100)
+    workspace.run(preprocessed=Preprocess(size=256), packed=Pack(shard_mib=1))
+    return workspace.packed
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """The same pack, to be damaged."""
+    (tmp_path / "shards").mkdir()
+    for path in [*folder.glob("*.h5"), *folder.glob("shards/*.h5")]:
+        (tmp_path / path.relative_to(folder)).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def first_shard(folder: Path) -> Path:
+    with h5py.File(folder / "dataset.h5") as file:
+        return folder / "shards" / file["shard_name"][0].decode()
+
+
+def test_batches_hold_every_image_once_with_its_label(folder: Path):
+    packed = PackedImages(folder)
+    assert len(packed._index.shard_names) > 2
+    seen = []
+    for images, labels in packed.batches(16):
+        assert images.dtype == np.uint8
+        assert images.shape[1:] == (256, 256, 3)
+        assert labels.dtype == np.int64
+        seen += zip(images, labels, strict=True)
+    assert len(seen) == len(packed) == COUNT
+    for i, (image, label) in enumerate(seen):
+        expected, its_label = packed[i]
+        assert np.array_equal(image, expected)
+        assert label == its_label
+
+
+def test_the_last_batch_may_be_left_out(folder: Path):
+    packed = PackedImages(folder)
+    assert [len(labels) for _, labels in packed.batches(16)] == [16, 16, 8]
+    assert [len(labels) for _, labels in packed.batches(16, drop_last=True)] == [16, 16]
+    assert [len(labels) for _, labels in packed.batches(20, drop_last=True)] == [20, 20]
+
+
+def test_a_shuffle_depends_on_seed_and_epoch_alone(folder: Path):
+    packed = PackedImages(folder)
+
+    def order(**key) -> list[int]:
+        sums = {packed[i][0].tobytes(): i for i in range(len(packed))}
+        return [sums[image.tobytes()] for images, _ in packed.batches(7, shuffle=True, **key) for image in images]
+
+    first = order(seed=1, epoch=0)
+    assert sorted(first) == list(range(COUNT))
+    assert first == order(seed=1, epoch=0)
+    assert first != order(seed=1, epoch=1)
+    assert first != order(seed=2, epoch=0)
+
+
+def test_splits_part_the_images(folder: Path):
+    packed = PackedImages(folder)
+    parts = [packed.split(name) for name in ("train", "val", "test")]
+    paths = [part.path(i) for part in parts for i in range(len(part))]
+    assert sorted(paths) == sorted(packed.path(i) for i in range(COUNT))
+    assert len(parts[0]) > COUNT / 2
+    with pytest.raises(ValueError, match="there are train, val, test"):
+        packed.split("training")
+
+
+def test_indices_work_as_in_a_list(folder: Path):
+    packed = PackedImages(folder)
+    assert np.array_equal(packed[-1][0], packed[COUNT - 1][0])
+    with pytest.raises(IndexError):
+        packed[COUNT]
+
+
+def test_what_is_returned_may_be_changed_without_changing_the_pack(folder: Path):
+    packed = PackedImages(folder)
+    before = packed[0][0].copy()
+    packed[0][0][:] = 0
+    assert np.array_equal(packed[0][0], before)
+
+
+def test_it_survives_pickling_after_use(folder: Path):
+    train = PackedImages(folder).split("train")
+    image, label = train[3]
+    data = pickle.dumps(train)
+    assert len(data) < 20_000  # no pixels in it
+    again = pickle.loads(data)
+    assert np.array_equal(again[3][0], image)
+    assert again[3][1] == label
+
+
+def test_training_needs_neither_dvc_nor_polars(folder: Path):
+    code = (
+        f"import sys, imagepack; imagepack.PackedImages({str(folder)!r})[0]; "
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'dvc', 'polars', 'pydantic', 'yaml', 'stages'}))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=REPOSITORY, text=True).strip() == "[]"
+
+
+def test_no_pack_is_said_so(tmp_path: Path):
+    with pytest.raises(PackError, match=r"dataset\.h5 does not exist: make the pack with `dvc repro`"):
+        PackedImages(tmp_path)
+
+
+def test_a_missing_shard_is_refused_and_not_read_as_zeros(copy: Path):
+    first_shard(copy).unlink()
+    with pytest.raises(PackError, match=r"shards/.*\.h5 is missing: get it with `dvc checkout`"):
+        PackedImages(copy)
+
+
+@pytest.mark.parametrize("size", [0, 100, -1])
+def test_a_shard_of_the_wrong_size_is_refused(copy: Path, size: int):
+    path = first_shard(copy)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(PackError, match=r"has \d+ bytes instead of"):
+        PackedImages(copy)
+
+
+def test_a_version_from_the_future_is_refused(copy: Path):
+    with h5py.File(copy / "dataset.h5", "r+") as file:
+        file.attrs["version"] = np.uint32(2)
+    with pytest.raises(PackError, match="has version 2 of the format, this imagepack reads 1"):
+        PackedImages(copy)
+
+
+def test_other_hdf5_is_refused(copy: Path):
+    with h5py.File(copy / "dataset.h5", "w") as file:
+        file["images"] = np.zeros(3)
+    with pytest.raises(PackError, match="is HDF5, but no imagepack dataset"):
+        PackedImages(copy)
+
+
+def test_an_index_that_is_not_hdf5_is_refused(copy: Path):
+    (copy / "dataset.h5").write_bytes(b"not HDF5")
+    with pytest.raises(PackError, match="is damaged"):
+        PackedImages(copy)
+
+
+def replace_image_dataset(path: Path, replace) -> None:
+    """Put something else in place of the shard's images, in a file of the same size."""
+    size = path.stat().st_size
+    with h5py.File(path, "r") as file:
+        images = file["image"][:]
+    with h5py.File(path, "w") as file:
+        replace(file, images)
+    content = path.read_bytes()
+    assert len(content) <= size
+    path.write_bytes(content + bytes(size - len(content)))
+
+
+@pytest.mark.parametrize(
+    ("replace", "words"),
+    [
+        (lambda file, images: file.create_dataset("image", data=images, chunks=True, compression="gzip"), "index says"),
+        (lambda file, images: file.create_dataset("image", data=images[:1]), "index says"),
+        (lambda file, images: file.create_dataset("image", images.shape, "u1", external="elsewhere"), "index says"),
+        (lambda file, images: file.__setitem__("image", h5py.ExternalLink("other.h5", "image")), "itself"),
+        (lambda file, images: file.__setitem__("image", h5py.SoftLink("/other")), "itself"),
+        (lambda file, images: file.__setitem__("other", images[:1]), "itself"),
+        (lambda file, images: file.create_dataset("image", images.shape, "u1"), "beyond its end"),
+        (lambda file, images: file.create_group("image"), "itself"),
+    ],
+    ids=["compressed", "fewer", "external", "external link", "soft link", "absent", "never written", "group"],
+)
+def test_a_shard_that_is_no_plain_array_is_refused(copy: Path, replace, words: str):
+    replace_image_dataset(first_shard(copy), replace)
+    packed = PackedImages(copy)
+    with pytest.raises(PackError, match=words):
+        packed[0]
+
+
+def test_augmentation_changes_images_and_is_the_same_again(folder: Path):
+    packed = PackedImages(folder)
+    augment = Augment(seed=3, erase=1, vflip=0.5)
+    image, _ = packed[0]
+    key = packed.ids[0].tobytes()
+    first = augment(image, key, epoch=0)
+    assert first.shape == image.shape
+    assert first.dtype == np.uint8
+    assert np.array_equal(image, packed[0][0])
+    assert np.array_equal(first, augment(image, key, epoch=0))
+    assert not np.array_equal(first, augment(image, key, epoch=1))
+    assert not np.array_equal(first, augment(image, packed.ids[1].tobytes(), epoch=0))
+    assert not np.array_equal(first, Augment(seed=4, erase=1, vflip=0.5)(image, key, epoch=0))
+
+
+def test_an_images_augmentation_does_not_depend_on_its_batch(folder: Path):
+    packed = PackedImages(folder)
+    augment = Augment()
+    alone = [augment(packed[i][0], packed.ids[i].tobytes(), 5) for i in range(COUNT)]
+    batched = [image for images, _ in packed.batches(9, epoch=5, augment=augment) for image in images]
+    assert np.array_equal(alone, batched)
+
+
+def test_no_augmentation_changes_nothing():
+    image = np.random.default_rng(0).integers(0, 256, (32, 24, 3), dtype=np.uint8)
+    nothing = Augment(hflip=0, vflip=0, rotate=0, crop=1, brightness=0, contrast=0, saturation=0, erase=0)
+    assert np.array_equal(nothing(image, bytes(32), 0), image)
+
+
+@pytest.mark.parametrize(
+    ("augment", "expected"),
+    [
+        ({"hflip": 1}, lambda image: image[:, ::-1]),
+        ({"vflip": 1}, lambda image: image[::-1]),
+        ({"hflip": 1, "vflip": 1}, lambda image: image[::-1, ::-1]),
+    ],
+)
+def test_flips_are_exact(augment: dict, expected):
+    image = np.random.default_rng(0).integers(0, 256, (32, 24, 1), dtype=np.uint8)
+    off = {"hflip": 0, "vflip": 0, "rotate": 0, "crop": 1, "brightness": 0, "contrast": 0}
+    assert np.array_equal(Augment(**off | augment)(image, bytes(32), 0), expected(image))
+
+
+def test_rotation_turns_about_the_centre_and_fills_the_corners():
+    image = np.full((64, 64, 3), 200, np.uint8)
+    image[28:36, 28:36] = 20
+    off = {"hflip": 0, "crop": 1, "brightness": 0, "contrast": 0, "saturation": 0}
+    for epoch in range(5):
+        turned = Augment(rotate=180, **off)(image, bytes(32), epoch)
+        assert (turned[30:34, 30:34] < 60).all()
+        assert turned[[0, 0, -1, -1], [0, -1, 0, -1]].min() > 150
+
+
+def test_a_flip_happens_as_often_as_asked():
+    image = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    off = {"rotate": 0, "crop": 1, "brightness": 0, "contrast": 0, "saturation": 0}
+    augment = Augment(hflip=0.3, **off)
+    flipped = sum(not np.array_equal(augment(image, n.to_bytes(32), 0), image) for n in range(2000))
+    assert 520 < flipped < 680  # 600, give or take four standard deviations
+
+
+def test_augmentation_out_of_range_names_every_fault():
+    with pytest.raises(ValueError, match=r"augment\.hflip must be between 0 and 1, is 2; augment\.crop"):
+        Augment(hflip=2, crop=0)

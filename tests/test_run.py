@@ -1,0 +1,236 @@
+"""`python3 run.py` as a newcomer, a teammate and the owner of a bucket meet it."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Project, add_pictures, contents
+
+from imagepack import PackedImages
+from quickstart import s3
+
+BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)
+"""The Python that a user has, outside any virtual environment."""
+
+
+def run_py(folder: Path, *arguments: str, ok: bool = True, cwd: Path | None = None, **environment: str) -> str:
+    """`python3 run.py ...` with the user's own Python; what it printed."""
+    hidden = ("VIRTUAL_ENV", "PYTHONPATH", "PYTEST_CURRENT_TEST")
+    env = {name: value for name, value in os.environ.items() if name not in hidden} | environment
+    done = subprocess.run(
+        [BASE_PYTHON, folder / "run.py", *arguments],
+        cwd=cwd or folder,
+        env=env,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert (done.returncode == 0) == ok, done.stdout
+    assert "Traceback" not in done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def newcomer(new_project: Callable[[], Project]) -> Iterator[tuple[Path, str]]:
+    """A fresh clone after its first `python3 run.py`, and what that printed."""
+    folder = new_project().folder
+    output = run_py(folder)
+    yield folder, output
+    run_py(folder, "s3", "stop")
+
+
+@pytest.mark.slow
+def test_the_first_run_ends_with_packs_pushed_and_says_what_came_out(newcomer: tuple[Path, str]):
+    folder, output = newcomer
+    assert len(PackedImages(folder / "data/packed")) == 209
+    assert "files pushed" in output
+    assert "209 images in 8 classes" in output
+    assert "8 of 217 files rejected:" in output
+    assert "birds/emperor-penguin.jpg: label_conflict (same bytes as mammals/emperor-penguin.jpg)" in output
+    assert "\nNext\n" in output
+    assert contents(folder / "data/raw") == contents(folder / "data/sample/images")
+
+
+@pytest.mark.slow
+def test_after_the_first_run_git_has_just_what_one_would_commit(newcomer: tuple[Path, str]):
+    folder, _ = newcomer
+    status = subprocess.check_output(["git", "status", "--porcelain", "-uall"], cwd=folder, text=True)
+    assert {line[3:] for line in status.splitlines()} == {
+        "data/raw.dvc",
+        "dvc.lock",
+        "reports/pack.json",
+        "reports/plots/classes.csv",
+        "reports/plots/sizes.csv",
+        "reports/validation.json",
+    }
+    secret = json.loads((folder / ".local-s3/server.json").read_text())["secret_key"]
+    assert secret in (folder / ".dvc/config.local").read_text()
+    grep = ["git", "grep", "--untracked", "--exclude-standard", "--quiet", secret]
+    assert subprocess.run(grep, cwd=folder).returncode == 1  # in no file that git would take
+
+
+@pytest.mark.slow
+def test_the_second_run_does_no_work(newcomer: tuple[Path, str]):
+    folder, _ = newcomer
+    before = subprocess.check_output(["git", "status", "--porcelain", "-uall"], cwd=folder)
+    output = run_py(folder)
+    assert "Running stage" not in output
+    assert "Everything is up to date." in output
+    assert "209 images" in output
+    assert subprocess.check_output(["git", "status", "--porcelain", "-uall"], cwd=folder) == before
+
+
+@pytest.mark.slow
+def test_commands_run_inside_the_environment_from_any_folder(newcomer: tuple[Path, str], tmp_path: Path):
+    folder, _ = newcomer
+    assert "up to date" in run_py(folder, "--", "dvc", "status", cwd=tmp_path)
+    where = "import imagepack, os, sys; print(os.getcwd(), sys.prefix, imagepack.__file__)"
+    printed = run_py(folder, "--", "python", "-c", where, cwd=folder / "data").split()
+    assert printed == [str(folder / "data"), str(folder / ".venv"), str(folder / "imagepack/__init__.py")]
+    assert "no command nonsense" in run_py(folder, "--", "nonsense", ok=False)
+
+
+@pytest.mark.slow
+def test_the_exit_code_of_a_command_is_handed_on(newcomer: tuple[Path, str]):
+    code = [BASE_PYTHON, newcomer[0] / "run.py", "--", "python", "-c", "raise SystemExit(7)"]
+    assert subprocess.run(code).returncode == 7
+
+
+@pytest.mark.slow
+def test_a_failed_push_is_explained(newcomer: tuple[Path, str]):
+    folder, _ = newcomer
+    assert "The local S3 runs at" in run_py(folder, "s3", "status")
+    run_py(folder, "s3", "stop")
+    assert "does not run: python3 run.py s3 start" in run_py(folder, "s3", "status", ok=False)
+    assert "start it with python3 run.py s3 start" in run_py(folder, "--", "dvc", "push", ok=False)
+    run_py(folder, "s3", "start")
+    assert "Everything is up to date." in run_py(folder, "--", "dvc", "push")
+
+
+@pytest.mark.slow
+def test_a_half_made_environment_is_completed(newcomer: tuple[Path, str]):
+    folder, _ = newcomer
+    (folder / ".venv/installed.txt").unlink()
+    for package in (folder / ".venv").rglob("site-packages/tqdm*"):
+        shutil.rmtree(package)
+    output = run_py(folder, "--", "python", "-c", "import tqdm")
+    assert output.startswith("run.py: .venv is unfinished or older than requirements.lock: installing what is missing")
+    assert run_py(folder, "--", "python", "-c", "import tqdm") == ""
+
+
+def test_help_names_every_command():
+    text = run_py(REPOSITORY, "--help")
+    for command in ("run.py test", "s3 start|stop|status", "run.py hooks", "-- COMMAND", "--help"):
+        assert command in text
+    assert "no such command: frobnicate" in run_py(REPOSITORY, "frobnicate", ok=False)
+
+
+def test_an_old_python_is_told_so(new_project: Callable[[], Project]):
+    ast.parse((REPOSITORY / "run.py").read_text(encoding="utf-8"), feature_version=(3, 7))
+    code = "import runpy, sys; sys.version_info = (3, 10, 2); runpy.run_path('run.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=new_project().folder, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("run.py needs Python 3.11 or newer, this is 3.10: install one")
+
+
+def test_a_missing_venv_module_is_told_so(new_project: Callable[[], Project], tmp_path: Path):
+    (tmp_path / "venv.py").write_text("raise ImportError('No module named venv')")
+    output = run_py(new_project().folder, ok=False, PYTHONPATH=str(tmp_path))
+    assert "Python's venv module is missing or broken" in output
+    assert "apt install python3-venv" in output
+
+
+def test_missing_git_is_told_so(tmp_path: Path):
+    assert "git is missing: install it" in run_py(REPOSITORY, ok=False, PATH=str(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_no_git_repository_is_told_so(new_project: Callable[[], Project]):
+    project = new_project()
+    shutil.rmtree(project.folder / ".git")
+    output = project("python", "-m", "quickstart", ok=False, GIT_CEILING_DIRECTORIES=str(project.folder.parent))
+    assert "run `git init` here first" in output
+
+
+def variables(server: s3.Server) -> dict[str, str]:
+    """How the owner of a bucket tells DVC about it."""
+    return {
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+    }
+
+
+@pytest.fixture(scope="module")
+def own(new_project: Callable[[], Project], s3_server: s3.Server) -> tuple[Project, str]:
+    """A project with images and a bucket of its user's own, run, pushed and committed; what the run printed."""
+    project = new_project()
+    s3_server.client().create_bucket(Bucket="own")
+    add_pictures(project.folder / "data/raw", 10, "cat")
+    add_pictures(project.folder / "data/raw", 10, "dog", first=10)
+    project("dvc", "remote", "modify", "s3", "url", "s3://own/images")
+    output = project("python", "-m", "quickstart", **variables(s3_server))
+    project("dvc", "push", **variables(s3_server))
+    project.commit("Mine")
+    return project, output
+
+
+@pytest.mark.slow
+def test_ones_own_images_are_tracked_and_not_pushed_to_ones_own_bucket_unasked(own: tuple[Project, str]):
+    project, output = own
+    assert "$ dvc add data/raw" in output
+    assert "$ dvc push" not in output
+    assert "dvc push   # to s3://own/images" in output
+    assert "20 images in 2 classes" in output
+    assert not (project.folder / ".local-s3").exists()
+
+
+@pytest.mark.slow
+def test_a_teammate_gets_the_data_and_nothing_is_run_again(
+    own: tuple[Project, str], s3_server: s3.Server, tmp_path: Path
+):
+    project, _ = own
+    project("git", "clone", "--quiet", str(project.folder), str(tmp_path / "mate"))
+    mate = Project(tmp_path / "mate")
+    output = mate("python", "-m", "quickstart", **variables(s3_server))
+    assert "the images are not: fetching them" in output
+    assert "Running stage" not in output
+    assert contents(mate.folder / "data/packed") == contents(project.folder / "data/packed")
+    assert mate("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_a_teammate_without_a_shared_bucket_is_told_what_is_missing(new_project: Callable[[], Project], tmp_path: Path):
+    project = new_project()
+    add_pictures(project.folder / "data/raw", 10, "cat")
+    project("dvc", "add", "data/raw")
+    project.commit("Never pushed anywhere")
+    project("git", "clone", "--quiet", str(project.folder), str(tmp_path / "mate"))
+    mate = Project(tmp_path / "mate")
+    try:
+        output = mate("python", "-m", "quickstart", ok=False)
+        assert "is the local S3 of the machine where this was made: set a bucket you share there" in output
+    finally:
+        mate("python", "-m", "quickstart.s3", "stop")
+
+
+@pytest.mark.slow
+def test_the_local_s3s_keys_are_dropped_once_the_bucket_is_ones_own(
+    own: tuple[Project, str], s3_server: s3.Server, tmp_path: Path
+):
+    shutil.copytree(own[0].folder, tmp_path / "project")
+    project = Project(tmp_path / "project")
+    project.write(
+        ".dvc/config.local",
+        "['remote \"s3\"']\nendpointurl = http://127.0.0.1:8333\naccess_key_id = a\nsecret_access_key = b\n",
+    )
+    project("python", "-m", "quickstart", **variables(s3_server))
+    assert "key" not in (project.folder / ".dvc/config.local").read_text()
+    assert "The remote is your own (s3://own/images)" in project("python", "-m", "quickstart.s3", "start", ok=False)
