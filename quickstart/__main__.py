@@ -20,10 +20,13 @@ def main() -> int:
     if subprocess.run(["git", "rev-parse"], capture_output=True).returncode:
         return fail("This is no git repository: run `git init` here first.")
     own = s3.is_own()
-    try:
-        s3.tell_dvc(None if own else s3.start(urlparse(s3.TEMPLATE_URL).netloc))
-    except s3.S3Error as error:
-        return fail(str(error))
+    if own:
+        s3.forget()
+    else:
+        try:
+            s3.tell_dvc(s3.start(urlparse(s3.TEMPLATE_URL).netloc))
+        except s3.S3Error as error:
+            return fail(str(error))
     if not bring_in_data(own):
         return 1
     if not dvc("repro"):

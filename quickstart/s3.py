@@ -28,6 +28,8 @@ TEMPLATE_URL = "s3://image-dataset"
 """The remote of .dvc/config as the template ships it; another one is the user's own."""
 PORT = 8333
 REMOTE = "s3"
+OUR_KEY = "local-s3-"
+"""How access keys of the local server begin, so that no others are ever taken for them."""
 
 
 class S3Error(Exception):
@@ -117,7 +119,7 @@ def _keys(folder: Path) -> tuple[str, str]:
         last = json.loads((folder / "server.json").read_text(encoding="utf-8"))
         return last["access_key"], last["secret_key"]
     except (FileNotFoundError, ValueError, KeyError):
-        return secrets.token_hex(10), secrets.token_hex(20)
+        return OUR_KEY + secrets.token_hex(8), secrets.token_hex(20)
 
 
 def _launch(bucket: str, folder: Path, port: int, access_key: str, secret_key: str) -> subprocess.Popen:
@@ -193,29 +195,34 @@ def remote_url() -> str:
 
 
 def is_own() -> bool:
-    """Whether the remote is the user's own rather than the template's, which means the local server."""
+    """Whether the remote is the user's own, in .dvc/config or in .dvc/config.local, rather than the local server."""
     local = Config(dvc_dir=".dvc", validate=False).load_one("local").get("remote", {}).get(REMOTE, {})
-    elsewhere = "127.0.0.1" not in local.get("endpointurl", "127.0.0.1")
-    return remote_url() != TEMPLATE_URL or elsewhere
+    return remote_url() != TEMPLATE_URL or not local.get("access_key_id", OUR_KEY).startswith(OUR_KEY)
 
 
-def tell_dvc(server: Server | None) -> None:
-    """Write endpoint and keys of the local server to .dvc/config.local; None takes them out again."""
+def tell_dvc(server: Server) -> None:
+    """Write endpoint and keys of the local server to .dvc/config.local."""
     with Config(dvc_dir=".dvc", validate=False).edit("local", validate=False) as config:
-        remote = config.setdefault("remote", {}).setdefault(REMOTE, {})
-        if server:
-            remote |= {
-                "endpointurl": server.endpoint,
-                "access_key_id": server.access_key,
-                "secret_access_key": server.secret_key,
-            }
-        elif remote.get("endpointurl", "").startswith("http://127.0.0.1:"):
-            for key in ("endpointurl", "access_key_id", "secret_access_key"):
-                remote.pop(key, None)
+        config.setdefault("remote", {}).setdefault(REMOTE, {}).update(
+            endpointurl=server.endpoint, access_key_id=server.access_key, secret_access_key=server.secret_key
+        )
+
+
+def forget() -> bool:
+    """Take the local server's endpoint and keys, and no others, out of .dvc/config.local; whether they were there."""
+    with Config(dvc_dir=".dvc", validate=False).edit("local", validate=False) as config:
+        remote = config.get("remote", {}).get(REMOTE, {})
+        if not remote.get("access_key_id", "").startswith(OUR_KEY):
+            return False
+        for name in ("endpointurl", "access_key_id", "secret_access_key"):
+            remote.pop(name, None)
+    return True
 
 
 def explain() -> str:
     """Why the remote cannot be used and what to do, in a sentence; empty if it can."""
+    if is_own() and forget():
+        return "The remote is your own now: took the local S3's address and keys out of .dvc/config.local. Try again."
     remote = Config(dvc_dir=".dvc", validate=False)["remote"][REMOTE]
     endpoint = remote.get("endpointurl") or os.environ.get("AWS_ENDPOINT_URL")
     bucket = urlparse(remote["url"]).netloc

@@ -125,3 +125,12 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("s3")
     yield s3.start("image-dataset", folder, port=s3.free_ports(1)[0])
     s3.stop(folder)
+
+
+def aws_variables(server: s3.Server) -> dict[str, str]:
+    """How the owner of a bucket tells DVC about it."""
+    return {
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+    }

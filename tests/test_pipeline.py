@@ -119,6 +119,18 @@ def test_experiments_show_what_changed(project: Project):
     assert "https://cdn" not in html
 
 
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_plots_are_drawn_without_a_network(project: Project):
+    project("dvc", "plots", "show")
+    page = (project.folder / "dvc_plots/index.html").as_uri()
+    quiet = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    offline = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={project.folder / 'browser'}"]
+    options = ["--headless", "--no-sandbox", "--virtual-time-budget=9000", "--dump-dom"]
+    drawn = project("chromium", *options, *quiet, *offline, page)
+    assert drawn.count('class="marks"') == 2  # what vega draws on
+    assert "cat.png" in drawn
+
+
 def test_experiments_run_in_a_copy_of_the_repository(project: Project):
     before = results(project)
     project("dvc", "exp", "run", "--temp", "-n", "grey", "-S", "preprocess.mode=L")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Project, add_pictures, contents
+from conftest import REPOSITORY, Project, add_pictures, aws_variables, contents
 
 from imagepack import PackedImages
 from quickstart import s3
@@ -56,6 +56,8 @@ def test_the_first_run_ends_with_packs_pushed_and_says_what_came_out(newcomer: t
     assert "birds/emperor-penguin.jpg: label_conflict (same bytes as mammals/emperor-penguin.jpg)" in output
     assert "\nNext\n" in output
     assert contents(folder / "data/raw") == contents(folder / "data/sample/images")
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert readme.split("ends with\n\n```\n")[1].split("```")[0] in output
 
 
 @pytest.mark.slow
@@ -159,15 +161,6 @@ def test_a_folder_that_is_no_git_repository_is_told_so(new_project: Callable[[],
     assert "run `git init` here first" in output
 
 
-def variables(server: s3.Server) -> dict[str, str]:
-    """How the owner of a bucket tells DVC about it."""
-    return {
-        "AWS_ENDPOINT_URL": server.endpoint,
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-    }
-
-
 @pytest.fixture(scope="module")
 def own(new_project: Callable[[], Project], s3_server: s3.Server) -> tuple[Project, str]:
     """A project with images and a bucket of its user's own, run, pushed and committed; what the run printed."""
@@ -176,8 +169,8 @@ def own(new_project: Callable[[], Project], s3_server: s3.Server) -> tuple[Proje
     add_pictures(project.folder / "data/raw", 10, "cat")
     add_pictures(project.folder / "data/raw", 10, "dog", first=10)
     project("dvc", "remote", "modify", "s3", "url", "s3://own/images")
-    output = project("python", "-m", "quickstart", **variables(s3_server))
-    project("dvc", "push", **variables(s3_server))
+    output = project("python", "-m", "quickstart", **aws_variables(s3_server))
+    project("dvc", "push", **aws_variables(s3_server))
     project.commit("Mine")
     return project, output
 
@@ -199,7 +192,7 @@ def test_a_teammate_gets_the_data_and_nothing_is_run_again(
     project, _ = own
     project("git", "clone", "--quiet", str(project.folder), str(tmp_path / "mate"))
     mate = Project(tmp_path / "mate")
-    output = mate("python", "-m", "quickstart", **variables(s3_server))
+    output = mate("python", "-m", "quickstart", **aws_variables(s3_server))
     assert "the images are not: fetching them" in output
     assert "Running stage" not in output
     assert contents(mate.folder / "data/packed") == contents(project.folder / "data/packed")
@@ -227,10 +220,15 @@ def test_the_local_s3s_keys_are_dropped_once_the_bucket_is_ones_own(
 ):
     shutil.copytree(own[0].folder, tmp_path / "project")
     project = Project(tmp_path / "project")
-    project.write(
-        ".dvc/config.local",
-        "['remote \"s3\"']\nendpointurl = http://127.0.0.1:8333\naccess_key_id = a\nsecret_access_key = b\n",
-    )
-    project("python", "-m", "quickstart", **variables(s3_server))
+    local = f"['remote \"s3\"']\nendpointurl = http://127.0.0.1:8333\naccess_key_id = {s3.OUR_KEY}1\nsecret_access_key = b\n"
+    project.write(".dvc/config.local", local)
+    assert "took the local S3's address and keys out" in project("python", "-m", "quickstart.s3", "explain")
+    assert "key" not in (project.folder / ".dvc/config.local").read_text()
+    project.write(".dvc/config.local", local)
+    project("python", "-m", "quickstart", **aws_variables(s3_server))
     assert "key" not in (project.folder / ".dvc/config.local").read_text()
     assert "The remote is your own (s3://own/images)" in project("python", "-m", "quickstart.s3", "start", ok=False)
+    mine = local.replace(s3.OUR_KEY, "mine")  # keys of one's own, for a server on this machine
+    project.write(".dvc/config.local", mine)
+    project("python", "-m", "quickstart", **aws_variables(s3_server))
+    assert "access_key_id = mine1" in (project.folder / ".dvc/config.local").read_text()

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 from botocore.exceptions import ClientError
-from conftest import Project, add_pictures, contents
+from conftest import Project, add_pictures, aws_variables, contents
 
 from quickstart import s3
 
@@ -120,7 +120,7 @@ def explain(project: Project, **environment: str) -> str:
 
 
 def test_a_server_that_is_down_is_explained(project: Project):
-    down = s3.Server(0, s3.free_ports(1)[0], "key", "secret")
+    down = s3.Server(0, s3.free_ports(1)[0], f"{s3.OUR_KEY}1", "secret")
     connect(project, down)
     assert "Traceback" not in project("dvc", "push", ok=False)
     assert f"no S3 answers at {down.endpoint}: start it with python3 run.py s3 start" in explain(project)
@@ -141,21 +141,17 @@ def test_missing_keys_are_explained(project: Project, s3_server: s3.Server, tmp_
     )
 
 
-def test_a_bucket_that_does_not_exist_is_explained(project: Project):
+def test_a_bucket_that_does_not_exist_is_explained(project: Project, s3_server: s3.Server):
+    project.write(".dvc/config.local", "")
     project("dvc", "remote", "modify", "s3", "url", "s3://no-such-bucket/data")
-    project("dvc", "push", ok=False)
-    assert "there is no bucket no-such-bucket" in explain(project)
+    project("dvc", "push", ok=False, **aws_variables(s3_server))
+    assert "there is no bucket no-such-bucket" in explain(project, **aws_variables(s3_server))
 
 
 def test_the_usual_aws_variables_are_enough_for_a_bucket_of_ones_own(project: Project, s3_server: s3.Server):
     project.write(".dvc/config.local", "")
     s3_server.client().create_bucket(Bucket="mine")
     project("dvc", "remote", "modify", "s3", "url", "s3://mine/images")
-    variables = {
-        "AWS_ENDPOINT_URL": s3_server.endpoint,
-        "AWS_ACCESS_KEY_ID": s3_server.access_key,
-        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
-    }
-    assert "pushed" in project("dvc", "push", **variables)
-    assert "answers and takes these keys" in explain(project, **variables)
+    assert "pushed" in project("dvc", "push", **aws_variables(s3_server))
+    assert "answers and takes these keys" in explain(project, **aws_variables(s3_server))
     assert project("git", "diff", "--name-only").split() == [".dvc/config"]

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import inspect
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,12 @@ def run_stage(stage: Callable[..., str]) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        sys.exit(
-            f"{stage.__name__}: the disk is full ({error.filename or 'while writing'}): free some space and run again"
-        )
+        fullest = min((p for p in arguments.values() if isinstance(p, Path)), key=_free_bytes)
+        sys.exit(f"{stage.__name__}: the disk of {fullest} is full: free some space and run again")
+
+
+def _free_bytes(path: Path) -> int:
+    """On the disk where `path` is, or would be."""
+    while not path.exists():
+        path = path.absolute().parent
+    return shutil.disk_usage(path).free
