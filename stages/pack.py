@@ -8,7 +8,6 @@ imagepack/README.md describes the files.
 import itertools
 import json
 import math
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from stages.params import Pack, Split
 from stages.toolkit import manifest as manifests
 from stages.toolkit import workers
 from stages.toolkit.errors import InputError
-from stages.toolkit.stage import run_stage
+from stages.toolkit.stage import empty_folder, run_stage
 
 
 def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack) -> str:
@@ -31,8 +30,8 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack)
     splits = choose_splits(ids, table["batch"], params.split)
     shape = read_pixels(processed / f"{table['path'][0]}.png").shape
     starts = cut(ids, table["batch"], max(1, params.shard_mib * 2**20 // math.prod(shape)))
-    shutil.rmtree(out, ignore_errors=True)
-    (out / packs.SHARDS_NAME).mkdir(parents=True)
+    empty_folder(out)
+    (out / packs.SHARDS_NAME).mkdir()
     shards = write_shards(processed, table["path"], ids, starts, out / packs.SHARDS_NAME)
     classes = sorted(table["label"].unique())
     index = packs.Index(

@@ -5,7 +5,6 @@
 A sheet a class; a row an image: the original, then what epochs 0, 1, 2, ... of training see.
 """
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 import imagepack
 from stages.params import Augment, Preview
 from stages.toolkit.errors import InputError
-from stages.toolkit.stage import run_stage
+from stages.toolkit.stage import empty_folder, run_stage
 
 GAP, HEADER = 4, 22
 """Pixels between images, and above them for the headings."""
@@ -28,8 +27,7 @@ def preview(packed: Path, out: Path, params: Preview, augment: Augment) -> str:
         raise InputError(str(error)) from None
     if not len(train):
         raise InputError("no image is in the train split: add images, or raise pack.split.train")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    empty_folder(out)
     transform = imagepack.Augment(**augment.model_dump())
     labels = np.unique(train.labels)[: params.classes]
     for label in labels:

@@ -10,6 +10,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import polars as pl
@@ -35,7 +36,6 @@ FIXES = {  # every code that this stage can give an image, and what to do about 
     "exact_duplicate": "remove one of the two",
     "label_conflict": "keep it in the one class where it belongs",
 }
-FILES_A_TASK = 32
 Finding = tuple[str, str, str]
 """Path, code, what was seen."""
 
@@ -80,18 +80,18 @@ def _refuse(error: OSError) -> None:
 
 def check_all(raw: Path, paths: list[str], params: Validate) -> tuple[pl.DataFrame, list[Finding]]:
     """Check each file by itself, in worker processes; the manifest's facts and the findings."""
-    tasks = [[(raw, path, params) for path in paths[i : i + FILES_A_TASK]] for i in range(0, len(paths), FILES_A_TASK)]
     frames, findings = [], []
-    for rows, found in workers.map_in_order(check_files, tasks, len(paths), "validate"):
+    check = partial(check_files, raw, params)
+    for rows, found in workers.map_in_order(check, workers.groups(paths), len(paths), "validate"):
         frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
         findings += found
     return pl.concat(frames, rechunk=True), findings
 
 
-def check_files(task: list[tuple[Path, str, Validate]]) -> tuple[list[tuple], list[Finding]]:
+def check_files(raw: Path, params: Validate, paths: list[str]) -> tuple[list[tuple], list[Finding]]:
     """Facts, a row a file, and findings; runs in a worker."""
     rows, findings = [], []
-    for raw, path, params in task:
+    for path in paths:
         row, found = check_file(raw, path, params)
         rows.append(row)
         findings += [(row[0], code, seen) for code, seen in found]

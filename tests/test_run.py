@@ -220,7 +220,10 @@ def test_the_local_s3s_keys_are_dropped_once_the_bucket_is_ones_own(
 ):
     shutil.copytree(own[0].folder, tmp_path / "project")
     project = Project(tmp_path / "project")
-    local = f"['remote \"s3\"']\nendpointurl = http://127.0.0.1:8333\naccess_key_id = {s3.OUR_KEY}1\nsecret_access_key = b\n"
+    local = (
+        "['remote \"s3\"']\nendpointurl = http://127.0.0.1:8333\n"
+        f"access_key_id = {s3.OUR_KEY}1\nsecret_access_key = b\n"
+    )
     project.write(".dvc/config.local", local)
     assert "took the local S3's address and keys out" in project("python", "-m", "quickstart.s3", "explain")
     assert "key" not in (project.folder / ".dvc/config.local").read_text()

@@ -27,6 +27,8 @@ def run_stage(stage: Callable[..., str]) -> None:
         sections = {type(section): section for _, section in params.load(Path("params.yaml"))}
         arguments |= {p.name: sections[p.annotation] for p in wanted if p.annotation in sections}
         print(f"{stage.__name__}: {stage(**arguments)}")
+    except KeyboardInterrupt:
+        sys.exit(f"{stage.__name__}: stopped")
     except InputError as error:
         sys.exit(f"{stage.__name__}: {error}")
     except OSError as error:
@@ -34,6 +36,13 @@ def run_stage(stage: Callable[..., str]) -> None:
             raise
         fullest = min((p for p in arguments.values() if isinstance(p, Path)), key=_free_bytes)
         sys.exit(f"{stage.__name__}: the disk of {fullest} is full: free some space and run again")
+
+
+def empty_folder(path: Path) -> None:
+    """Make `path` a folder with nothing in it, so that what was there before cannot show in the result."""
+    if path.exists():
+        shutil.rmtree(path)
+    path.mkdir(parents=True)
 
 
 def _free_bytes(path: Path) -> int:

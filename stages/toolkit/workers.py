@@ -2,9 +2,10 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -15,6 +16,7 @@ from stages.toolkit.errors import InputError
 
 Task = TypeVar("Task", bound=Sized)
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 def count() -> int:
@@ -27,12 +29,17 @@ def count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def groups(items: Sequence[Item], size: int = 32) -> Iterator[Sequence[Item]]:
+    """Cut `items` into groups of `size`, large enough that a round trip between processes does not count."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
 def map_in_order(function: Callable[[Task], Result], tasks: Iterable[Task], total: int, desc: str) -> Iterator[Result]:
     """Yield function(task) for each task, in order, computed by worker processes.
 
     Args:
         function: importable by name; runs in the workers.
-        tasks: groups of images, large enough (tens) that a round trip between processes does not count.
+        tasks: groups of images.
         total: images in all tasks, for the progress bar; a task counts as len(task).
         desc: what the progress bar is called.
 
@@ -48,7 +55,7 @@ def map_in_order(function: Callable[[Task], Result], tasks: Iterable[Task], tota
         context.set_forkserver_preload([name for name in sys.modules if name.startswith("stages.")])
     waiting: deque = deque()
     with (
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
+        ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool,
         tqdm(total=total, desc=desc, unit="img", **_bar_style()) as bar,
     ):
         try:
