@@ -25,6 +25,7 @@ class Section(BaseModel):
 class Levels(Section):
     """What becomes of an image with this finding."""
 
+    jpeg_damage: Level = "error"
     extension_mismatch: Level = "warning"
     too_small: Level = "error"
     exact_duplicate: Level = "error"
@@ -36,6 +37,8 @@ class Validate(Section):
 
     min_side: int = Field(16, ge=1, le=65536)
     max_pixels: int = Field(100_000_000, ge=1, le=1_000_000_000)
+    timeout: int = Field(60, ge=1, le=86400)
+    memory_mib: int = Field(2048, ge=256, le=1_048_576)
     levels: Levels = Levels()
 
 

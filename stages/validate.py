@@ -31,11 +31,17 @@ FIXES = {  # every code that this stage can give an image, and what to do about 
     "bomb": "shrink it, or raise validate.max_pixels",
     "truncated": "copy or download it again: its end is missing",
     "decode_error": "copy or download it again: its content is damaged",
+    "jpeg_damage": "copy or download it again: part of the picture is wrong, though most viewers do not say so",
+    "decoder_crash": "remove it: it killed the process that decoded it",
+    "timeout": "remove it, or raise validate.timeout",
+    "resource_limit": "shrink it, or raise validate.memory_mib",
     "extension_mismatch": "rename it to the extension of its format",
     "too_small": "replace it with a larger one, or lower validate.min_side",
     "exact_duplicate": "remove one of the two",
     "label_conflict": "keep it in the one class where it belongs",
 }
+UNKNOWN = ("", "", 0, 0, 1)
+"""Format, mode, width, height and orientation of what cannot be decoded."""
 Finding = tuple[str, str, str]
 """Path, code, what was seen."""
 
@@ -81,8 +87,16 @@ def _refuse(error: OSError) -> None:
 def check_all(raw: Path, paths: list[str], params: Validate) -> tuple[pl.DataFrame, list[Finding]]:
     """Check each file by itself, in worker processes; the manifest's facts and the findings."""
     frames, findings = [], []
-    check = partial(check_files, raw, params)
-    for rows, found in workers.map_in_order(check, workers.groups(paths), len(paths), "validate"):
+    results = workers.map_in_order(
+        partial(check_files, raw, params),
+        workers.groups(paths),
+        len(paths),
+        "validate",
+        timeout=params.timeout,
+        memory_mib=params.memory_mib,
+        lost=partial(lost_file, raw),
+    )
+    for rows, found in results:
         frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
         findings += found
     return pl.concat(frames, rechunk=True), findings
@@ -100,23 +114,37 @@ def check_files(raw: Path, params: Validate, paths: list[str]) -> tuple[list[tup
 
 def check_file(raw: Path, path: str, params: Validate) -> tuple[tuple, list[tuple[str, str]]]:
     """Read, hash and decode one file, each once; its facts and its findings (code, what was seen)."""
+    place, found = _place(raw, path)
+    digest, size, content = "", 0, UNKNOWN
+    try:
+        data = _read(raw / path)
+        digest, size = hashlib.sha256(data).hexdigest(), len(data)
+        content = _decode(data, params)
+        found += _judge(PurePosixPath(path), *content, params)
+    except images.Fault as fault:
+        found.append((fault.code, fault.seen))
+    return (*place, digest, size, *content), found
+
+
+def lost_file(raw: Path, path: str, code: str) -> tuple[list[tuple], list[Finding]]:
+    """What `check_files` would return of a file that killed or outlasted its worker: it is not decoded again."""
+    place, found = _place(raw, path)
+    data = _read(raw / path)
+    seen = {"decoder_crash": "its decoder crashed", "timeout": "took longer than validate.timeout"}[code]
+    row = (*place, hashlib.sha256(data).hexdigest(), len(data), *UNKNOWN)
+    return [row], [(place[0], *finding) for finding in [*found, (code, seen)]]
+
+
+def _place(raw: Path, path: str) -> tuple[tuple[str, str, str], list[tuple[str, str]]]:
+    """Path, label and batch, and what is wrong with them."""
     readable = os.fsencode(path).decode("utf-8", "backslashreplace")
     *batch, label = PurePosixPath(readable).parts[:-1] or ("",)
-    content = ("", 0, "", "", 0, 0, 1)
     found = []
     if readable != path:
         found.append(("bad_name", "a name that is not valid UTF-8"))
     if not label:
         found.append(("no_label", f"stands directly in {raw}"))
-    try:
-        data = _read(raw / path)
-        content = (hashlib.sha256(data).hexdigest(), len(data), *content[2:])
-        facts = _decode(data, params)
-        content = (*content[:2], *facts)
-        found += _judge(PurePosixPath(path), *facts, params)
-    except images.Fault as fault:
-        found.append((fault.code, fault.seen))
-    return (readable, label, "/".join(batch), *content), found
+    return (readable, label, "/".join(batch)), found
 
 
 def _read(path: Path) -> bytes:
@@ -132,7 +160,7 @@ def _read(path: Path) -> bytes:
 def _decode(data: bytes, params: Validate) -> tuple[str, str, int, int, int]:
     """Format, mode, width, height and EXIF orientation, of an image that decodes in full."""
     image = images.open_image(data, params.max_pixels)
-    images.decode(image)
+    images.decode_strictly(image, data)
     return images.format_of(image), image.mode, *image.size, images.orientation(image)
 
 

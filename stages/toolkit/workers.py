@@ -1,22 +1,23 @@
-"""Many images on all cores: one function, one seam (`concurrent.futures`)."""
+"""Many images on all cores: one function, one seam. A file that kills or hangs its decoder costs that file alone."""
 
 import multiprocessing
 import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import TimeoutError as TookTooLong
+from contextlib import ExitStack
 from typing import TypeVar
 
+import psutil
+from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
 from stages.toolkit.errors import InputError
 
-Task = TypeVar("Task", bound=Sized)
-Result = TypeVar("Result")
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def count() -> int:
@@ -34,7 +35,15 @@ def groups(items: Sequence[Item], size: int = 32) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def map_in_order(function: Callable[[Task], Result], tasks: Iterable[Task], total: int, desc: str) -> Iterator[Result]:
+def map_in_order(
+    function: Callable[[Sequence[Item]], Result],
+    tasks: Iterable[Sequence[Item]],
+    total: int,
+    desc: str,
+    timeout: float | None = None,
+    memory_mib: int | None = None,
+    lost: Callable[[Item, str], Result] | None = None,
+) -> Iterator[Result]:
     """Yield function(task) for each task, in order, computed by worker processes.
 
     Args:
@@ -42,9 +51,13 @@ def map_in_order(function: Callable[[Task], Result], tasks: Iterable[Task], tota
         tasks: groups of images.
         total: images in all tasks, for the progress bar; a task counts as len(task).
         desc: what the progress bar is called.
+        timeout: seconds that a task may take.
+        memory_mib: mebibytes that a worker may allocate beyond what it has at its start (Linux).
+        lost: what to yield for an image whose worker died or took too long, from the image and what happened
+            ("decoder_crash" or "timeout"). The others of its task are computed again, each a task by itself.
 
     Raises:
-        InputError: a worker died (killed, or out of memory).
+        InputError: a worker died or took too long, and there is no `lost`.
     """
     workers = count()
     # Forked from a clean server that has imported the libraries once: a plain fork would copy the locks of
@@ -53,32 +66,52 @@ def map_in_order(function: Callable[[Task], Result], tasks: Iterable[Task], tota
     context = multiprocessing.get_context("forkserver" if forkserver else "spawn")
     if forkserver:
         context.set_forkserver_preload([name for name in sys.modules if name.startswith("stages.")])
+    pool = ProcessPool(workers, context=context, initializer=_prepare, initargs=(memory_mib,))
     waiting: deque = deque()
-    with (
-        ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool,
-        tqdm(total=total, desc=desc, unit="img", **_bar_style()) as bar,
-    ):
+
+    def results(task: Sequence[Item], future) -> Iterator[Result]:
         try:
-            for task in tasks:
-                waiting.append((len(task), pool.submit(function, task)))
-                if len(waiting) > 2 * workers:  # enough to keep all busy, few enough to keep memory flat
-                    yield _next(waiting, bar)
-            while waiting:
-                yield _next(waiting, bar)
-        except BrokenProcessPool:
+            yield future.result()
+            return
+        except TookTooLong:
+            what = "timeout"
+        except ProcessExpired:
+            what = "decoder_crash"
+        if lost is None:
             raise InputError(
                 f"a worker process died after {bar.n} of {total} images (killed, or out of memory?): run again, "
                 "with fewer workers (STAGE_WORKERS=1) if memory was short"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            )
+        if len(task) == 1:
+            yield lost(task[0], what)
+            return
+        for item in task:
+            yield from results([item], pool.schedule(function, ([item],), timeout=timeout))
+
+    def next_results() -> Iterator[Result]:
+        task, future = waiting.popleft()
+        yield from results(task, future)
+        bar.update(len(task))
+
+    with ExitStack() as ending, tqdm(total=total, desc=desc, unit="img", **_bar_style()) as bar:
+        ending.callback(pool.join)
+        ending.callback(pool.stop)  # at once, whether all is done or an error ends it
+        for task in tasks:
+            waiting.append((task, pool.schedule(function, (task,), timeout=timeout)))
+            if len(waiting) > 2 * workers:  # enough to keep all busy, few enough to keep memory flat
+                yield from next_results()
+        while waiting:
+            yield from next_results()
 
 
-def _next(waiting: deque, bar: tqdm):
-    images, future = waiting.popleft()
-    result = future.result()
-    bar.update(images)
-    return result
+def _prepare(memory_mib: int | None) -> None:
+    """Runs in each worker at its start."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which stops the workers
+    if memory_mib and sys.platform == "linux":
+        import resource
+
+        limit = psutil.Process().memory_info().vms + memory_mib * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _bar_style() -> dict:
