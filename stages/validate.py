@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import polars as pl
+from pathspec import GitIgnoreSpec
 
 from stages.params import Validate
 from stages.toolkit import images, workers
@@ -52,7 +53,7 @@ def validate(raw: Path, manifest: Path, reports: Path, params: Validate) -> str:
     Raises:
         InputError: no files, no accepted image, or a class without one. The reports are written all the same.
     """
-    paths = list(find_files(raw))
+    paths, ignored = find_files(raw)
     if not paths:
         raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
     table, findings = check_all(raw, paths, params)
@@ -63,25 +64,31 @@ def validate(raw: Path, manifest: Path, reports: Path, params: Validate) -> str:
     write_reports(table, findings, reports)
     require_every_class(table, findings, reports / "rejected.csv")
     counts = dict(table["status"].value_counts().iter_rows())
+    left_out = f"; {ignored} more are left out by .dvcignore" if ignored else ""
     return (
         f"{len(table)} files in {table['label'].n_unique()} classes: {counts['accepted']} accepted, "
-        f"{counts.get('rejected', 0)} rejected (see {reports / 'rejected.csv'})"
+        f"{counts.get('rejected', 0)} rejected (see {reports / 'rejected.csv'}){left_out}"
     )
 
 
-def find_files(raw: Path) -> Iterator[str]:
-    """Every file under `raw`, relative to it, with `/`, in a fixed order; a folder that is a link counts as a file."""
-    for folder, folders, names in os.walk(raw, onerror=_refuse):
+def find_files(raw: Path) -> tuple[list[str], int]:
+    """Every file under `raw` that DVC tracks, relative to it, with `/`, in a fixed order; and how many it ignores.
+
+    A folder that is a link counts as a file.
+    """
+    rules = Path(".dvcignore")
+    ignore = GitIgnoreSpec.from_lines(rules.read_text(encoding="utf-8").splitlines() if rules.exists() else [])
+    found, ignored = [], 0
+    for folder, folders, names in os.walk(raw):
         folders.sort()
         links = [name for name in folders if Path(folder, name).is_symlink()]
-        below = Path(folder).relative_to(raw)
-        yield from ((below / name).as_posix() for name in sorted(names + links))
-
-
-def _refuse(error: OSError) -> None:
-    """A folder that cannot be listed would otherwise be passed over in silence."""
-    if not isinstance(error, FileNotFoundError):
-        raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
+        for name in sorted(names + links):
+            path = Path(folder, name)
+            if ignore.match_file(path.as_posix()):
+                ignored += 1
+            else:
+                found.append(path.relative_to(raw).as_posix())
+    return found, ignored
 
 
 def check_all(raw: Path, paths: list[str], params: Validate) -> tuple[pl.DataFrame, list[Finding]]:
@@ -129,7 +136,7 @@ def check_file(raw: Path, path: str, params: Validate) -> tuple[tuple, list[tupl
 def lost_file(raw: Path, path: str, code: str) -> tuple[list[tuple], list[Finding]]:
     """What `check_files` would return of a file that killed or outlasted its worker: it is not decoded again."""
     place, found = _place(raw, path)
-    data = _read(raw / path)
+    data = (raw / path).read_bytes()
     seen = {"decoder_crash": "its decoder crashed", "timeout": "took longer than validate.timeout"}[code]
     row = (*place, hashlib.sha256(data).hexdigest(), len(data), *UNKNOWN)
     return [row], [(place[0], *finding) for finding in [*found, (code, seen)]]
