@@ -6,7 +6,6 @@ Nothing in data/raw is changed. To add a check, see CONTRIBUTING.md.
 """
 
 import hashlib
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import polars as pl
 from pathspec import GitIgnoreSpec
 
 from stages.params import Validate
-from stages.toolkit import images, workers
+from stages.toolkit import images, validation_reports, workers
 from stages.toolkit import manifest as manifests
 from stages.toolkit.errors import InputError
 from stages.toolkit.stage import run_stage
@@ -61,10 +60,10 @@ def validate(raw: Path, manifest: Path, reports: Path, params: Validate) -> str:
     findings += same_bytes(table)
     table, findings = settle(table, findings, params)
     manifests.write(table, manifest)
-    write_reports(table, findings, reports)
-    require_every_class(table, findings, reports / "rejected.csv")
+    validation_reports.write(table, findings, FIXES, reports)
+    validation_reports.require_every_class(table, findings, reports / "rejected.csv")
     counts = dict(table["status"].value_counts().iter_rows())
-    left_out = f"; {ignored} more are left out by .dvcignore" if ignored else ""
+    left_out = f"; {ignored} more left out by .dvcignore" if ignored else ""
     return (
         f"{len(table)} files in {table['label'].n_unique()} classes: {counts['accepted']} accepted, "
         f"{counts.get('rejected', 0)} rejected (see {reports / 'rejected.csv'}){left_out}"
@@ -207,48 +206,6 @@ def settle(table: pl.DataFrame, findings: list[Finding], params: Validate) -> tu
     by_image = found.group_by("path", maintain_order=True).agg(status=status, issues="code", seen="seen")
     table = table.join(by_image, on="path", how="left", maintain_order="left")
     return table.with_columns(pl.col("status").fill_null("accepted"), pl.col("issues", "seen").fill_null([])), found
-
-
-def write_reports(table: pl.DataFrame, findings: pl.DataFrame, reports: Path) -> None:
-    """validation.json (metrics), rejected.csv, and what the plots show; docs/output.md has the columns."""
-    plots = reports / "plots"
-    plots.mkdir(parents=True, exist_ok=True)
-    accepted = table.filter(pl.col("status") == "accepted")
-    metrics = {
-        "files": len(table),
-        "accepted": len(accepted),
-        "rejected": len(table) - len(accepted),
-        "classes": accepted["label"].n_unique(),
-        "issues": dict(findings["code"].value_counts().sort("code").iter_rows()),
-    }
-    (reports / "validation.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
-    fix = pl.col("code").replace_strict(FIXES, return_dtype=pl.String)
-    rejected = findings.filter(pl.col("level") == "error").select("path", "code", "seen", fix=fix)
-    rejected.sort("path", "code").write_csv(reports / "rejected.csv")
-    accepted.group_by("label").len("images").sort("label").write_csv(plots / "classes.csv")
-    sides = pl.col("width", "height").round_sig_figs(2).cast(pl.Int32)  # so that the table stays small
-    sizes = accepted.group_by(sides).len("images").sort("images", "width", "height", descending=True)
-    sizes.head(1000).write_csv(plots / "sizes.csv")
-
-
-def require_every_class(table: pl.DataFrame, findings: pl.DataFrame, rejected: Path) -> None:
-    """Refuse a dataset that has lost a class, or everything."""
-    kept = pl.col("status") == "accepted"
-    lost = table.filter(pl.col("label") != "").group_by("label").agg(kept.any(), pl.len()).filter(~pl.col("status"))
-    if not table.select(kept.any()).item():
-        codes = (
-            findings.filter(pl.col("level") == "error")["code"].value_counts().sort("count", "code", descending=True)
-        )
-        most = ", ".join(f"{code} ({n})" for code, n in codes.iter_rows())
-        raise InputError(f"none of {len(table)} files is an image that can be used: {most}. {rejected} names each")
-    if len(lost):
-        lines = [
-            f"  {label}: all {n} files rejected" for label, n in lost.sort("label").select("label", "len").iter_rows()
-        ]
-        raise InputError(
-            "\n".join(["these classes have no image left:", *lines])
-            + f"\n{rejected} says why: mend the files, or remove the folder of a class you do not want"
-        )
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def test_all_faults_are_reported_at_once_and_in_words(tmp_path: Path):
         ("zebra: {}", "zebra: no such key (known: validate, preprocess, pack, preview, augment)"),
         ("preprocess: {7: 8}", "preprocess.7: no such key (known: size, fit, mode, background)"),
         ("preprocess:", "preprocess: must hold keys such as `size:`, is None"),
-        ("validate: {levels: error}", "validate.levels: must hold keys such as `extension_mismatch:`, is 'error'"),
+        ("validate: {levels: error}", "validate.levels: must hold keys such as `jpeg_damage:`, is 'error'"),
     ],
 )
 def test_a_fault_names_the_key_what_it_must_be_and_what_it_is(text: str, fault: str, tmp_path: Path):

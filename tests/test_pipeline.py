@@ -163,7 +163,7 @@ def test_junk_of_operating_systems_and_python_changes_nothing(project: Project):
     assert "No changes." in project("dvc", "data", "status")
     assert ran(project("dvc", "repro")) == set()
     before = results(project)
-    assert "1 more are left out by .dvcignore" in project("dvc", "repro", "--force")
+    assert "1 more left out by .dvcignore" in project("dvc", "repro", "--force")
     assert results(project) == before
 
 

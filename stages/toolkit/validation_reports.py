@@ -1,0 +1,57 @@
+"""What validate tells people: metrics, rejected files, plots, and whether to go on."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from stages.toolkit.errors import InputError
+
+
+def write(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], reports: Path) -> None:
+    """Write validation.json (metrics), rejected.csv, and what the plots show; docs/output.md has the columns.
+
+    Args:
+        table: the manifest.
+        findings: path, code, seen and level, a row each.
+        fixes: what to do about each code.
+        reports: the folder.
+    """
+    plots = reports / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
+    accepted = table.filter(pl.col("status") == "accepted")
+    metrics = {
+        "files": len(table),
+        "accepted": len(accepted),
+        "rejected": len(table) - len(accepted),
+        "classes": accepted["label"].n_unique(),
+        "issues": dict(findings["code"].value_counts().sort("code").iter_rows()),
+    }
+    (reports / "validation.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
+    fix = pl.col("code").replace_strict(fixes, return_dtype=pl.String)
+    rejected = findings.filter(pl.col("level") == "error").select("path", "code", "seen", fix=fix)
+    rejected.sort("path", "code").write_csv(reports / "rejected.csv")
+    accepted.group_by("label").len("images").sort("label").write_csv(plots / "classes.csv")
+    sides = pl.col("width", "height").round_sig_figs(2).cast(pl.Int32)  # so that the table stays small
+    sizes = accepted.group_by(sides).len("images").sort("images", "width", "height", descending=True)
+    sizes.head(1000).write_csv(plots / "sizes.csv")
+
+
+def require_every_class(table: pl.DataFrame, findings: pl.DataFrame, rejected: Path) -> None:
+    """Refuse a dataset that has lost a class, or everything."""
+    kept = pl.col("status") == "accepted"
+    lost = table.filter(pl.col("label") != "").group_by("label").agg(kept.any(), pl.len()).filter(~pl.col("status"))
+    if not table.select(kept.any()).item():
+        codes = (
+            findings.filter(pl.col("level") == "error")["code"].value_counts().sort("count", "code", descending=True)
+        )
+        most = ", ".join(f"{code} ({n})" for code, n in codes.iter_rows())
+        raise InputError(f"none of {len(table)} files is an image that can be used: {most}. {rejected} names each")
+    if len(lost):
+        lines = [
+            f"  {label}: all {n} files rejected" for label, n in lost.sort("label").select("label", "len").iter_rows()
+        ]
+        raise InputError(
+            "\n".join(["these classes have no image left:", *lines])
+            + f"\n{rejected} says why: mend the files, or remove the folder of a class you do not want"
+        )
