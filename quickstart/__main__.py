@@ -12,6 +12,7 @@ from quickstart import s3
 
 SAMPLE, RAW, RAW_DVC = Path("data/sample/images"), Path("data/raw"), Path("data/raw.dvc")
 REPORTS = Path("reports")
+PULLING = Path(".dvc/tmp/run-py-is-pulling")
 SHOWN = 10
 
 
@@ -40,9 +41,12 @@ def main() -> int:
 
 def bring_in_data(own: bool) -> bool:
     """Pull what a teammate has pushed, or track what lies in data/raw, or copy the sample there."""
-    if RAW_DVC.exists() and not RAW.exists():
+    if RAW_DVC.exists() and (PULLING.exists() or not RAW.exists()):
         print("data/raw.dvc is here, the images are not: fetching them.")
+        PULLING.parent.mkdir(exist_ok=True)
+        PULLING.touch()  # if this is killed, what there is of data/raw then is not what the user wants there
         if dvc("pull"):
+            PULLING.unlink()
             return True
         reason = s3.explain() or (
             "The remote lacks some of the data: whoever made this version has yet to run `dvc push`."

@@ -198,6 +198,12 @@ def test_a_teammate_gets_the_data_and_nothing_is_run_again(
     assert contents(mate.folder / "data/packed") == contents(project.folder / "data/packed")
     assert mate("git", "status", "--porcelain") == ""
 
+    (mate.folder / "data/raw/cat/img3.png").unlink()  # as if the pull had been killed on its way
+    (mate.folder / ".dvc/tmp/run-py-is-pulling").touch()
+    mate("python", "-m", "quickstart", **aws_variables(s3_server))
+    assert contents(mate.folder / "data/raw") == contents(project.folder / "data/raw")
+    assert mate("git", "status", "--porcelain") == ""
+
 
 @pytest.mark.slow
 def test_a_teammate_without_a_shared_bucket_is_told_what_is_missing(new_project: Callable[[], Project], tmp_path: Path):
