@@ -31,9 +31,8 @@ def preview(packed: Path, out: Path, params: Preview, augment: Augment) -> str:
     transform = imagepack.Augment(**augment.model_dump())
     labels = np.unique(train.labels)[: params.classes]
     for label in labels:
-        sheet(train, choose(train, label, params.images), transform, params.variants).save(
-            out / f"{train.classes[label]}.png"
-        )
+        picture = sheet(train, choose(train, label, params.images), transform, params.variants)
+        picture.save(out / f"{train.classes[label]}.png", compress_level=1)
     return f"{len(labels)} sheets of up to {params.images} images and {params.variants} variants each, in {out}"
 
 

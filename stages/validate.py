@@ -78,7 +78,7 @@ def find_files(raw: Path) -> tuple[list[str], int]:
     rules = Path(".dvcignore")
     ignore = GitIgnoreSpec.from_lines(rules.read_text(encoding="utf-8").splitlines() if rules.exists() else [])
     found, ignored = [], 0
-    for folder, folders, names in os.walk(raw):
+    for folder, folders, names in os.walk(raw, onerror=_refuse):
         folders.sort()
         links = [name for name in folders if Path(folder, name).is_symlink()]
         for name in sorted(names + links):
@@ -88,6 +88,12 @@ def find_files(raw: Path) -> tuple[list[str], int]:
             else:
                 found.append(path.relative_to(raw).as_posix())
     return found, ignored
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed would otherwise be passed over in silence."""
+    if not isinstance(error, FileNotFoundError):
+        raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
 
 
 def check_all(raw: Path, paths: list[str], params: Validate) -> tuple[pl.DataFrame, list[Finding]]:
@@ -129,6 +135,8 @@ def check_file(raw: Path, path: str, params: Validate) -> tuple[tuple, list[tupl
         found += _judge(PurePosixPath(path), *content, params)
     except images.Fault as fault:
         found.append((fault.code, fault.seen))
+    except MemoryError:
+        found.append(("resource_limit", "needs more memory to read than a worker may have"))
     return (*place, digest, size, *content), found
 
 
@@ -155,6 +163,8 @@ def _place(raw: Path, path: str) -> tuple[tuple[str, str, str], list[tuple[str, 
 
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # to read a pipe or a device would never end
+            raise images.Fault("unreadable", "is not a file")
         data = path.read_bytes()
     except OSError as error:
         raise images.Fault("unreadable", error.strerror or str(error)) from None

@@ -60,6 +60,8 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
             raise Fault("bomb", f"more than {max_pixels} pixels") from None
         except UnidentifiedImageError:
             raise _unidentified(data) from None
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001  (Pillow's plugins raise whatever broke)
             raise Fault("decode_error", _words(error)) from None
 
@@ -100,7 +102,7 @@ def decode_strictly(image: Image.Image, data: bytes) -> None:
         simplejpeg.decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB", strict=True)
     except ValueError as error:
         words = _words(error)
-        if "premature end" in words.lower():
+        if "premature end of jpeg file" in words.lower():  # that of a "data segment" is damage in the middle
             raise Fault("truncated", words) from None
         if "corrupt jpeg data" in words.lower():
             raise Fault("jpeg_damage", words) from None

@@ -1,0 +1,1 @@
+"""Benchmarks, a module each: `python3 run.py -- python -m benchmarks.NAME`."""

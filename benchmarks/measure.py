@@ -1,0 +1,85 @@
+"""What the benchmarks share: run a command and say what it took, and on what machine."""
+
+import contextlib
+import datetime
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from stages.toolkit import workers
+from stages.toolkit.errors import InputError
+
+SAMPLE_EVERY = 0.05
+"""Seconds between two looks at the memory."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a command took.
+
+    Attributes:
+        seconds: wall time, from start of the process to its end.
+        peak_mib: the largest resident set of any single process of it, MiB.
+    """
+
+    seconds: float
+    peak_mib: float
+
+
+def run(command: Sequence[str | Path], folder: Path, environment: Mapping[str, str]) -> Taken:
+    """Run `command` in `folder` to its end.
+
+    The memory is sampled: stages' workers are children of multiprocessing's fork server, which nobody waits for, so
+    the kernel leaves them out of the rusage of what was waited for.
+
+    Raises:
+        InputError: the command failed; with its output.
+    """
+    with tempfile.TemporaryFile() as output:
+        start = time.perf_counter()
+        process = psutil.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        peak, code = 0, None
+        while code is None:
+            peak = max(peak, _largest(process))
+            with contextlib.suppress(psutil.TimeoutExpired):
+                code = process.wait(SAMPLE_EVERY)
+        seconds = time.perf_counter() - start
+        output.seek(0)
+        if code:
+            text = output.read().decode(errors="replace")
+            raise InputError(f"{' '.join(map(str, command))} exited {code}:\n{text}")
+    return Taken(seconds, peak / 2**20)
+
+
+def _largest(process: psutil.Process) -> int:
+    """The largest resident set of `process` and those below it now, bytes."""
+    sizes = [0]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for each in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sizes.append(each.memory_info().rss)
+    return max(sizes)
+
+
+def machine(packages: Iterable[str]) -> str:
+    """Cores, processor, Python, `packages` with their versions, and today's date, on two lines."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return (
+        f"{workers.count()} cores, {_processor()}, {platform.system()}, {datetime.date.today()}\n"
+        f"Python {platform.python_version()}, {versions}"
+    )
+
+
+def _processor() -> str:
+    """The processor's name: Linux alone says it in a file."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
