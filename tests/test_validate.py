@@ -1,0 +1,639 @@
+"""Validation: every kind of bad file is found and named, good ones are left alone, and nothing is changed."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+from conftest import REPOSITORY, Workspace, add_pictures, contents, picture, save
+from PIL import Image
+
+from stages.params import Levels, Validate
+from stages.toolkit.errors import InputError
+from stages.validate import FIXES, check_file, validate
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+not_windows = pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such names and links")
+
+COLUMNS = {
+    "path": pl.String,
+    "label": pl.String,
+    "batch": pl.String,
+    "sha256": pl.String,
+    "bytes": pl.Int64,
+    "format": pl.String,
+    "mode": pl.String,
+    "width": pl.Int32,
+    "height": pl.Int32,
+    "orientation": pl.Int8,
+    "status": pl.String,
+    "issues": pl.List(pl.String),
+    "seen": pl.List(pl.String),
+}
+
+
+def encoded(form: str, image: Image.Image | None = None, **options) -> bytes:
+    """An image file of format `form`."""
+    file = io.BytesIO()
+    (image or picture(1, 96, 80)).save(file, form, **options)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def grey_png(width: int, height: int, rows: int, before: bytes = b"", after: bytes = b"") -> bytes:
+    """A PNG that says it is width x height and holds `rows` rows; with more chunks before and after the pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(rows * (width + 1))))
+    return b"\x89PNG\r\n\x1a\n" + header + before + pixels + after + chunk(b"IEND", b"")
+
+
+def cut(data: bytes) -> bytes:
+    """What an interrupted download leaves."""
+    return data[: len(data) * 6 // 10]
+
+
+def overwritten(data: bytes, by: bytes) -> bytes:
+    """The same length, damaged in the middle."""
+    middle = len(data) // 2
+    return data[:middle] + by + data[middle + len(by) :]
+
+
+def huge_jpeg(side: int) -> bytes:
+    """A JPEG that says it is side x side."""
+    data = encoded("JPEG")
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">HH", side, side) + data[at + 4 :]
+
+
+def slow_bmp(side: int) -> bytes:
+    """A BMP of runs of one pixel each, which Pillow takes a second for every 3 million of."""
+    runs = (b"\1\7" * side + b"\0\0") * side + b"\0\1"
+    palette = b"".join(bytes([grey, grey, grey, 0]) for grey in range(256))
+    pixels_at = 14 + 40 + len(palette)
+    file = struct.pack("<2sIHHI", b"BM", pixels_at + len(runs), 0, 0, pixels_at)
+    info = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    return file + info + palette + runs
+
+
+PHOTOSHOP = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 40, 40, 8, 3) + bytes(14)
+
+BAD_FILES = {  # name: the code it gets, and its bytes
+    "empty.jpg": ("empty_file", b""),
+    "page.jpg": ("not_image", b"<!DOCTYPE html><html><body>404 Not Found</body></html>"),
+    "notes.txt": ("not_image", b"The dog pictures are from Anna.\n"),
+    "zeros.png": ("not_image", bytes(4096)),
+    "cut_lzw.tif": ("not_image", cut(encoded("TIFF", compression="tiff_lzw"))),  # its directory is at the end
+    "icon.png": ("unsupported_format", encoded("ICO")),
+    "layers.psd": ("unsupported_format", PHOTOSHOP),
+    "float.tif": ("unsupported_format", encoded("TIFF", picture(1).convert("F"))),
+    "integer.tif": ("unsupported_format", encoded("TIFF", picture(1).convert("I"))),
+    "bomb.png": ("bomb", grey_png(30_000, 30_000, rows=0)),
+    "lying.png": ("bomb", grey_png(2**31 - 1, 2**31 - 1, rows=0)),
+    "cut.jpg": ("truncated", cut(encoded("JPEG"))),
+    "cut_progressive.jpg": ("truncated", cut(encoded("JPEG", progressive=True))),
+    "cut.png": ("truncated", cut(encoded("PNG"))),
+    "cut.gif": ("truncated", cut(encoded("GIF"))),
+    "cut.bmp": ("truncated", cut(encoded("BMP"))),
+    "cut.tif": ("truncated", cut(encoded("TIFF"))),
+    "cut.webp": ("decode_error", cut(encoded("WEBP"))),
+    "head.jpg": ("decode_error", encoded("JPEG")[:100]),
+    "damaged.png": ("decode_error", overwritten(encoded("PNG"), bytes(40))),
+    "damaged.jpg": ("jpeg_damage", overwritten(encoded("JPEG"), b"\xff\xd9")),
+    "damaged_progressive.jpg": ("jpeg_damage", overwritten(encoded("JPEG", progressive=True), b"\xff\xd9")),
+    "jpeg.png": ("extension_mismatch", encoded("JPEG")),
+    "no_extension": ("extension_mismatch", encoded("PNG")),
+    "low.png": ("too_small", encoded("PNG", picture(1, 96, 15))),
+    "narrow.png": ("too_small", encoded("PNG", picture(1, 15, 96))),
+}
+
+
+def write(path: Path, data: bytes) -> Path:
+    """Write `data` to `path`, making the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def check(path: Path, **params) -> tuple[dict, list[str]]:
+    """Facts and codes of one file, which stands in its class folder."""
+    row, found = check_file(path.parent.parent, f"{path.parent.name}/{path.name}", Validate(**params))
+    return dict(zip(COLUMNS, row, strict=False)), [code for code, _ in found]
+
+
+def run(workspace: Workspace, **params) -> pl.DataFrame:
+    """Run the stage; its manifest."""
+    validate(workspace.raw, workspace.manifest, workspace.reports, Validate(**params))
+    return pl.read_parquet(workspace.manifest)
+
+
+def column(manifest: pl.DataFrame, name: str) -> dict:
+    """Of each path, what that column says."""
+    return dict(zip(manifest["path"], manifest[name].to_list(), strict=True))
+
+
+def rejections(workspace: Workspace) -> list[dict[str, str]]:
+    """The rows of rejected.csv."""
+    with (workspace.reports / "rejected.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def add_every_fault(raw: Path) -> dict[str, str]:
+    """Two good images, and files with each fault (two codes need tests of their own); the code of each path.
+
+    Those of resource_limit need that much memory only if params.max_pixels lets them through.
+    """
+    add_pictures(raw, 1, "cat")
+    add_pictures(raw, 1, "dog", first=1)
+    codes = {}
+    for name, (code, data) in BAD_FILES.items():
+        write(raw / "cat" / name, data)
+        codes[f"cat/{name}"] = code
+    shutil.copy(raw / "cat/cut.jpg", raw / "dog/again.jpg")  # the same bytes twice, but no image
+    write(raw / "top.png", encoded("PNG", picture(2)))
+    save(raw / os.fsdecode(b"cat/caf\xe9.png"), picture(3))
+    (raw / "cat/gone.png").symlink_to("nowhere.png")
+    write(raw / "cat/huge.png", grey_png(20_000, 20_000, rows=0))
+    write(raw / "cat/huge.jpg", huge_jpeg(20_000))
+    save(raw / "cat/img0 copy.png", picture(0))
+    for label in ("cat", "dog"):
+        save(raw / label / "both.png", picture(4))
+    return codes | {
+        "dog/again.jpg": "truncated",
+        "top.png": "no_label",
+        "cat/caf\\xe9.png": "bad_name",
+        "cat/gone.png": "unreadable",
+        "cat/huge.png": "resource_limit",
+        "cat/huge.jpg": "resource_limit",
+        "cat/img0 copy.png": "exact_duplicate",
+        "cat/both.png": "label_conflict",
+        "dog/both.png": "label_conflict",
+    }
+
+
+@linux_only
+def test_every_code_is_given_to_a_real_file_and_explained_in_the_report(workspace: Workspace):
+    codes = add_every_fault(workspace.raw)
+    levels = Levels(extension_mismatch="error")
+    manifest = run(workspace, levels=levels, max_pixels=500_000_000, memory_mib=256)
+    found = {path: issues for path, issues in column(manifest, "issues").items() if issues}
+    assert found == {path: [code] for path, code in codes.items()}
+    assert set(codes.values()) | {"timeout", "decoder_crash"} == set(FIXES)  # tests of these two are below
+    report = rejections(workspace)
+    assert {row["path"]: row["code"] for row in report} == codes
+    assert all(row["seen"] and row["fix"] == FIXES[row["code"]] for row in report)
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_named_for_what_is_wrong_with_it(name: str, tmp_path: Path):
+    code, data = BAD_FILES[name]
+    facts, codes = check(write(tmp_path / "cat" / name, data))
+    assert codes == [code]
+    assert facts["bytes"] == len(data)
+    usable = code in ("extension_mismatch", "too_small")
+    assert bool(facts["format"]) == bool(facts["width"]) == usable
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"])
+def test_no_cut_file_is_accepted(form: str, tmp_path: Path):
+    data = encoded(form, picture(1, 32, 32))
+    for end in range(1, len(data) - 1, max(1, len(data) // 40)):
+        _, codes = check(write(tmp_path / f"cat/cut.{form.lower()}", data[:end]))
+        assert codes, f"accepted with {end} of {len(data)} bytes"
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "image"),
+    [
+        ("a.jpg", "JPEG", picture(1)),
+        ("a.JPEG", "JPEG", picture(1, mode="L")),
+        ("a.jfif", "JPEG", picture(1, mode="CMYK")),
+        ("a.png", "PNG", picture(1, mode="RGBA")),
+        ("a.Png", "PNG", picture(1, mode="1")),
+        ("a.gif", "GIF", picture(1, mode="P")),
+        ("a.bmp", "BMP", picture(1)),
+        ("a.tif", "TIFF", picture(1, mode="CMYK")),
+        ("a.tiff", "TIFF", picture(1, mode="LA")),
+        ("a.webp", "WEBP", picture(1, mode="RGBA")),
+        ("least.png", "PNG", picture(1, 16, 16)),
+    ],
+)
+def test_a_good_file_has_no_findings(name: str, form: str, image: Image.Image, tmp_path: Path):
+    path = write(tmp_path / "cat" / name, encoded(form, image))
+    facts, codes = check(path)
+    assert codes == []
+    assert facts == {
+        "path": f"cat/{name}",
+        "label": "cat",
+        "batch": "",
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "bytes": path.stat().st_size,
+        "format": form,
+        "mode": facts["mode"] if form == "WEBP" else image.mode,  # WebP drops an alpha channel that is all opaque
+        "width": image.width,
+        "height": image.height,
+        "orientation": 1,
+    }
+
+
+def test_the_limits_are_those_of_params(tmp_path: Path):
+    path = save(tmp_path / "cat/a.png", picture(1, 100, 90))
+    assert check(path, max_pixels=9000, min_side=90)[1] == []
+    assert check(path, max_pixels=8999)[1] == ["bomb"]
+    assert check(path, max_pixels=100)[1] == ["bomb"]
+    assert check(path, min_side=91)[1] == ["too_small"]
+
+
+def test_several_faults_of_one_file_are_all_found(tmp_path: Path):
+    row, found = check_file(tmp_path, save(tmp_path / "a.jpg", picture(1, 9, 9), format="PNG").name, Validate())
+    assert [code for code, _ in found] == ["no_label", "extension_mismatch", "too_small"]
+    assert row[1] == ""
+
+
+@not_windows
+@pytest.mark.parametrize("target", ["nowhere.png", "link.png", "../dog", "/dev/null"])
+def test_a_link_that_leads_to_no_file_is_unreadable(target: str, workspace: Workspace):
+    add_pictures(workspace.raw, 1, "cat")
+    add_pictures(workspace.raw, 1, "dog", first=1)
+    (workspace.raw / "cat/link.png").symlink_to(target)
+    manifest = run(workspace)
+    assert column(manifest, "issues") == {"cat/img0.png": [], "dog/img1.png": [], "cat/link.png": ["unreadable"]}
+
+
+@not_windows
+def test_a_link_to_a_file_is_that_file(workspace: Workspace):
+    outside = save(workspace.folder / "elsewhere/a.png", picture(1))
+    (workspace.raw / "cat").mkdir(parents=True)
+    (workspace.raw / "cat/a.png").symlink_to(outside)
+    assert column(run(workspace), "status") == {"cat/a.png": "accepted"}
+
+
+def test_a_folder_that_may_not_be_read_is_not_passed_over(workspace: Workspace):
+    add_pictures(workspace.raw, 1, "cat")
+    add_pictures(workspace.raw, 1, "dog", first=1)
+    (workspace.raw / "dog").chmod(0)
+    if os.access(workspace.raw / "dog", os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(InputError, match=r"dog cannot be read \(Permission denied\): check its permissions"):
+        run(workspace)
+    (workspace.raw / "dog").chmod(0o700)  # so that pytest can remove it
+
+
+def test_a_jpeg_with_more_pictures_behind_it_counts_as_jpeg(tmp_path: Path):
+    """MPO, as phones write it."""
+    more = {"save_all": True, "append_images": [picture(2, 96, 80)]}
+    data = encoded("MPO", **more)
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    facts, codes = check(write(tmp_path / "cat/phone.jpg", data))
+    assert codes == []
+    assert (facts["format"], facts["width"], facts["height"]) == ("JPEG", 96, 80)
+
+
+def test_bytes_behind_the_end_of_a_jpeg_are_no_damage(tmp_path: Path):
+    """Phones append a film there."""
+    assert check(write(tmp_path / "cat/moving.jpg", encoded("JPEG") + b"ftypmp42" * 500))[1] == []
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "exif", [b"", b"garbage", b"II*\0\x08\0\0\0\xff\xff" + b"\xaa" * 50], ids=["empty", "garbage", "cut"]
+)
+def test_damaged_exif_does_not_reject_an_image(form: str, exif: bytes, tmp_path: Path):
+    facts, codes = check(write(tmp_path / f"cat/a.{form.lower()}", encoded(form, exif=b"Exif\0\0" + exif)))
+    assert codes == []
+    assert facts["orientation"] == 1
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_size_is_as_stored_and_orientation_beside_it(form: str, orientation: int, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    facts, _ = check(write(tmp_path / f"cat/a.{form.lower()}", encoded(form, exif=exif)))
+    assert (facts["width"], facts["height"], facts["orientation"]) == (96, 80, orientation)
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_counts_as_upright(value: int, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    facts, codes = check(write(tmp_path / "cat/a.jpg", encoded("JPEG", exif=exif)))
+    assert codes == []
+    assert facts["orientation"] == 1
+
+
+TEXT_BOMB = b"k\0\0" + zlib.compress(bytes(50_000_000))
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        {"before": chunk(b"zTXt", TEXT_BOMB)},
+        {"after": chunk(b"zTXt", TEXT_BOMB)},
+        {"before": chunk(b"iTXt", b"k\0\1\0\0\0" + TEXT_BOMB[3:])},
+        {"before": chunk(b"iCCP", TEXT_BOMB)},
+    ],
+    ids=["text before the pixels", "text behind them", "international text", "colour profile"],
+)
+def test_a_bomb_in_the_metadata_is_contained(places: dict[str, bytes], tmp_path: Path):
+    _, codes = check(write(tmp_path / "cat/a.png", grey_png(40, 40, rows=40, **places)))
+    assert codes == ["decode_error"]
+
+
+def test_what_dvcignore_names_is_left_out_and_counted(workspace: Workspace, monkeypatch):
+    add_pictures(workspace.raw, 2)
+    for name in ("cat/.DS_Store", "cat/notes.txt", "Thumbs.db"):
+        write(workspace.raw / name, b"junk")
+    write(workspace.folder / ".dvcignore", b".DS_Store\nThumbs.db\n")
+    monkeypatch.chdir(workspace.folder)
+    summary = validate(Path("raw"), workspace.manifest, workspace.reports, Validate())
+    assert re.search(r"2 accepted, 1 rejected .*; 2 more .*\.dvcignore$", summary)
+    assert pl.read_parquet(workspace.manifest)["path"].to_list() == ["cat/img0.png", "cat/img1.png", "cat/notes.txt"]
+
+
+@not_windows
+def test_odd_names_are_no_fault(workspace: Workspace):
+    names = [
+        "a b.png",
+        "ünï 猫 🐈.png",
+        "<img src=x onerror=alert(1)>.png",
+        "=cmd|' !A0.png",
+        "-rf.png",
+        'quote"s, and commas.png',
+        "two\nlines.png",
+        "back\\slash.png",
+        "%20.png",
+        "many.dots.in.it.png",
+    ]
+    for number, name in enumerate(names):
+        save(workspace.raw / "=odd <b>class" / name, picture(number))
+    manifest = run(workspace)
+    assert set(manifest["path"]) == {f"=odd <b>class/{name}" for name in names}
+    assert set(manifest["status"]) == {"accepted"}
+
+
+@not_windows
+def test_the_report_quotes_odd_names(workspace: Workspace):
+    add_pictures(workspace.raw, 1)
+    for name in ('quote"s, and commas.png', "two\nlines.png"):
+        write(workspace.raw / "cat" / name, b"no image")
+    run(workspace)
+    assert [row["path"] for row in rejections(workspace)] == ['cat/quote"s, and commas.png', "cat/two\nlines.png"]
+
+
+def test_of_duplicates_the_first_in_the_order_of_packs_is_kept(workspace: Workspace):
+    for path in ("cat/img10.png", "cat/img2.png", "monday/cat/img1.png"):
+        save(workspace.raw / path, picture(1))
+    save(workspace.raw / "cat/other.png", picture(2))
+    manifest = run(workspace)
+    assert column(manifest, "issues") == {
+        "cat/img2.png": [],
+        "cat/img10.png": ["exact_duplicate"],
+        "cat/other.png": [],
+        "monday/cat/img1.png": ["exact_duplicate"],
+    }
+    assert [row["seen"] for row in rejections(workspace)] == ["same bytes as cat/img2.png"] * 2
+
+
+def test_the_same_image_under_two_labels_is_rejected_in_every_batch(workspace: Workspace):
+    add_pictures(workspace.raw, 1, "cat", first=1)
+    add_pictures(workspace.raw, 1, "dog", first=2)
+    for path in ("monday/cat/a.png", "monday/cat/b.png", "tuesday/dog/c.png"):
+        save(workspace.raw / path, picture(3))
+    issues = column(run(workspace), "issues")
+    assert {path for path, codes in issues.items() if codes == ["label_conflict"]} == {
+        "monday/cat/a.png",
+        "monday/cat/b.png",
+        "tuesday/dog/c.png",
+    }
+    seen = {row["path"]: row["seen"] for row in rejections(workspace)}
+    assert seen["monday/cat/a.png"] == "same bytes as tuesday/dog/c.png"
+
+
+def test_a_file_that_is_no_sample_makes_no_other_a_duplicate(workspace: Workspace):
+    add_pictures(workspace.raw, 1)
+    save(workspace.raw / "img0.png", picture(0))
+    for name in ("a.txt", "b.txt"):
+        write(workspace.raw / "cat" / name, b"text")
+    issues = column(run(workspace), "issues")
+    assert issues["cat/img0.png"] == []
+    assert issues["img0.png"] == ["no_label"]
+    assert issues["cat/a.txt"] == issues["cat/b.txt"] == ["not_image"]
+
+
+@pytest.mark.parametrize("level", ["error", "warning", "ignore"])
+def test_levels_say_what_follows_from_a_finding(level: str, workspace: Workspace):
+    save(workspace.raw / "cat/good.png", picture(1))
+    save(workspace.raw / "dog/good.png", picture(2))
+    bad = {
+        "cat/damaged.jpg": "jpeg_damage",
+        "cat/jpeg.png": "extension_mismatch",
+        "cat/small.png": "too_small",
+        "cat/good copy.png": "exact_duplicate",
+        "cat/both.png": "label_conflict",
+        "dog/both.png": "label_conflict",
+    }
+    write(workspace.raw / "cat/damaged.jpg", BAD_FILES["damaged.jpg"][1])
+    write(workspace.raw / "cat/jpeg.png", encoded("JPEG"))
+    save(workspace.raw / "cat/small.png", picture(4, 8, 8))
+    save(workspace.raw / "cat/good copy.png", picture(1))
+    for label in ("cat", "dog"):
+        save(workspace.raw / label / "both.png", picture(5))
+    manifest = run(workspace, levels=Levels(**dict.fromkeys(bad.values(), level)))
+    issues, status = column(manifest, "issues"), column(manifest, "status")
+    assert {issues[path] == ([] if level == "ignore" else [code]) for path, code in bad.items()} == {True}
+    assert {status[path] for path in bad} == {"rejected" if level == "error" else "accepted"}
+    assert {row["path"]: row["code"] for row in rejections(workspace)} == (bad if level == "error" else {})
+    counts = {"exact_duplicate": 1, "extension_mismatch": 1, "jpeg_damage": 1, "label_conflict": 2, "too_small": 1}
+    metrics = json.loads((workspace.reports / "validation.json").read_text())
+    assert metrics["issues"] == ({} if level == "ignore" else counts)
+
+
+def test_the_manifest_has_a_row_for_every_file_and_the_documented_columns(workspace: Workspace):
+    add_pictures(workspace.raw, 3, "cat")
+    write(workspace.raw / "cat/.hidden", b"x")
+    write(workspace.raw / "a/b/c/deep.txt", b"x")
+    add_pictures(workspace.raw, 1, "a/b/c", first=3)
+    manifest = run(workspace)
+    assert manifest.schema == COLUMNS
+    assert set(manifest["path"]) == set(contents(workspace.raw))
+    deep = manifest.row(by_predicate=pl.col("path") == "a/b/c/deep.txt", named=True)
+    seen = deep.pop("seen")
+    assert deep == {
+        "path": "a/b/c/deep.txt",
+        "label": "c",
+        "batch": "a/b",
+        "sha256": hashlib.sha256(b"x").hexdigest(),
+        "bytes": 1,
+        "format": "",
+        "mode": "",
+        "width": 0,
+        "height": 0,
+        "orientation": 1,
+        "status": "rejected",
+        "issues": ["not_image"],
+    }
+    assert len(seen) == 1
+
+
+def test_the_manifest_is_ordered_by_batch_then_name_then_label_with_numbers_by_value(workspace: Workspace):
+    wanted = [
+        "cat/harp.png",
+        "cat/harp-2.png",
+        "dog/harp-10.png",
+        "dog/img1.png",
+        "cat/img2.jpg",
+        "cat/img2.png",
+        "dog/img2.png",
+        "cat/img10.png",
+        "day2/dog/img1.png",
+        "day2/cat/img2.png",
+        "day10/cat/img1.png",
+    ]
+    for number, path in enumerate(sorted(wanted)):
+        save(workspace.raw / path, picture(number))
+    assert run(workspace)["path"].to_list() == wanted
+
+
+def test_the_reports_count_and_list_what_was_found(workspace: Workspace):
+    add_pictures(workspace.raw, 3, "cat")
+    for number, width in enumerate((1234, 1229), 3):
+        save(workspace.raw / f"dog/img{number}.png", picture(number, width, 45))
+    write(workspace.raw / "dog/bad.png", b"no image")
+    write(workspace.raw / "dog/jpeg.png", encoded("JPEG", picture(6)))
+    run(workspace)
+    assert (workspace.reports / "validation.json").read_text() == (
+        '{\n  "files": 7,\n  "accepted": 6,\n  "rejected": 1,\n  "classes": 2,\n'
+        '  "issues": {\n    "extension_mismatch": 1,\n    "not_image": 1\n  }\n}\n'
+    )
+    (row,) = rejections(workspace)
+    assert list(row) == ["path", "code", "seen", "fix"]
+    assert (row["path"], row["code"], row["fix"]) == ("dog/bad.png", "not_image", FIXES["not_image"])
+    assert "no image" in row["seen"]
+    plots = contents(workspace.reports / "plots")
+    assert plots["classes.csv"] == b"label,images\ncat,3\ndog,3\n"
+    assert plots["sizes.csv"] == b"width,height,images\n48,40,4\n1200,45,2\n"
+
+
+@linux_only
+def test_two_runs_and_any_number_of_workers_give_the_same_bytes(workspace: Workspace, monkeypatch):
+    add_every_fault(workspace.raw)
+    add_pictures(workspace.raw, 100, "cat", first=1000)
+    run(workspace)
+    first = contents(workspace.reports), workspace.manifest.read_bytes()
+    for workers in ("1", "4"):
+        monkeypatch.setenv("STAGE_WORKERS", workers)
+        run(workspace)
+        assert (contents(workspace.reports), workspace.manifest.read_bytes()) == first
+
+
+@linux_only
+def test_the_raw_images_are_not_touched(workspace: Workspace):
+    add_every_fault(workspace.raw)
+
+    def state() -> dict[Path, tuple]:
+        stats = {path: path.lstat() for path in workspace.raw.rglob("*")}
+        return {path: (stat.st_mode, stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in stats.items()}
+
+    before = state(), contents(workspace.raw)
+    run(workspace)
+    assert (state(), contents(workspace.raw)) == before
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda raw: None, lambda raw: (raw / "cat").mkdir(parents=True)])
+def test_no_files_is_an_error_that_says_where_images_go(make: Callable[[Path], None], workspace: Workspace):
+    make(workspace.raw)
+    with pytest.raises(InputError) as error:
+        run(workspace)
+    assert str(error.value) == (
+        f"{workspace.raw} holds no files: put your images into {workspace.raw}/CLASS/ and run again"
+    )
+
+
+def test_no_usable_image_is_an_error_that_counts_the_reasons(workspace: Workspace):
+    add_pictures(workspace.raw, 1, "..")
+    for name, data in (("a.jpg", b""), ("b.jpg", b""), ("c.jpg", b"text")):
+        write(workspace.raw / "cat" / name, data)
+    shutil.move(workspace.folder / "img0.png", workspace.raw)
+    with pytest.raises(InputError) as error:
+        run(workspace)
+    assert str(error.value) == (
+        "none of 4 files is an image that can be used: empty_file (2), not_image (1), no_label (1). "
+        f"{workspace.reports / 'rejected.csv'} names each"
+    )
+    assert len(rejections(workspace)) == 4
+    assert json.loads((workspace.reports / "validation.json").read_text())["accepted"] == 0
+
+
+def test_a_class_without_images_is_an_error_that_names_it(workspace: Workspace):
+    add_pictures(workspace.raw, 2, "cat")
+    for name, label in (("a.jpg", "dog"), ("b.jpg", "dog"), ("c.jpg", "cow"), ("d.jpg", "cat")):
+        write(workspace.raw / label / name, b"text")
+    with pytest.raises(InputError) as error:
+        run(workspace)
+    assert str(error.value).splitlines() == [
+        "these classes have no image left:",
+        "  cow: all 1 files rejected",
+        "  dog: all 2 files rejected",
+        f"{workspace.reports / 'rejected.csv'} says why: "
+        "mend the files, or remove the folder of a class you do not want",
+    ]
+    assert len(rejections(workspace)) == 4
+    assert len(pl.read_parquet(workspace.manifest)) == 6
+
+
+def test_a_file_that_takes_too_long_costs_itself_alone(workspace: Workspace):
+    add_pictures(workspace.raw, 5)
+    data = slow_bmp(4000)
+    write(workspace.raw / "cat/slow.bmp", data)
+    manifest = run(workspace, timeout=1)
+    assert column(manifest, "issues") == {f"cat/img{i}.png": [] for i in range(5)} | {"cat/slow.bmp": ["timeout"]}
+    slow = manifest.row(by_predicate=pl.col("path") == "cat/slow.bmp", named=True)
+    assert (slow["sha256"], slow["bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert (slow["format"], slow["width"], slow["status"]) == ("", 0, "rejected")
+
+
+def busy_workers(stage: psutil.Process) -> list[psutil.Process]:
+    """Workers that have used more than the moment that a small picture takes; a server process forks them."""
+    try:
+        workers = [worker for server in stage.children() for worker in server.children()]
+        return [worker for worker in workers if worker.cpu_times().user > 0.5]
+    except psutil.NoSuchProcess:
+        return []
+
+
+@linux_only
+def test_a_file_whose_worker_is_killed_each_time_costs_itself_alone(tmp_path: Path):
+    add_pictures(tmp_path / "raw", 5)
+    write(tmp_path / "raw/cat/slow.bmp", slow_bmp(4000))
+    (tmp_path / "params.yaml").write_text("{}\n")
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
+    command = [sys.executable, "-m", "stages.validate", "raw", "manifest.parquet", "reports"]
+    stage = psutil.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    killed = 0
+    while stage.poll() is None:
+        for worker in busy_workers(stage):
+            worker.kill()
+            killed += 1
+        time.sleep(0.05)
+    printed = stage.communicate()[0]
+    assert printed == "validate: 6 files in 1 classes: 5 accepted, 1 rejected (see reports/rejected.csv)\n"
+    assert killed >= 2  # with others in its group, then by itself
+    manifest = pl.read_parquet(tmp_path / "manifest.parquet")
+    assert column(manifest, "issues")["cat/slow.bmp"] == ["decoder_crash"]
