@@ -23,7 +23,7 @@ from stages.toolkit.stage import run_stage
 
 FIXES = {  # every code that this stage can give an image, and what to do about it
     "no_label": "move it into a folder named after its class",
-    "bad_name": "rename it: the name is not valid UTF-8",
+    "bad_name": "rename it: a name must be valid UTF-8 and leave room for .png behind it",
     "unreadable": "check that it is a file and may be read, or copy it again",
     "empty_file": "copy or download it again",
     "not_image": "remove it, or copy or download it again",
@@ -42,6 +42,8 @@ FIXES = {  # every code that this stage can give an image, and what to do about 
 }
 UNKNOWN = ("", "", 0, 0, 1)
 """Format, mode, width, height and orientation of what cannot be decoded."""
+LONGEST_NAME = 255 - len(".png")
+"""Bytes; file systems take 255, and preprocess adds an extension."""
 Finding = tuple[str, str, str]
 """Path, code, what was seen."""
 
@@ -50,15 +52,16 @@ def validate(raw: Path, manifest: Path, reports: Path, params: Validate) -> str:
     """Check every file under `raw`; write the manifest and the reports; return a summary line.
 
     Raises:
-        InputError: no files, no accepted image, or a class without one. The reports are written all the same.
+        InputError: no files; or, once the reports are written, no accepted image or a class without one.
     """
     paths, ignored = find_files(raw)
     if not paths:
         raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
     table, findings = check_all(raw, paths, params)
     table = manifests.in_order(table)
-    findings += same_bytes(table)
-    table, findings = settle(table, findings, params)
+    levels = dict.fromkeys(FIXES, "error") | params.levels.model_dump()
+    findings += same_bytes(table, {path for path, code, _ in findings if levels[code] == "error"})
+    table, findings = settle(table, findings, levels)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, FIXES, reports)
     validation_reports.require_every_class(table, findings, reports / "rejected.csv")
@@ -156,6 +159,8 @@ def _place(raw: Path, path: str) -> tuple[tuple[str, str, str], list[tuple[str, 
     found = []
     if readable != path:
         found.append(("bad_name", "a name that is not valid UTF-8"))
+    if (length := len(os.fsencode(PurePosixPath(path).name))) > LONGEST_NAME:
+        found.append(("bad_name", f"a name of {length} bytes, more than {LONGEST_NAME}"))
     if not label:
         found.append(("no_label", f"stands directly in {raw}"))
     return (readable, label, "/".join(batch)), found
@@ -190,14 +195,20 @@ def _judge(
         yield "too_small", f"{width} x {height} pixels"
 
 
-def same_bytes(table: pl.DataFrame) -> list[Finding]:
-    """Duplicates: under one label all but the first (in the manifest's order), under several labels all of them."""
+def same_bytes(table: pl.DataFrame, rejected: set[str]) -> list[Finding]:
+    """Duplicates: under several labels all of them; under one label all but the first.
+
+    Args:
+        table: the facts, in the manifest's order.
+        rejected: paths of files that have an error already; one of these is not what is kept, if there is another.
+    """
     twins = table.filter(pl.col("sha256").is_duplicated() & (pl.col("format") != "") & (pl.col("label") != ""))
     groups = defaultdict(list)
     for digest, path, label in twins.select("sha256", "path", "label").iter_rows():
         groups[digest].append((path, label))
     findings = []
-    for (first, its_label), *rest in groups.values():
+    for group in groups.values():
+        (first, its_label), *rest = sorted(group, key=lambda twin: twin[0] in rejected)
         other = next((path for path, label in rest if label != its_label), None)
         if other:
             findings.append((first, "label_conflict", f"same bytes as {other}"))
@@ -206,9 +217,8 @@ def same_bytes(table: pl.DataFrame) -> list[Finding]:
     return findings
 
 
-def settle(table: pl.DataFrame, findings: list[Finding], params: Validate) -> tuple[pl.DataFrame, pl.DataFrame]:
+def settle(table: pl.DataFrame, findings: list[Finding], levels: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Give each finding its level, leave out the ignored ones, and reject the images that have an error."""
-    levels = dict.fromkeys(FIXES, "error") | params.levels.model_dump()
     found = pl.DataFrame(findings, schema={"path": pl.String, "code": pl.String, "seen": pl.String}, orient="row")
     found = found.with_columns(level=pl.col("code").replace_strict(levels, return_dtype=pl.String))
     found = found.filter(pl.col("level") != "ignore")

@@ -92,6 +92,16 @@ def slow_bmp(side: int) -> bytes:
     return file + info + palette + runs
 
 
+def grey_tiff(bits: int = 16, white_is_zero: bool = False) -> bytes:
+    """A TIFF of 16-bit grey that says something else of its pixels."""
+    data = encoded("TIFF", picture(1).convert("I;16"))
+    for tag, old, new in ((258, 16, bits), (262, 1, 0 if white_is_zero else 1)):
+        entry = struct.pack("<HHIHH", tag, 3, 1, old, 0)
+        assert entry in data
+        data = data.replace(entry, struct.pack("<HHIHH", tag, 3, 1, new, 0))
+    return data
+
+
 PHOTOSHOP = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 40, 40, 8, 3) + bytes(14)
 
 BAD_FILES = {  # name: the code it gets, and its bytes
@@ -104,6 +114,8 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "layers.psd": ("unsupported_format", PHOTOSHOP),
     "float.tif": ("unsupported_format", encoded("TIFF", picture(1).convert("F"))),
     "integer.tif": ("unsupported_format", encoded("TIFF", picture(1).convert("I"))),
+    "twelve_bits.tif": ("unsupported_format", grey_tiff(bits=12)),
+    "white_is_zero.tif": ("unsupported_format", grey_tiff(white_is_zero=True)),
     "bomb.png": ("bomb", grey_png(30_000, 30_000, rows=0)),
     "lying.png": ("bomb", grey_png(2**31 - 1, 2**31 - 1, rows=0)),
     "cut.jpg": ("truncated", cut(encoded("JPEG"))),
@@ -409,6 +421,20 @@ def test_of_duplicates_the_first_in_the_order_of_packs_is_kept(workspace: Worksp
         "monday/cat/img1.png": ["exact_duplicate"],
     }
     assert [row["seen"] for row in rejections(workspace)] == ["same bytes as cat/img2.png"] * 2
+
+
+def test_a_name_that_leaves_no_room_for_an_extension_is_rejected(workspace: Workspace):
+    for length in (251, 252):
+        write(workspace.raw / f"cat/{'n' * (length - 4)}.png", encoded("PNG", picture(length)))
+    assert len(workspace.run()) == 1
+    assert [row["code"] for row in rejections(workspace)] == ["bad_name"]
+
+
+def test_of_duplicates_one_that_is_rejected_anyway_is_not_the_one_kept(workspace: Workspace):
+    write(workspace.raw / "cat/a.jpg", encoded("PNG"))
+    write(workspace.raw / "cat/b.png", encoded("PNG"))
+    manifest = run(workspace, levels=Levels(extension_mismatch="error"))
+    assert column(manifest, "status") == {"cat/a.jpg": "rejected", "cat/b.png": "accepted"}
 
 
 def test_the_same_image_under_two_labels_is_rejected_in_every_batch(workspace: Workspace):

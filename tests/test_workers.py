@@ -60,7 +60,7 @@ def test_an_error_in_a_worker_reaches_the_caller():
         run(["text"] * 10)
 
 
-@pytest.mark.parametrize("value", ["0", "-2", "many"])
+@pytest.mark.parametrize("value", ["0", "-2", "many", "²"])
 def test_a_number_of_workers_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, value: str):
     monkeypatch.setenv("STAGE_WORKERS", value)
     with pytest.raises(InputError, match="STAGE_WORKERS must be a number of processes"):

@@ -84,6 +84,15 @@ def decode(image: Image.Image) -> None:
             raise Fault("truncated" if short else "decode_error", words) from None
     if image.mode in UNSCALED_MODES:
         raise Fault("unsupported_format", f"32-bit pixels (mode {image.mode}) have no known range")
+    if image.format == "TIFF" and image.mode.startswith("I;16"):
+        _require_plain_grey(image)
+
+
+def _require_plain_grey(image: Image.Image) -> None:
+    """Refuse a TIFF of which Pillow hands out numbers that do not mean 0 for black to 65535 for white."""
+    bits, photometric = image.tag_v2.get(258, (16,)), image.tag_v2.get(262, 1)
+    if bits != (16,) or photometric != 1:
+        raise Fault("unsupported_format", f"grey TIFF of {bits[0]} bits" + (", white as 0" if photometric == 0 else ""))
 
 
 def decode_strictly(image: Image.Image, data: bytes) -> None:

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 def count() -> int:
     """Worker processes: STAGE_WORKERS, else the cores this process may use. Never a param: see README."""
     wanted = os.environ.get("STAGE_WORKERS", "")
-    if wanted and not (wanted.isdigit() and int(wanted) > 0):
+    if wanted and not (wanted.isascii() and wanted.isdigit() and int(wanted) > 0):
         raise InputError(f"STAGE_WORKERS must be a number of processes such as 4, is {wanted!r}")
     if wanted:
         return int(wanted)
