@@ -56,6 +56,9 @@ def bring_in_data(own: bool) -> bool:
         )
         fail(reason)
         return False
+    if RAW.is_symlink():
+        fail(f"{RAW} is a link, which DVC does not track: move the folder itself here, or mount it (mount --bind).")
+        return False
     if not RAW.exists():
         shutil.copytree(SAMPLE, RAW)
         print(f"Copied the sample images to {RAW}.")

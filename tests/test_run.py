@@ -161,6 +161,15 @@ def test_a_folder_that_is_no_git_repository_is_told_so(new_project: Callable[[],
     assert "run `git init` here first" in output
 
 
+@pytest.mark.slow
+def test_a_link_as_data_raw_is_told_so(new_project: Callable[[], Project], tmp_path: Path):
+    project = new_project()
+    add_pictures(tmp_path / "elsewhere", 3)
+    (project.folder / "data/raw").symlink_to(tmp_path / "elsewhere")
+    project("dvc", "remote", "modify", "s3", "url", "s3://own/images")
+    assert "data/raw is a link, which DVC does not track" in project("python", "-m", "quickstart", ok=False)
+
+
 @pytest.fixture(scope="module")
 def own(new_project: Callable[[], Project], s3_server: s3.Server) -> tuple[Project, str]:
     """A project with images and a bucket of its user's own, run, pushed and committed; what the run printed."""
