@@ -9,6 +9,8 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from quickstart import s3
+from stages import params
+from stages.toolkit.errors import InputError
 
 SAMPLE, RAW, RAW_DVC = Path("data/sample/images"), Path("data/raw"), Path("data/raw.dvc")
 REPORTS = Path("reports")
@@ -20,6 +22,10 @@ def main() -> int:
     """Return the exit code."""
     if subprocess.run(["git", "rev-parse"], capture_output=True).returncode:
         return fail("This is no git repository: run `git init` here first.")
+    try:
+        params.load(Path("params.yaml"))  # DVC stops at the first fault, and does not say what was meant
+    except InputError as error:
+        return fail(str(error))
     own = s3.is_own()
     if own:
         s3.forget()

@@ -162,6 +162,17 @@ def test_a_folder_that_is_no_git_repository_is_told_so(new_project: Callable[[],
 
 
 @pytest.mark.slow
+def test_faults_of_params_are_told_before_anything_is_done(new_project: Callable[[], Project]):
+    project = new_project()
+    text = (project.folder / "params.yaml").read_text(encoding="utf-8")
+    project.write("params.yaml", text.replace("  size: 128", "  sise: 128").replace("fit: crop", "fit: cut"))
+    output = project("python", "-m", "quickstart", ok=False)
+    assert "preprocess.sise: no such key (did you mean size?)" in output
+    assert "preprocess.fit: must be 'crop', 'pad' or 'stretch', is 'cut'" in output
+    assert not (project.folder / "data/raw").exists()
+
+
+@pytest.mark.slow
 def test_a_link_as_data_raw_is_told_so(new_project: Callable[[], Project], tmp_path: Path):
     project = new_project()
     add_pictures(tmp_path / "elsewhere", 3)
