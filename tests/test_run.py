@@ -54,7 +54,7 @@ def test_the_first_run_ends_with_packs_pushed_and_says_what_came_out(newcomer: t
     assert "209 images in 8 classes" in output
     assert "8 of 217 files rejected:" in output
     assert "birds/emperor-penguin.jpg: label_conflict (same bytes as mammals/emperor-penguin.jpg)" in output
-    assert "\nNext\n" in output
+    assert "\nNext\n  git add reports && git commit" in output
     assert contents(folder / "data/raw") == contents(folder / "data/sample/images")
     readme = (folder / "README.md").read_text(encoding="utf-8")
     assert readme.split("ends with\n\n```\n")[1].split("```")[0] in output
@@ -215,6 +215,7 @@ def test_a_teammate_gets_the_data_and_nothing_is_run_again(
     output = mate("python", "-m", "quickstart", **aws_variables(s3_server))
     assert "the images are not: fetching them" in output
     assert "Running stage" not in output
+    assert "git commit" not in output
     assert contents(mate.folder / "data/packed") == contents(project.folder / "data/packed")
     assert mate("git", "status", "--porcelain") == ""
 
