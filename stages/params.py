@@ -136,9 +136,9 @@ def load(path: Path) -> Params:
 def _differences(key: str, python: Any, dvc: Any):
     """DVC reads YAML 1.2, PyYAML 1.1: 1e-3 is a number to one and text to the other, `no` false and text."""
     if isinstance(python, dict) and isinstance(dvc, dict):
-        for name in python.keys() & dvc.keys():
+        for name in (name for name in python if name in dvc):
             yield from _differences(f"{key}.{name}" if key else str(name), python[name], dvc[name])
-        for name in python.keys() ^ dvc.keys():
+        for name in sorted(python.keys() ^ dvc.keys(), key=str):
             yield f"{key or 'top level'}: the key {name!r} means something else to DVC; quote it"
     elif isinstance(python, list) and isinstance(dvc, list) and len(python) == len(dvc):
         for i, pair in enumerate(zip(python, dvc, strict=True)):
