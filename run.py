@@ -4,6 +4,7 @@
 python3 run.py                           set up, bring in data, run the pipeline, push
 python3 run.py test [PYTEST OPTIONS]     run the tests (-m "not slow" for the fast ones)
 python3 run.py s3 start|stop|status      the local S3 server of the first run
+python3 run.py quarantine [CODE ...]     move the files that validate rejected out of data/raw; --back undoes it
 python3 run.py hooks                     install DVC's git hooks: git push then also pushes the data
 python3 run.py -- COMMAND ...            run a command inside the environment: -- dvc pull
 python3 run.py --help                    this text
@@ -35,7 +36,12 @@ def main(arguments: list[str]) -> int:
     if arguments in (["-h"], ["--help"]):
         print(__doc__)
         return 0
-    modules = {"test": "pytest", "s3": "quickstart.s3", "hooks": "quickstart.hooks"}
+    modules = {
+        "test": "pytest",
+        "s3": "quickstart.s3",
+        "quarantine": "quickstart.quarantine",
+        "hooks": "quickstart.hooks",
+    }
     if not arguments:
         command = [PYTHON, "-m", "quickstart"]
     elif arguments[0] in modules:

@@ -68,6 +68,15 @@ def _largest(process: psutil.Process) -> int:
     return max(sizes)
 
 
+def own_peak_mib() -> float:
+    """The largest resident set that this process has had, MiB; where the system does not say, what it has now."""
+    info = psutil.Process().memory_info()
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    peaks = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
+    return peaks[0] if peaks else getattr(info, "peak_wset", info.rss) / 2**20
+
+
 def machine(packages: Iterable[str]) -> str:
     """Cores, processor, Python, `packages` with their versions, and today's date, on two lines."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)

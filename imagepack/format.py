@@ -11,7 +11,8 @@ import numpy as np
 
 FORMAT = "imagepack"
 VERSION = 1
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test", "excluded")
+"""Excluded are images that look like one of another split: in training, they would give its answers away."""
 INDEX_NAME = "dataset.h5"
 SHARDS_NAME = "shards"
 

@@ -43,7 +43,7 @@ class PackedImages:
         self._shards: dict[int, np.ndarray] = {}
 
     def split(self, name: str) -> Self:
-        """The images of the split `name`: train, val or test."""
+        """The images of the split `name`: train, val, test, or excluded (from all three, as twins of others)."""
         if name not in packs.SPLITS:
             raise ValueError(f"no split {name!r}: there are {', '.join(packs.SPLITS)}")
         part = object.__new__(type(self))

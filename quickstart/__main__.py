@@ -81,7 +81,7 @@ def summarise(own: bool) -> None:
     """What came out, what was rejected, where to look, what to type next."""
     found = json.loads((REPORTS / "validation.json").read_text(encoding="utf-8"))
     packed = json.loads((REPORTS / "pack.json").read_text(encoding="utf-8"))
-    split = ", ".join(f"{count} {name}" for name, count in packed["split"].items())
+    split = ", ".join(f"{count} {name}" for name, count in packed["split"].items() if count)
     print(f"\n{packed['images']} images in {packed['classes']} classes ({split}),", end=" ")
     print(f"packed: {packed['bytes'] / 2**20:.1f} MiB in {packed['shards']} shard{'s' * (packed['shards'] > 1)}.")
     if found["rejected"]:

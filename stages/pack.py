@@ -22,12 +22,17 @@ from stages.toolkit import workers
 from stages.toolkit.errors import InputError
 from stages.toolkit.stage import empty_folder, run_stage
 
+CHOSEN = packs.SPLITS[:3]
+"""The splits that an image can be given: train, val, test."""
+
 
 def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack) -> str:
     """Write the accepted images, in the manifest's order, to `out`, and the counts to `report`."""
     table = manifests.read_accepted(manifest)
     ids = np.frombuffer(bytes.fromhex("".join(table["sha256"])), "u1").reshape(-1, 32)
     splits = choose_splits(ids, table["batch"], params.split)
+    if params.split.leakage == "exclude":
+        splits = exclude_leaks(splits, table["group"])
     shape = read_pixels(processed / f"{table['path'][0]}.png").shape
     starts = cut(ids, table["batch"], max(1, params.shard_mib * 2**20 // math.prod(shape)))
     empty_folder(out)
@@ -56,7 +61,7 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack)
     }
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
-    split = ", ".join(f"{count} {name}" for name, count in counts.items())
+    split = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in CHOSEN)
     plural = "s" if len(shards) > 1 else ""
     return f"{len(table)} images ({split}) in {len(shards)} shard{plural}, {metrics['bytes'] / 2**20:.1f} MiB"
 
@@ -74,15 +79,31 @@ def choose_splits(ids: np.ndarray, batches: pl.Series, params: Split) -> np.ndar
     """
     if params.by == "folder":
         names = batches.str.split("/").list.first()
-        if strange := sorted(set(names) - set(packs.SPLITS)):
+        if strange := sorted(set(names) - set(CHOSEN)):
             raise InputError(
-                f"pack.split.by is folder, so the folders above the classes must be {', '.join(packs.SPLITS)}; "
+                f"pack.split.by is folder, so the folders above the classes must be {', '.join(CHOSEN)}; "
                 f"found {', '.join(repr(name) for name in strange)}: rename them, or set by: hash"
             )
-        return names.replace_strict(list(packs.SPLITS), range(len(packs.SPLITS)), return_dtype=pl.UInt8).to_numpy()
+        return names.replace_strict(list(CHOSEN), range(len(CHOSEN)), return_dtype=pl.UInt8).to_numpy()
     uniform = _number(ids, 0) / 2.0**64
-    train, val, test = range(len(packs.SPLITS))
+    train, val, test = range(len(CHOSEN))
     return np.select([uniform < params.test, uniform < params.test + params.val], [test, val], train).astype("u1")
+
+
+def exclude_leaks(splits: np.ndarray, groups: pl.Series) -> np.ndarray:
+    """Leave in each group of images that look alike those of one split alone: test before val before train.
+
+    The others belong to no split: moved into test, they would change what models are compared on.
+
+    Args:
+        splits: uint8, (N,).
+        groups: a name that images which look alike share; empty for those without.
+    """
+    table = pl.DataFrame({"split": splits, "group": groups})
+    first = pl.col("split").max().over("group")  # their numbers rise: train, val, test
+    leaks = (pl.col("group") != "") & (pl.col("split") < first)
+    excluded = pl.lit(packs.SPLITS.index("excluded"), pl.UInt8)
+    return table.select(pl.when(leaks).then(excluded).otherwise("split")).to_series().to_numpy()
 
 
 def cut(ids: np.ndarray, batches: pl.Series, rows: int) -> list[int]:

@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 
 from stages.toolkit.errors import InputError
 
-Level = Literal["error", "warning", "ignore"]
+Level = Literal["error", "warning", "info", "ignore"]
+ClassLevel = Literal["warning", "info", "ignore"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Colour = Annotated[int, Field(ge=0, le=255)]
 
@@ -23,22 +24,57 @@ class Section(BaseModel):
 
 
 class Levels(Section):
-    """What becomes of an image with this finding."""
+    """What becomes of an image, or a class, with this finding."""
 
+    non_portable_name: Level = "info"
+    name_collision: Level = "warning"
+    outside_link: Level = "warning"
     jpeg_damage: Level = "error"
+    later_frame_error: Level = "error"
     extension_mismatch: Level = "warning"
+    trailing_bytes: Level = "warning"
+    missing_end_marker: Level = "warning"
     too_small: Level = "error"
+    too_large: Level = "warning"
+    aspect: Level = "warning"
+    uniform: Level = "warning"
+    dark: Level = "warning"
+    bright: Level = "warning"
+    low_information: Level = "info"
+    blurry: Level = "info"
+    mode_mix: Level = "info"
+    exif_orientation: Level = "info"
     exact_duplicate: Level = "error"
+    pixel_duplicate: Level = "error"
+    near_duplicate: Level = "warning"
     label_conflict: Level = "error"
+    class_too_small: ClassLevel = "warning"
+    class_imbalance: ClassLevel = "warning"
 
 
 class Validate(Section):
-    """Section `validate`."""
+    """Section `validate`. stages/toolkit/appearance.py says what the numbers from `uniform` to `blurry` measure.
+
+    Where the defaults come from: of 500 views of photographs, 9 of 10 of them blurred by nobody, none has a finding
+    from `uniform` to `blurry`.
+    """
 
     min_side: int = Field(16, ge=1, le=65536)
+    max_side: int = Field(16384, ge=1, le=1_000_000)
+    max_aspect: float = Field(8.0, ge=1, le=100_000)
+    uniform: float = Field(2.0, ge=0, le=128)
+    dark: int = Field(50, ge=0, le=255)
+    bright: int = Field(220, ge=0, le=255)
+    low_information: float = Field(0.5, ge=0, le=8)
+    blurry: float = Field(50.0, ge=0, le=1_000_000)
+    multi_frame: Literal["first", "error"] = "first"
+    max_frames: int = Field(1000, ge=1, le=1_000_000)
+    min_class_images: int = Field(10, ge=0, le=1_000_000_000)
+    max_class_ratio: float = Field(10.0, ge=1, le=1_000_000_000)
     max_pixels: int = Field(100_000_000, ge=1, le=1_000_000_000)
     timeout: int = Field(60, ge=1, le=86400)
     memory_mib: int = Field(2048, ge=256, le=1_048_576)
+    fail_on: list[str] = []
     levels: Levels = Levels()
 
 
@@ -55,6 +91,7 @@ class Split(Section):
     """Which images train, which validate, which test."""
 
     by: Literal["hash", "folder"] = "hash"
+    leakage: Literal["exclude", "allow"] = "exclude"
     train: Fraction = 0.8
     val: Fraction = 0.1
     test: Fraction = 0.1

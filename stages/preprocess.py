@@ -48,7 +48,7 @@ def read(source: Path, params: Preprocess) -> Image.Image:
         InputError: the file is not the one that validate accepted.
     """
     try:
-        image = images.open_image(source.read_bytes())
+        image = images.open_image(images.with_end(source.read_bytes()))
         image.draft(None, _needed(image.size, params))
         images.decode(image)
     except (OSError, images.Fault) as error:
@@ -77,16 +77,10 @@ def fit(image: Image.Image, params: Preprocess) -> Image.Image:
 
 def in_mode(image: Image.Image, params: Preprocess) -> Image.Image:
     """Any mode to `params.mode`: 16 bits scaled to 8, colours to sRGB, transparency over the background."""
-    if image.mode.startswith("I;16"):  # convert("L") alone would clip: 65535 is to become 255
-        image = image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
-    if image.mode == "P" or "transparency" in image.info:
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    if image.mode in ("RGB", "RGBA", "CMYK") and (profile := image.info.get("icc_profile")):
+    image = images.eight_bit(image)
+    if image.mode != "L" and (profile := image.info.get("icc_profile")):
         image = _to_srgb(image, profile)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*params.background, 255)), image).convert("RGB")
-    return image.convert(params.mode)
+    return images.over(image, tuple(params.background)).convert(params.mode)
 
 
 def _needed(size: tuple[int, int], params: Preprocess) -> tuple[int, int]:
@@ -112,10 +106,10 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str, to_mode: str) -> ImageCms.ImageCmsTransform | None:
     """None where there is nothing to do: the profile is sRGB, or of no use."""
+    if not images.profile_name(profile):
+        return None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return None
         return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, to_mode)
     except (OSError, ImageCms.PyCMSError):
         return None

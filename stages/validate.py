@@ -1,102 +1,118 @@
 """Validate: decode every raw file in full, find duplicates, list what is wrong with each image.
 
-    python -m stages.validate data/raw data/validated/manifest.parquet reports
+    python -m stages.validate data/raw data/acknowledged.csv data/validated/manifest.parquet reports
 
 Nothing in data/raw is changed. To add a check, see CONTRIBUTING.md.
 """
 
 import hashlib
-import os
-from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import polars as pl
-from pathspec import GitIgnoreSpec
 
 from stages.params import Validate
-from stages.toolkit import images, validation_reports, workers
+from stages.toolkit import (
+    appearance,
+    duplicates,
+    endings,
+    gate,
+    images,
+    raw_files,
+    validation_page,
+    validation_reports,
+    workers,
+)
 from stages.toolkit import manifest as manifests
+from stages.toolkit.appearance import Appearance
 from stages.toolkit.errors import InputError
+from stages.toolkit.images import Content
 from stages.toolkit.stage import run_stage
 
-FIXES = {  # every code that this stage can give an image, and what to do about it
+FIXES = {  # every code that this stage can give, and what to do about it
     "no_label": "move it into a folder named after its class",
     "bad_name": "rename it: a name must be valid UTF-8 and leave room for .png behind it",
+    "non_portable_name": "rename it before someone works on Windows",
+    "name_collision": "rename one: Windows and macOS keep only one of the two",
+    "outside_link": "put the image itself here: DVC stores what the link leads to today",
     "unreadable": "check that it is a file and may be read, or copy it again",
     "empty_file": "copy or download it again",
+    "junk": "remove it: the system or a program left it there",
     "not_image": "remove it, or copy or download it again",
     "unsupported_format": "convert it to 8- or 16-bit JPEG, PNG, BMP, GIF, TIFF or WebP",
+    "unsupported_variant": "save it as an ordinary 8- or 16-bit file of its format",
     "bomb": "shrink it, or raise validate.max_pixels",
     "truncated": "copy or download it again: its end is missing",
     "decode_error": "copy or download it again: its content is damaged",
     "jpeg_damage": "copy or download it again: part of the picture is wrong, though most viewers do not say so",
+    "later_frame_error": "copy or download it again, or save its first frame alone",
     "decoder_crash": "remove it: it killed the process that decoded it",
     "timeout": "remove it, or raise validate.timeout",
     "resource_limit": "shrink it, or raise validate.memory_mib",
     "extension_mismatch": "rename it to the extension of its format",
+    "trailing_bytes": "save it again, unless you know what stands behind the image",
+    "missing_end_marker": "save it again: its pixels are all there, its end marker is not",
+    "multi_frame": "only its first frame is used: save the frames that you want as files",
     "too_small": "replace it with a larger one, or lower validate.min_side",
+    "too_large": "shrink it, or raise validate.max_side",
+    "aspect": "crop it, or raise validate.max_aspect",
+    "uniform": "remove it: it shows one tone",
+    "dark": "remove it if nothing can be seen, or lower validate.dark",
+    "bright": "remove it if nothing can be seen, or raise validate.bright",
+    "low_information": "look at it: it has hardly more than one tone",
+    "blurry": "look at it: it may be out of focus",
+    "mode_mix": "see that preprocess treats it as you want: most others are stored otherwise",
+    "exif_orientation": "nothing: preprocess turns it upright; look whether its tag is right",
     "exact_duplicate": "remove one of the two",
+    "pixel_duplicate": "remove one of the two",
+    "near_duplicate": "remove one of the two, or leave both: they never stand in different splits",
     "label_conflict": "keep it in the one class where it belongs",
+    "class_too_small": "add images, or lower validate.min_class_images",
+    "class_imbalance": "add images, weight the classes in training, or raise validate.max_class_ratio",
 }
-UNKNOWN = ("", "", 0, 0, 1)
-"""Format, mode, width, height and orientation of what cannot be decoded."""
-LONGEST_NAME = 255 - len(".png")
-"""Bytes; file systems take 255, and preprocess adds an extension."""
-Finding = tuple[str, str, str]
-"""Path, code, what was seen."""
+LARGE_GROUP = 100
+"""Images; a group as large is mostly a film or a series, of which one would choose a few."""
+Finding = tuple[str, str, str, str]
+"""Path, code, what was seen, and the path of another image that it is about, or an empty text."""
 
 
-def validate(raw: Path, manifest: Path, reports: Path, params: Validate) -> str:
+def validate(raw: Path, acknowledged: Path, manifest: Path, reports: Path, params: Validate) -> str:
     """Check every file under `raw`; write the manifest and the reports; return a summary line.
 
     Raises:
-        InputError: no files; or, once the reports are written, no accepted image or a class without one.
+        InputError: no files; or, once the reports are written, no accepted image, a class without one, or a finding
+            on which `params.fail_on` says to stop and which `acknowledged` does not list.
     """
-    paths, ignored = find_files(raw)
+    levels = dict.fromkeys(FIXES, "error") | {"multi_frame": "info"} | params.levels.model_dump()
+    levels["multi_frame"] = "error" if params.multi_frame == "error" else "info"
+    gate.require_codes(params.fail_on, levels)
+    known = gate.read(acknowledged, FIXES)
+    paths, ignored = raw_files.find(raw)
     if not paths:
         raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
-    table, findings = check_all(raw, paths, params)
+    table, found = check_all(raw, paths, params)
     table = manifests.in_order(table)
-    levels = dict.fromkeys(FIXES, "error") | params.levels.model_dump()
-    findings += same_bytes(table, {path for path, code, _ in findings if levels[code] == "error"})
-    table, findings = settle(table, findings, levels)
+    found += raw_files.name_collisions(table) + mode_mix(table)
+    rejected = {path for path, code, *_ in found if levels[code] == "error"}
+    twins, edges = duplicates.find(table, rejected)
+    table, findings = settle(table.drop("signature"), found + twins, levels)
+    table = table.with_columns(group=duplicates.groups(table, edges))
+    findings = with_classes(table, findings, levels, params)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, FIXES, reports)
+    small = thumbnails(raw, validation_page.pictured(findings), params)
+    validation_page.write(reports / "validation.html", table, findings, FIXES, small)
     validation_reports.require_every_class(table, findings, reports / "rejected.csv")
+    gate.stop_on(params.fail_on, table, findings, known, acknowledged)
     counts = dict(table["status"].value_counts().iter_rows())
     left_out = f"; {ignored} more left out by .dvcignore" if ignored else ""
+    if (largest := validation_reports.near_duplicates(table)["largest"]) > LARGE_GROUP:
+        left_out += f"; {largest} images that look alike form one group, of which one split alone can have any"
     return (
         f"{len(table)} files in {table['label'].n_unique()} classes: {counts['accepted']} accepted, "
-        f"{counts.get('rejected', 0)} rejected (see {reports / 'rejected.csv'}){left_out}"
+        f"{counts.get('rejected', 0)} rejected (see {reports / 'validation.html'}){left_out}"
     )
-
-
-def find_files(raw: Path) -> tuple[list[str], int]:
-    """Every file under `raw` that DVC tracks, relative to it, with `/`, in a fixed order; and how many it ignores.
-
-    A folder that is a link counts as a file.
-    """
-    rules = Path(".dvcignore")
-    ignore = GitIgnoreSpec.from_lines(rules.read_text(encoding="utf-8").splitlines() if rules.exists() else [])
-    found, ignored = [], 0
-    for folder, folders, names in os.walk(raw, onerror=_refuse):
-        folders.sort()
-        links = [name for name in folders if Path(folder, name).is_symlink()]
-        for name in sorted(names + links):
-            path = Path(folder, name)
-            if ignore.match_file(path.as_posix()):
-                ignored += 1
-            else:
-                found.append(path.relative_to(raw).as_posix())
-    return found, ignored
-
-
-def _refuse(error: OSError) -> None:
-    """A folder that cannot be listed would otherwise be passed over in silence."""
-    if not isinstance(error, FileNotFoundError):
-        raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
 
 
 def check_all(raw: Path, paths: list[str], params: Validate) -> tuple[pl.DataFrame, list[Finding]]:
@@ -123,109 +139,148 @@ def check_files(raw: Path, params: Validate, paths: list[str]) -> tuple[list[tup
     for path in paths:
         row, found = check_file(raw, path, params)
         rows.append(row)
-        findings += [(row[0], code, seen) for code, seen in found]
+        findings += [(row[0], code, seen, "") for code, seen in found]
     return rows, findings
 
 
 def check_file(raw: Path, path: str, params: Validate) -> tuple[tuple, list[tuple[str, str]]]:
     """Read, hash and decode one file, each once; its facts and its findings (code, what was seen)."""
-    place, found = _place(raw, path)
-    digest, size, content = "", 0, UNKNOWN
+    place, found = raw_files.place(raw, path)
+    digest, size, content, look, frames = "", 0, Content(), None, 0
     try:
-        data = _read(raw / path)
+        data = raw_files.read(raw / path)
         digest, size = hashlib.sha256(data).hexdigest(), len(data)
-        content = _decode(data, params)
-        found += _judge(PurePosixPath(path), *content, params)
+        if raw_files.is_junk(path):
+            raise images.Fault("junk", f"is called {PurePosixPath(path).name}")
+        image = images.open_image(data, params.max_pixels)
+        pixels = images.decode_strictly(image, data)
+        content, seen = images.inspect(image, pixels)
+        look = appearance.measure(seen)
+        frames, fault = images.later_frames(image, params.max_frames, params.max_pixels)
+        found += _judge(PurePosixPath(path), content, look, params)
+        if fault:
+            raise fault
+        if frames > 1:
+            found.append(("multi_frame", f"{frames} frames" + (" at least" if frames == params.max_frames else "")))
+        found += _ending(data, content.format, image.format == "MPO")
     except images.Fault as fault:
         found.append((fault.code, fault.seen))
     except MemoryError:
-        found.append(("resource_limit", "needs more memory to read than a worker may have"))
-    return (*place, digest, size, *content), found
+        found.append(("resource_limit", "needs more memory than a worker may have"))
+    except Exception as error:  # noqa: BLE001  (no file may end the run, however odd its pixels are)
+        found.append(("decode_error", f"{type(error).__name__}: {error}"[:200]))
+    return _row(place, digest, size, content, frames, look), found
 
 
 def lost_file(raw: Path, path: str, code: str) -> tuple[list[tuple], list[Finding]]:
     """What `check_files` would return of a file that killed or outlasted its worker: it is not decoded again."""
-    place, found = _place(raw, path)
+    place, found = raw_files.place(raw, path)
     data = (raw / path).read_bytes()
     seen = {"decoder_crash": "its decoder crashed", "timeout": "took longer than validate.timeout"}[code]
-    row = (*place, hashlib.sha256(data).hexdigest(), len(data), *UNKNOWN)
-    return [row], [(place[0], *finding) for finding in [*found, (code, seen)]]
+    row = _row(place, hashlib.sha256(data).hexdigest(), len(data), Content(), 0, None)
+    return [row], [(place[0], *finding, "") for finding in [*found, (code, seen)]]
 
 
-def _place(raw: Path, path: str) -> tuple[tuple[str, str, str], list[tuple[str, str]]]:
-    """Path, label and batch, and what is wrong with them."""
-    readable = os.fsencode(path).decode("utf-8", "backslashreplace")
-    *batch, label = PurePosixPath(readable).parts[:-1] or ("",)
-    found = []
-    if readable != path:
-        found.append(("bad_name", "a name that is not valid UTF-8"))
-    if (length := len(os.fsencode(PurePosixPath(path).name))) > LONGEST_NAME:
-        found.append(("bad_name", f"a name of {length} bytes, more than {LONGEST_NAME}"))
-    if not label:
-        found.append(("no_label", f"stands directly in {raw}"))
-    return (readable, label, "/".join(batch)), found
+def _row(
+    place: tuple[str, str, str], sha256: str, size: int, content: Content, frames: int, look: Appearance | None
+) -> tuple:
+    """The facts, in the order of manifests.FACTS; `look` is None of an image that does not decode."""
+    stored = (content.format, content.mode, content.kind, content.width, content.height, content.orientation, frames)
+    numbers = (look.brightness, look.contrast, look.saturation, look.entropy, look.sharpness) if look else [None] * 5
+    hashes = (content.pixel_hash, look.perceptual_hash if look else "")
+    return (*place, sha256, size, *stored, *hashes, *numbers, look.signature if look else b"")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        if path.exists() and not path.is_file():  # to read a pipe or a device would never end
-            raise images.Fault("unreadable", "is not a file")
-        data = path.read_bytes()
-    except OSError as error:
-        raise images.Fault("unreadable", error.strerror or str(error)) from None
-    if not data:
-        raise images.Fault("empty_file", "0 bytes")
-    return data
-
-
-def _decode(data: bytes, params: Validate) -> tuple[str, str, int, int, int]:
-    """Format, mode, width, height and EXIF orientation, of an image that decodes in full."""
-    image = images.open_image(data, params.max_pixels)
-    images.decode_strictly(image, data)
-    return images.format_of(image), image.mode, *image.size, images.orientation(image)
-
-
-def _judge(
-    path: PurePosixPath, form: str, mode: str, width: int, height: int, orientation: int, params: Validate
-) -> Iterator[tuple[str, str]]:
+def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Validate) -> Iterator[tuple[str, str]]:
     """Findings about an image that decodes: this is the place for checks of your own."""
-    if path.suffix.lower() not in images.EXTENSIONS[form]:
-        yield "extension_mismatch", f"is {form}"
-    if min(width, height) < params.min_side:
-        yield "too_small", f"{width} x {height} pixels"
+    shorter, longer = sorted((content.width, content.height))
+    if path.suffix.lower() not in images.EXTENSIONS[content.format]:
+        yield "extension_mismatch", f"is {content.format}"
+    if shorter < params.min_side:
+        yield "too_small", f"{content.width} x {content.height} pixels"
+    if longer > params.max_side:
+        yield "too_large", f"{content.width} x {content.height} pixels"
+    if longer > params.max_aspect * shorter:
+        yield "aspect", f"{content.width} x {content.height} pixels, sides of 1 : {longer / shorter:.1f}"
+    if shorter < params.min_side:
+        pass  # too few pixels to say what can be seen in them
+    elif look.contrast < params.uniform:
+        yield "uniform", f"standard deviation of {look.contrast:.1f} grey levels"
+    elif look.brightest < params.dark:
+        yield "dark", f"99 % of the pixels are no brighter than {look.brightest} of 255"
+    elif look.darkest > params.bright:
+        yield "bright", f"99 % of the pixels are at least {look.darkest} of 255"
+    elif look.entropy < params.low_information:
+        yield "low_information", f"entropy of {look.entropy:.2f} bits"
+    elif look.sharpness < params.blurry:
+        yield "blurry", f"sharpness of {look.sharpness:.0f}"
+    if content.orientation != 1:
+        yield "exif_orientation", f"orientation {content.orientation}"
 
 
-def same_bytes(table: pl.DataFrame, rejected: set[str]) -> list[Finding]:
-    """Duplicates: under several labels all of them; under one label all but the first.
+def _ending(data: bytes, form: str, more_pictures: bool) -> Iterator[tuple[str, str]]:
+    """Findings about the end of the file; behind a phone's JPEG its further pictures are in place."""
+    end = endings.end_of(data, form)
+    if end is None:
+        yield "missing_end_marker", f"{form} without its end"
+    elif end < len(data) and not more_pictures:
+        yield "trailing_bytes", f"{len(data) - end} bytes behind the image; begin with {data[end : end + 12]!r}"
 
-    Args:
-        table: the facts, in the manifest's order.
-        rejected: paths of files that have an error already; one of these is not what is kept, if there is another.
-    """
-    twins = table.filter(pl.col("sha256").is_duplicated() & (pl.col("format") != "") & (pl.col("label") != ""))
-    groups = defaultdict(list)
-    for digest, path, label in twins.select("sha256", "path", "label").iter_rows():
-        groups[digest].append((path, label))
-    findings = []
-    for group in groups.values():
-        (first, its_label), *rest = sorted(group, key=lambda twin: twin[0] in rejected)
-        other = next((path for path, label in rest if label != its_label), None)
-        if other:
-            findings.append((first, "label_conflict", f"same bytes as {other}"))
-        code = "label_conflict" if other else "exact_duplicate"
-        findings += [(path, code, f"same bytes as {first}") for path, _ in rest]
-    return findings
+
+def mode_mix(table: pl.DataFrame) -> list[Finding]:
+    """Images that are stored in another way than most."""
+    decoded = table.filter(pl.col("kind") != "")
+    kinds = decoded["kind"].value_counts().sort("count", "kind", descending=[True, False])
+    if len(kinds) < 2:
+        return []
+    most = kinds["kind"][0]
+    others = decoded.filter(pl.col("kind") != most).select("path", "kind")
+    return [(path, "mode_mix", f"{kind}; most are {most}", "") for path, kind in others.iter_rows()]
 
 
 def settle(table: pl.DataFrame, findings: list[Finding], levels: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Give each finding its level, leave out the ignored ones, and reject the images that have an error."""
-    found = pl.DataFrame(findings, schema={"path": pl.String, "code": pl.String, "seen": pl.String}, orient="row")
+    schema = dict.fromkeys(("path", "code", "seen", "other"), pl.String)
+    found = pl.DataFrame(findings, schema=schema, orient="row")
     found = found.with_columns(level=pl.col("code").replace_strict(levels, return_dtype=pl.String))
     found = found.filter(pl.col("level") != "ignore")
     status = pl.when((pl.col("level") == "error").any()).then(pl.lit("rejected")).otherwise(pl.lit("accepted"))
     by_image = found.group_by("path", maintain_order=True).agg(status=status, issues="code", seen="seen")
     table = table.join(by_image, on="path", how="left", maintain_order="left")
     return table.with_columns(pl.col("status").fill_null("accepted"), pl.col("issues", "seen").fill_null([])), found
+
+
+def with_classes(table: pl.DataFrame, findings: pl.DataFrame, levels: dict[str, str], params: Validate) -> pl.DataFrame:
+    """Add findings about classes, by their accepted images; the path of such a finding is the class's name."""
+    sizes = table.filter(pl.col("status") == "accepted").group_by("label").len("images").sort("label")
+    largest = sizes.sort("images", "label", descending=[True, False]).head(1)
+    found = []
+    for label, count in sizes.iter_rows():
+        if count < params.min_class_images:
+            found.append((label, "class_too_small", f"{count} accepted images", ""))
+        if count * params.max_class_ratio < largest["images"][0]:
+            found.append(
+                (label, "class_imbalance", f"{count} images; {largest['label'][0]} has {largest['images'][0]}", "")
+            )
+    more = pl.DataFrame(found, schema=findings.drop("level").schema, orient="row")
+    more = more.with_columns(level=pl.col("code").replace_strict(levels, return_dtype=pl.String))
+    return pl.concat([findings, more.filter(pl.col("level") != "ignore")])
+
+
+def thumbnails(raw: Path, paths: list[str], params: Validate) -> dict[str, bytes]:
+    """Small JPEGs of those images that decode, also in part."""
+    if not paths:
+        return {}
+    results = workers.map_in_order(
+        partial(images.thumbnails, raw, params.max_pixels),
+        workers.groups(paths, 8),
+        len(paths),
+        "thumbnails",
+        timeout=params.timeout,
+        memory_mib=params.memory_mib,
+        lost=lambda path, what: {},
+    )
+    return {path: small for group in results for path, small in group.items()}
 
 
 if __name__ == "__main__":

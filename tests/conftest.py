@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -45,15 +46,20 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.raw = folder / "raw"
+        self.raw, self.acknowledged = folder / "raw", folder / "acknowledged.csv"
         self.manifest, self.reports = folder / "manifest.parquet", folder / "reports"
         self.processed, self.packed = folder / "processed", folder / "packed"
+
+    def validate(self, params: Validate | None = None) -> pl.DataFrame:
+        """Validate; the manifest."""
+        validate(self.raw, self.acknowledged, self.manifest, self.reports, params or Validate())
+        return pl.read_parquet(self.manifest)
 
     def run(
         self, validated: Validate | None = None, preprocessed: Preprocess | None = None, packed: Pack | None = None
     ) -> PackedImages:
         """Validate, preprocess and pack; the pack."""
-        validate(self.raw, self.manifest, self.reports, validated or Validate())
+        self.validate(validated)
         preprocess(self.raw, self.manifest, self.processed, preprocessed or Preprocess(size=16))
         pack(self.processed, self.manifest, self.packed, self.reports / "pack.json", packed or Pack())
         return PackedImages(self.packed)

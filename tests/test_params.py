@@ -87,7 +87,7 @@ def test_all_faults_are_reported_at_once_and_in_words(tmp_path: Path):
         ('preprocess: {fit: "no"}', "preprocess.fit: must be 'crop', 'pad' or 'stretch', is 'no'"),
         (
             "validate: {levels: {too_small: fatal}}",
-            "validate.levels.too_small: must be 'error', 'warning' or 'ignore', is 'fatal'",
+            "validate.levels.too_small: must be 'error', 'warning', 'info' or 'ignore', is 'fatal'",
         ),
         ("pack: {split: {train: 0.9}}", "pack.split: train, val and test must add up to 1, not 1.1"),
         ("pack: {split: {train: 1.5}}", "pack.split.train: must be between 0 and 1, is 1.5"),
@@ -102,7 +102,7 @@ def test_all_faults_are_reported_at_once_and_in_words(tmp_path: Path):
         ("zebra: {}", "zebra: no such key (known: validate, preprocess, pack, preview, augment)"),
         ("preprocess: {7: 8}", "preprocess.7: no such key (known: size, fit, mode, background)"),
         ("preprocess:", "preprocess: must hold keys such as `size:`, is None"),
-        ("validate: {levels: error}", "validate.levels: must hold keys such as `jpeg_damage:`, is 'error'"),
+        ("validate: {levels: error}", "validate.levels: must hold keys such as `non_portable_name:`, is 'error'"),
     ],
 )
 def test_a_fault_names_the_key_what_it_must_be_and_what_it_is(text: str, fault: str, tmp_path: Path):
@@ -190,7 +190,7 @@ def test_section_augment_has_the_ranges_of_the_class_that_applies_it(field: data
 
 def run_validate(folder: Path) -> subprocess.CompletedProcess:
     """`python -m stages.validate a b c` as DVC runs it, in `folder`."""
-    command = [sys.executable, "-m", "stages.validate", "a", "b", "c"]
+    command = [sys.executable, "-m", "stages.validate", "a", "b", "c", "d"]
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(command, cwd=folder, env=env, text=True, capture_output=True)
 

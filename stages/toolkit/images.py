@@ -1,10 +1,19 @@
 """Opening image files that other people made: what is accepted, and what is wrong with the rest."""
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
+import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from xxhash import xxh3_128
+
+from stages.toolkit import endings
 
 EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -16,9 +25,35 @@ EXTENSIONS = {
 }
 """The formats that are read, by Pillow's names for them, and what their files are called."""
 
+MODES = (
+    "1",
+    "L",
+    "LA",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "RGBa",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "I;16",
+    "I;16L",
+    "I;16B",
+    "I;16N",
+)
+"""Pillow's names for the kinds of pixels that become 0 to 255."""
 UNSCALED_MODES = ("I", "F")
-"""32-bit pixels: nothing in the file says which value is white, so they cannot become 0 to 255."""
+"""32-bit pixels: nothing in the file says which value is white."""
 
+VARIANT_WORDS = ("unsupported", "not supported", "unknown", "not available", "cannot handle", "not implemented")
+"""In what Pillow says of a file that is whole, as far as can be told, and of a kind that it does not read."""
+
+THUMBNAIL = 128
+"""Pixels."""
+JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+"""simplejpeg's names of Pillow's modes."""
 ORIENTATION_TAG = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -32,12 +67,38 @@ TURNS = {
 """What makes each EXIF orientation upright."""
 
 
+Image.init()  # the plugins now, and not when memory is short: Pillow goes on without those that it cannot load
+
+
 class Fault(Exception):
-    """A file that cannot be used: a code of stages.validate.CHECKS and what was seen."""
+    """A file that cannot be used: a code of stages.validate.FIXES and what was seen."""
 
     def __init__(self, code: str, seen: str) -> None:
         super().__init__(code, seen)
         self.code, self.seen = code, seen
+
+
+@dataclass(frozen=True)
+class Content:
+    """What decoding finds out about a file, apart from its pixels.
+
+    Attributes:
+        format: a key of EXTENSIONS; empty where the file does not decode.
+        mode: Pillow's name for the kind of pixels.
+        kind: the mode and what else decides how it is to be read, in words.
+        width, height: pixels, as stored.
+        orientation: EXIF, 1 to 8; 1 is upright.
+        pixel_hash: 32 hexadecimal digits (XXH3), equal for two files that show the same pixels, upright, whatever the
+            format, the palette and the metadata.
+    """
+
+    format: str = ""
+    mode: str = ""
+    kind: str = ""
+    width: int = 0
+    height: int = 0
+    orientation: int = 1
+    pixel_hash: str = ""
 
 
 def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
@@ -48,7 +109,7 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
         max_pixels: refuse a larger image, which may be a decompression bomb; None where that was checked before.
 
     Raises:
-        Fault: not_image, unsupported_format or bomb.
+        Fault: not_image, unsupported_format, unsupported_variant, decode_error or bomb.
     """
     Image.MAX_IMAGE_PIXELS = max_pixels or 2**31 - 1
     with warnings.catch_warnings():
@@ -63,14 +124,14 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  (Pillow's plugins raise whatever broke)
-            raise Fault("decode_error", _words(error)) from None
+            raise _fault(error) from None
 
 
 def decode(image: Image.Image) -> None:
     """Decode every pixel of `image`, in place.
 
     Raises:
-        Fault: truncated, decode_error, resource_limit or unsupported_format.
+        Fault: truncated, decode_error, resource_limit or unsupported_variant.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -79,43 +140,214 @@ def decode(image: Image.Image) -> None:
         except MemoryError:
             raise Fault("resource_limit", "needs more memory to decode than a worker may have") from None
         except Exception as error:  # noqa: BLE001
-            words = _words(error)
-            short = isinstance(error, EOFError) or "truncated" in words.lower()
-            raise Fault("truncated" if short else "decode_error", words) from None
+            raise _fault(error) from None
     if image.mode in UNSCALED_MODES:
-        raise Fault("unsupported_format", f"32-bit pixels (mode {image.mode}) have no known range")
-    if image.format == "TIFF" and image.mode.startswith("I;16"):
-        _require_plain_grey(image)
+        raise Fault("unsupported_variant", f"32-bit pixels (mode {image.mode}) have no known range")
+    if image.mode not in MODES:
+        raise Fault("unsupported_variant", f"pixels of mode {image.mode}")
+    if image.format == "TIFF":
+        _require_plain_tiff(image)
 
 
-def _require_plain_grey(image: Image.Image) -> None:
-    """Refuse a TIFF of which Pillow hands out numbers that do not mean 0 for black to 65535 for white."""
-    bits, photometric = image.tag_v2.get(258, (16,)), image.tag_v2.get(262, 1)
-    if bits != (16,) or photometric != 1:
-        raise Fault("unsupported_format", f"grey TIFF of {bits[0]} bits" + (", white as 0" if photometric == 0 else ""))
+def _require_plain_tiff(image: Image.Image) -> None:
+    """Refuse a TIFF without all its rows, and one whose numbers do not mean 0 for black to 255 or 65535 for white."""
+    tags = image.tag_v2
+    strips, rows = tags.get(273, ()), tags.get(278, image.height)
+    if strips and rows and len(strips) * rows < tags.get(257, image.height):
+        raise Fault("truncated", f"has {len(strips) * rows} of {tags[257]} rows")
+    if 2 in tags.get(339, (1,)):
+        raise Fault("unsupported_variant", "TIFF of signed numbers")
+    bits, photometric = tags.get(258, (16,)), tags.get(262, 1)
+    if image.mode.startswith("I;16") and (bits != (16,) or photometric != 1):
+        white = ", white as 0" if photometric == 0 else ""
+        raise Fault("unsupported_variant", f"grey TIFF of {bits[0]} bits{white}")
 
 
-def decode_strictly(image: Image.Image, data: bytes) -> None:
-    """Decode every pixel, of a JPEG with libjpeg's warnings as errors: Pillow does not see 4 KiB of zeros inside one.
+def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
+    """Decode every pixel and let no damage pass that the decoders know of: Pillow alone passes over much.
 
     Args:
-        image: what `open_image` made of `data`. A JPEG's pixels are decoded without it and thrown away.
+        image: what `open_image` made of `data`.
         data: the whole file.
+
+    Returns:
+        uint8, (height, width) or (height, width, 3), as stored; None where the pixels are in `image`, as is the case
+        for all but most JPEGs.
 
     Raises:
         Fault: jpeg_damage, or as `decode`.
     """
-    if format_of(image) != "JPEG" or image.mode not in ("L", "RGB"):
-        return decode(image)
+    if format_of(image) == "JPEG" and image.mode in JPEG_COLOURS:
+        try:
+            return _decode_jpeg(image, data)
+        except ValueError as error:
+            words = _words(error)
+            if "icc" in words.lower():  # a damaged colour profile; the pixels are good
+                return _decode_jpeg(image, data, strict=False)
+            if "premature end of jpeg file" in words.lower():  # that of a "data segment" is damage in the middle
+                whole = with_end(data)
+                if whole is data:
+                    raise Fault("truncated", words) from None
+                return _decode_jpeg(open_image(whole), whole)
+            if "corrupt jpeg data" in words.lower():
+                raise Fault("jpeg_damage", words) from None
+            if endings.is_rare_jpeg(data):
+                raise Fault("unsupported_variant", "lossless or hierarchical JPEG") from None
+    decode(image)  # for a JPEG: of a kind that libjpeg-turbo's simple interface does not know
+    if image.format == "PNG":
+        if chunk := endings.damaged_png_chunk(data):
+            raise Fault("decode_error", f"the checksum of its {chunk} is wrong")
+        suspect = image.info.get("interlace") or _ends_in_zeros(image)
+        if suspect and (missing := endings.missing_png_bytes(data)):
+            raise Fault("truncated", f"{missing} bytes of its pixels are not there")
+    return None
+
+
+def _decode_jpeg(image: Image.Image, data: bytes, strict: bool = True) -> np.ndarray | None:
+    pixels = simplejpeg.decode_jpeg(data, JPEG_COLOURS[image.mode], strict=strict)
+    if at := endings.zeros_in_jpeg(data):
+        raise Fault("jpeg_damage", f"zeros where there should be pixels, at byte {at}")
+    if image.mode == "CMYK":  # Adobe stores it inverted, which Pillow knows
+        decode(image)
+        return None
+    return pixels[..., 0] if image.mode == "L" else pixels
+
+
+def with_end(data: bytes) -> bytes:
+    """A JPEG that lacks nothing but its end marker, with it, since Pillow insists on it; any other file as it is."""
+    if not data.startswith(b"\xff\xd8") or data.endswith(b"\xff\xd9") or endings.end_of(data, "JPEG") is not None:
+        return data
+    if not endings.is_one_scan_jpeg(data):
+        return data
+    whole = data.removesuffix(b"\xff") + b"\xff\xd9"
     try:
-        simplejpeg.decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB", strict=True)
-    except ValueError as error:
-        words = _words(error)
-        if "premature end of jpeg file" in words.lower():  # that of a "data segment" is damage in the middle
-            raise Fault("truncated", words) from None
-        if "corrupt jpeg data" in words.lower():
-            raise Fault("jpeg_damage", words) from None
-        decode(image)  # a kind of JPEG that libjpeg-turbo's simple interface does not know
+        simplejpeg.decode_jpeg(whole, "GRAY", strict=True)
+    except ValueError:
+        return data
+    return whole
+
+
+def _ends_in_zeros(image: Image.Image) -> bool:
+    """Whether the last row is what a decoder leaves where there was none."""
+    extremes = image.crop((0, image.height - 1, image.width, image.height)).getextrema()
+    return not np.any(extremes)
+
+
+def later_frames(image: Image.Image, most: int, max_pixels: int) -> tuple[int, Fault | None]:
+    """Decode the frames after the first: how many frames there are, counted to `most`, and what stopped the count.
+
+    The further pictures in a phone's JPEG (depth, gain maps) are no frames.
+    """
+    frames = 1
+    if format_of(image) == "JPEG":
+        return frames, None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        while frames < most:
+            try:
+                image.seek(frames)
+                if image.width * image.height > max_pixels:
+                    return frames, Fault("bomb", f"frame {frames + 1} has more than {max_pixels} pixels")
+                image.load()
+            except EOFError:
+                break
+            except MemoryError:
+                return frames, Fault("resource_limit", f"frame {frames + 1} needs more memory than a worker may have")
+            except Exception as error:  # noqa: BLE001
+                return frames, Fault("later_frame_error", f"frame {frames + 1}: {_words(error)}")
+            frames += 1
+    return frames, None
+
+
+def inspect(image: Image.Image, pixels: np.ndarray | None) -> tuple[Content, Image.Image]:
+    """What `image` is, and how it is seen: upright, mode L or RGB, 8-bit, over white where it is transparent.
+
+    Args:
+        image: opened, and decoded if `pixels` is None.
+        pixels: what `decode_strictly` returned.
+    """
+    turn = TURNS.get(orientation(image))
+    plain = eight_bit(image) if pixels is None else Image.fromarray(pixels)
+    if turn is not None:
+        plain = plain.transpose(turn)
+    exact = plain
+    if pixels is None and image.mode.startswith("I;16"):
+        exact = image if turn is None else image.transpose(turn)
+    values = np.ascontiguousarray(pixels if pixels is not None and turn is None else np.asarray(exact))
+    kind = kind_of(image)
+    if values.ndim == 3 and values.shape[2] == 4 and (values[..., 3] == 255).all():
+        values = np.ascontiguousarray(values[..., :3])
+    if values.ndim == 3 and values.shape[2] == 3 and _is_grey(values):
+        values = np.ascontiguousarray(values[..., 0])
+        kind += ", all grey" if image.mode == "RGB" else ""
+    digest = xxh3_128(repr(values.shape).encode())
+    digest.update(values)
+    content = Content(format_of(image), image.mode, kind, *image.size, orientation(image), digest.hexdigest())
+    return content, over(plain, (255, 255, 255))
+
+
+def _is_grey(values: np.ndarray) -> bool:
+    """Whether red, green and blue are equal everywhere: uint8, (H, W, 3). A few pixels mostly tell."""
+    return all(
+        (part[..., 0] == part[..., 1]).all() and (part[..., 0] == part[..., 2]).all()
+        for part in (values[::16, ::16], values)
+    )
+
+
+def kind_of(image: Image.Image) -> str:
+    """The mode, transparency in a palette or a key colour, and any colour profile other than sRGB."""
+    kind = image.mode
+    if "transparency" in image.info:
+        kind += " with transparency"
+    if profile := profile_name(image.info.get("icc_profile") or b""):
+        kind += f", profile {profile}"
+    return kind
+
+
+@lru_cache(maxsize=64)
+def profile_name(profile: bytes) -> str:
+    """The description of a colour profile; empty where it is sRGB, or damaged or not there, which counts as sRGB."""
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip()
+    except (OSError, ImageCms.PyCMSError):
+        return ""
+    return "" if "srgb" in name.lower() else name[:60] or "without a name"
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """A decoded image without palette and key colour, 8 bits a channel: mode L, RGB, RGBA or CMYK."""
+    if image.mode.startswith("I;16"):  # convert("L") alone would clip: 65535 is to become 255
+        return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    if image.mode in ("L", "RGB", "CMYK", "RGBA") and "transparency" not in image.info:
+        return image
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Of what `eight_bit` returns, mode L or RGB: transparent pixels show `background`."""
+    if image.mode == "RGBA":
+        behind = Image.new("RGBA", image.size, (*background, 255))
+        return Image.alpha_composite(behind, image).convert("RGB")
+    return image if image.mode == "L" else image.convert("RGB")
+
+
+def thumbnails(raw: Path, max_pixels: int, paths: Iterable[str]) -> dict[str, bytes]:
+    """JPEGs of at most THUMBNAIL pixels a side, of those files that decode, if only in part; runs in a worker."""
+    small = {}
+    ImageFile.LOAD_TRUNCATED_IMAGES = True  # in this process, which makes nothing but what people look at
+    for path in paths:
+        with contextlib.suppress(Exception):
+            image = open_image((raw / path).read_bytes(), max_pixels)
+            image.draft(None, (2 * THUMBNAIL, 2 * THUMBNAIL))
+            decode(image)
+            seen = over(upright(eight_bit(image)), (255, 255, 255))
+            seen.thumbnail((THUMBNAIL, THUMBNAIL))
+            file = io.BytesIO()
+            seen.save(file, "JPEG", quality=80)
+            small[path] = file.getvalue()
+    return small
 
 
 def format_of(image: Image.Image) -> str:
@@ -144,14 +376,29 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def _unidentified(data: bytes) -> Fault:
-    """Tell another kind of image from what is none."""
+    """Tell a damaged header, another kind of image, and what is none."""
+    for form in EXTENSIONS:
+        plugin, accept = Image.OPEN[form]
+        if accept and accept(data[:16]) is True:
+            try:
+                plugin(io.BytesIO(data), "")
+            except Exception as error:  # noqa: BLE001
+                fault = _fault(error)
+                return Fault(fault.code, f"{form} with a header that cannot be read: {fault.seen}")
     try:
         other = Image.open(io.BytesIO(data)).format
     except Exception:  # noqa: BLE001
         return Fault("not_image", f"not recognised as an image; begins with {data[:16]!r}")
-    if other in EXTENSIONS:
-        return Fault("decode_error", f"{other} with a damaged header")
     return Fault("unsupported_format", f"is {other}; read are {', '.join(EXTENSIONS)}")
+
+
+def _fault(error: Exception) -> Fault:
+    """What an exception of a decoder means."""
+    words = _words(error)
+    if isinstance(error, NotImplementedError) or any(word in words.lower() for word in VARIANT_WORDS):
+        return Fault("unsupported_variant", words)
+    short = isinstance(error, EOFError) or "truncated" in words.lower()
+    return Fault("truncated" if short else "decode_error", words)
 
 
 def _words(error: Exception) -> str:

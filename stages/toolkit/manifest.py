@@ -12,12 +12,23 @@ FACTS = {
     "bytes": pl.Int64,
     "format": pl.String,  # JPEG, PNG, ... by content; empty if it is no image
     "mode": pl.String,  # Pillow's name for the kind of pixels: RGB, L, P, ...
+    "kind": pl.String,  # the mode and what else decides how it is read: "P with transparency"
     "width": pl.Int32,  # pixels, as stored; 0 if unknown
     "height": pl.Int32,
     "orientation": pl.Int8,  # EXIF, 1 to 8; 1 is upright
+    "frames": pl.Int32,  # 0 if unknown
+    "pixel_hash": pl.String,  # equal where the same pixels are seen
+    "perceptual_hash": pl.String,  # 256 bits, hexadecimal; nearly equal where images look alike
+    "brightness": pl.Float32,  # as in appearance.Appearance, and so are the next four; null if unknown
+    "contrast": pl.Float32,
+    "saturation": pl.Float32,
+    "entropy": pl.Float32,
+    "sharpness": pl.Float32,
+    "signature": pl.Binary,  # left out of the file
 }
 """What validate finds out about each file by itself. Beside it the manifest has, of type String and lists of it,
-`status` (accepted or rejected), `issues` (codes) and `seen` (what was seen, an entry an issue)."""
+`status` (accepted or rejected), `issues` (codes), `seen` (what was seen, an entry an issue) and `group` (a name that
+images which look alike share; else empty)."""
 
 
 def in_order(manifest: pl.DataFrame) -> pl.DataFrame:

@@ -26,6 +26,7 @@ def write(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], re
         "rejected": len(table) - len(accepted),
         "classes": accepted["label"].n_unique(),
         "issues": dict(findings["code"].value_counts().sort("code").iter_rows()),
+        "near_duplicates": near_duplicates(table),
     }
     (reports / "validation.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
     fix = pl.col("code").replace_strict(fixes, return_dtype=pl.String)
@@ -35,6 +36,12 @@ def write(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], re
     sides = pl.col("width", "height").round_sig_figs(2).cast(pl.Int32)  # so that the table stays small
     sizes = accepted.group_by(sides).len("images").sort("images", "width", "height", descending=True)
     sizes.head(1000).write_csv(plots / "sizes.csv")
+
+
+def near_duplicates(table: pl.DataFrame) -> dict[str, int]:
+    """How many groups of accepted images that look alike there are, with how many images, and in the largest."""
+    sizes = table.filter(pl.col("group") != "")["group"].value_counts()["count"]
+    return {"groups": len(sizes), "images": int(sizes.sum()), "largest": int(sizes.max() or 0)}
 
 
 def require_every_class(table: pl.DataFrame, findings: pl.DataFrame, rejected: Path) -> None:

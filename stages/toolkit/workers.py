@@ -66,7 +66,7 @@ def map_in_order(
     context = multiprocessing.get_context("forkserver" if forkserver else "spawn")
     if forkserver:
         context.set_forkserver_preload([name for name in sys.modules if name.startswith("stages.")])
-    pool = ProcessPool(workers, context=context, initializer=_prepare, initargs=(memory_mib,))
+    pool = ProcessPool(workers, context=context, initializer=_prepare, initargs=(memory_mib, function))
     waiting: deque = deque()
 
     def results(task: Sequence[Item], future) -> Iterator[Result]:
@@ -104,8 +104,8 @@ def map_in_order(
             yield from next_results()
 
 
-def _prepare(memory_mib: int | None) -> None:
-    """Runs in each worker at its start."""
+def _prepare(memory_mib: int | None, function: Callable) -> None:
+    """Runs in each worker at its start; to receive `function` has loaded its module, before memory is short."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which stops the workers
     if memory_mib and sys.platform == "linux":
         import resource

@@ -1,0 +1,103 @@
+"""What an image looks like, in numbers: brightness, sharpness, and what finds its near duplicates."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+SIDE = 64
+"""Pixels; everything but the histogram and the sharpness is taken from a copy of SIDE x SIDE."""
+FREQUENCIES = 16
+"""The perceptual hash has FREQUENCIES x FREQUENCIES bits."""
+LEAST_AMPLITUDE, LEAST_SHARE = 8, 0.06
+"""A coefficient counts as high if it exceeds the median by this many grey levels (orthonormal DCT), and by this share
+of the root mean square of all. Without, coefficients that are zero but for noise (symmetric or flat drawings) give
+bits by chance: of re-encoded clip art 79 % stayed within 15 bits, with it 99 %."""
+SHARPNESS_SIDE = 256
+"""Pixels; larger images are halved until they fit: a camera's pixels are softer the more it has."""
+_TEXTURE, _COLOUR = 16, 4
+SIGNATURE_BYTES = _TEXTURE**2 + 2 * _COLOUR**2
+
+_ONE = 1 << 12
+_BASIS = np.rint(_ONE * np.cos(np.pi * np.outer(np.arange(FREQUENCIES), 2 * np.arange(SIDE) + 1) / (2 * SIDE))).astype(
+    np.int64
+)
+"""Cosines in fixed point: whole numbers give the same hash on every processor."""
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """Of an image as seen: upright, 8-bit, over white where it is transparent.
+
+    Attributes:
+        brightness: mean luma, 0 to 255.
+        contrast: standard deviation of the luma, 0 to 127.5.
+        darkest, brightest: luma that 1 % and 99 % of the pixels do not exceed, 0 to 255.
+        entropy: of the luma histogram, 0 (one tone) to 8 bits (all 256 equally often).
+        saturation: mean of the largest minus the smallest channel, 0 (grey) to 255.
+        sharpness: variance of the Laplacian, from 0 (Pech-Pacheco et al., Diatom autofocusing in brightfield
+            microscopy, 2000), of the image halved until it fits into SHARPNESS_SIDE.
+        perceptual_hash: 32 bytes, hexadecimal: which low frequencies are strong (Zauner, Implementation and
+            benchmarking of perceptual image hash functions, 2010). Re-saved and resized copies differ in few bits.
+        signature: the image at 16 x 16 grey and 4 x 4 colour pixels, for `near_duplicates` to confirm what the hash
+            suggests; not in the manifest.
+    """
+
+    brightness: float
+    contrast: float
+    darkest: int
+    brightest: int
+    entropy: float
+    saturation: float
+    sharpness: float
+    perceptual_hash: str
+    signature: bytes
+
+
+def measure(image: Image.Image) -> Appearance:
+    """Measure an image of mode L or RGB."""
+    grey = image.convert("L")
+    counts = np.array(grey.histogram())
+    levels, total = np.arange(256), counts.sum()
+    mean = float((counts * levels).sum() / total)
+    variance = float((counts * levels * levels).sum() / total) - mean**2
+    share = counts[counts > 0] / total
+    below = counts.cumsum()
+    small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=1.5)
+    texture, pixels = small.convert("L"), np.asarray(small)
+    return Appearance(
+        brightness=mean,
+        contrast=max(variance, 0) ** 0.5,
+        darkest=int(np.searchsorted(below, total * 0.01)),
+        brightest=int(np.searchsorted(below, total * 0.99)),
+        entropy=abs(float((share * np.log2(share)).sum())),
+        saturation=float((pixels.max(2).astype(np.int64) - pixels.min(2)).mean()),
+        sharpness=_sharpness(grey),
+        perceptual_hash=_perceptual_hash(np.asarray(texture)),
+        signature=_signature(small, texture),
+    )
+
+
+def _perceptual_hash(texture: np.ndarray) -> str:
+    """Args: uint8, (SIDE, SIDE)."""
+    coefficients = (_BASIS @ texture.astype(np.int64) @ _BASIS.T).ravel()[1:]  # without the mean
+    unit = _ONE**2 * SIDE // 2  # of an orthonormal DCT
+    energy = float(((coefficients // _ONE) ** 2).sum()) ** 0.5 * _ONE
+    threshold = np.median(coefficients) + max(LEAST_AMPLITUDE * unit, LEAST_SHARE * energy / FREQUENCIES)
+    return np.packbits(np.append(False, coefficients > threshold)).tobytes().hex()
+
+
+def _signature(small: Image.Image, texture: Image.Image) -> bytes:
+    colours = np.asarray(small.reduce(SIDE // _COLOUR).convert("YCbCr"))[..., 1:]
+    return texture.reduce(SIDE // _TEXTURE).tobytes() + np.ascontiguousarray(colours).tobytes()
+
+
+def _sharpness(grey: Image.Image) -> float:
+    if max(grey.size) > SHARPNESS_SIDE:
+        grey = grey.reduce(-(-max(grey.size) // SHARPNESS_SIDE))
+    if min(grey.size) < 3:
+        return 0.0
+    p = np.asarray(grey).astype(np.int16)
+    laplacian = p[1:-1, :-2] + p[1:-1, 2:] + p[:-2, 1:-1] + p[2:, 1:-1] - 4 * p[1:-1, 1:-1]
+    flat = laplacian.ravel().astype(np.int32)
+    return float(np.dot(flat, flat.astype(np.int64)) / flat.size - (int(flat.sum(dtype=np.int64)) / flat.size) ** 2)

@@ -1,0 +1,172 @@
+"""How a file is put together: damage that decoders pass over, and where the image ends inside it."""
+
+import re
+import zlib
+from collections.abc import Iterator
+
+JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+"""Neither a stuffed zero nor a restart marker, so it is found inside pixels too."""
+JPEG_ALONE, JPEG_END = (0x01, 0xD8), 0xD9
+"""Markers that no length follows."""
+JPEG_SCAN, JPEG_SEQUENTIAL = 0xDA, {0xC0, 0xC1}
+JPEG_TABLES, JPEG_PROGRESSIVE, JPEG_OTHER = (
+    0xC4,
+    0xC2,
+    {0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)},
+)
+HOLE = bytes(64)
+JPEG_RARE = (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF)
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Of an interlaced PNG's passes: first column and row, steps between columns and rows."""
+PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+AT_ONCE = 1 << 20
+
+
+def end_of(data: bytes, form: str) -> int | None:
+    """The offset behind the image; None where its end marker is missing. Of BMP and TIFF, which have none, the file's.
+
+    Args:
+        data: a file that decodes.
+        form: its format, a key of images.EXTENSIONS.
+    """
+    match form:
+        case "JPEG":
+            return _end_of_jpeg(data)
+        case "PNG":
+            return next((end for kind, _, end in _png_chunks(data) if kind == b"IEND"), None)
+        case "GIF":
+            return _end_of_gif(data)
+        case "WEBP":
+            end = 8 + int.from_bytes(data[4:8], "little")
+            return end if end <= len(data) else None
+        case _:
+            return len(data)
+
+
+def _end_of_jpeg(data: bytes) -> int | None:
+    return next((end for kind, _, end in jpeg_markers(data) if kind == JPEG_END), None)
+
+
+def is_rare_jpeg(data: bytes) -> bool:
+    """Whether a JPEG is of one of the processes that hardly any program reads: lossless, hierarchical."""
+    return any(kind in JPEG_RARE for kind, *_ in jpeg_markers(data))
+
+
+def is_one_scan_jpeg(data: bytes) -> bool:
+    """Whether all of the picture is in the one scan that is there: where there are to be more, nobody misses them."""
+    parts = {}
+    for kind, start, _ in jpeg_markers(data):
+        if kind in parts and kind == JPEG_SCAN:
+            return False
+        parts[kind] = start
+    if JPEG_SCAN not in parts or not (frame := parts.keys() & JPEG_SEQUENTIAL):
+        return False
+    return data[parts[JPEG_SCAN] + 2] == data[parts[frame.pop()] + 7]  # colour components, in scan and in picture
+
+
+def zeros_in_jpeg(data: bytes) -> int:
+    """The offset of a run of zeros among the compressed pixels that no encoder writes; 0 if there is none.
+
+    A hole in a file reads as zeros, and decoders may find their way back behind it without a warning. An encoder
+    writes zeros for blocks of one tone, and only with Huffman tables in which the code of nothing but zeros stands
+    for "no difference" and "end of block", both symbol 0; the first symbol of a table is what that code stands for.
+    In the scans of a progressive file behind those of the mean values, it writes one symbol for many such blocks.
+    """
+    if HOLE not in data:
+        return 0
+    zeros_are_flat, progressive = True, False
+    for kind, start, end in jpeg_markers(data):
+        if kind == JPEG_TABLES:
+            at = start + 2
+            while at + 17 < end:
+                zeros_are_flat &= data[at + 17] == 0
+                at += 17 + sum(data[at + 1 : at + 17])
+        elif kind in JPEG_OTHER or kind == JPEG_END:
+            return 0
+        elif kind == JPEG_PROGRESSIVE:
+            progressive = True
+        elif kind == JPEG_SCAN:
+            of_means = data[start + 3 + 2 * data[start + 2]] == 0
+            behind = JPEG_MARKER.search(data, end)
+            at = data.find(HOLE, end, behind.start() if behind else len(data))
+            if at > 0 and (not of_means if progressive else not zeros_are_flat):
+                return at
+    return 0
+
+
+def jpeg_markers(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Number of each marker, and the offsets where what belongs to it begins and ends."""
+    at = 2
+    while marker := JPEG_MARKER.search(data, at):
+        at, kind = marker.end(), marker[1][0]
+        start = at
+        if kind not in (*JPEG_ALONE, JPEG_END):
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
+        yield kind, start, at
+
+
+def _end_of_gif(data: bytes) -> int | None:
+    at = 13 + _gif_palette(data[10])
+    while at < len(data):
+        kind = data[at]
+        at += 1
+        if kind == ord(";"):
+            return at
+        if kind == ord(","):
+            at += 10 + (_gif_palette(data[at + 8]) if at + 8 < len(data) else 0)
+        elif kind == ord("!"):
+            at += 1
+        else:
+            continue  # decoders pass over what is neither
+        while at < len(data) and data[at]:
+            at += 1 + data[at]
+        at += 1
+    return None
+
+
+def _gif_palette(flags: int) -> int:
+    """Bytes."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
+    """Kind, content and the offset behind, of each chunk that is there in full."""
+    view, at = memoryview(data), 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            return
+        yield data[at + 4 : at + 8], view[at + 8 : end - 4], end
+        at = end
+
+
+def damaged_png_chunk(data: bytes) -> str:
+    """The name of the first chunk that bears on the pixels and has a wrong checksum, which Pillow does not look at."""
+    for kind, content, end in _png_chunks(data):
+        if kind in PNG_PIXELS and zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(data[end - 4 : end], "big"):
+            return kind.decode()
+    return ""
+
+
+def missing_png_bytes(data: bytes) -> int:
+    """How many bytes of pixels a PNG that decodes lacks: decoders leave rows that are not there black, and say nothing.
+
+    Inflates the pixels once more, in steps of a mebibyte.
+    """
+    chunks = list(_png_chunks(data))
+    header = bytes(chunks[0][1])
+    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
+    bits, channels, interlaced = header[8], PNG_CHANNELS[header[9]], header[12]
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    wanted = 0
+    for column, row, across, down in passes:
+        columns, rows = -((column - width) // across), -((row - height) // down)
+        wanted += rows * (1 + (columns * bits * channels + 7) // 8) if columns > 0 and rows > 0 else 0
+    inflater, found = zlib.decompressobj(), 0
+    for kind, content, _ in chunks:
+        if kind == b"IDAT":
+            found += len(inflater.decompress(content, AT_ONCE))
+            while inflater.unconsumed_tail and found < wanted:
+                found += len(inflater.decompress(inflater.unconsumed_tail, AT_ONCE))
+    return max(0, wanted - found)

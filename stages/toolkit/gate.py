@@ -1,0 +1,107 @@
+"""Stopping the pipeline on findings, apart from those that someone has looked at and acknowledged."""
+
+import csv
+import difflib
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import polars as pl
+
+from stages.toolkit.errors import InputError
+
+COLUMNS = ["image", "code", "note"]
+SHOWN = 20
+
+
+def require_codes(fail_on: Collection[str], levels: Mapping[str, str]) -> None:
+    """Refuse a code on which nothing could stop.
+
+    Raises:
+        InputError: no such code, or one whose level is ignore; all of them at once.
+    """
+    faults = []
+    for code in fail_on:
+        if code not in levels:
+            near = difflib.get_close_matches(code, levels, n=1)
+            faults.append(f"no code {code!r} ({f'did you mean {near[0]}?' if near else 'docs/output.md lists them'})")
+        elif levels[code] == "ignore":
+            faults.append(f"{code} is ignored by validate.levels: set it to info or more")
+    if faults:
+        raise InputError("\n  validate.fail_on: ".join(["params.yaml is not valid:", *faults]))
+
+
+def read(acknowledged: Path, codes: Collection[str]) -> set[tuple[str, str]]:
+    """The acknowledged findings: an image's sha256 (or a class's name) and a code, each.
+
+    Args:
+        acknowledged: a CSV file with the columns image, code and note; one that is not there acknowledges nothing.
+        codes: those that exist.
+
+    Raises:
+        InputError: another header, no such code, neither a sha256 nor a class; all lines at once.
+    """
+    if not acknowledged.exists():
+        return set()
+    try:
+        rows = list(csv.reader(acknowledged.read_text(encoding="utf-8-sig").splitlines(), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{acknowledged} is no CSV file in UTF-8 ({error}): mend or restore it") from None
+    faults = [] if rows[:1] == [COLUMNS] else [f"line 1: must be {','.join(COLUMNS)}"]
+    for number, row in enumerate(rows[1:], 2):
+        if row and len(row) not in (2, 3):
+            faults.append(f"line {number}: has {len(row)} fields; put a note with commas in quotes")
+        elif row and row[1] not in codes:
+            near = difflib.get_close_matches(row[1], codes, n=1)
+            faults.append(f"line {number}: no code {row[1]!r}" + (f" (did you mean {near[0]}?)" if near else ""))
+        elif row and not row[1].startswith("class_") and not re.fullmatch("[0-9a-f]{64}", row[0]):
+            faults.append(f"line {number}: {row[0]!r} is no sha256 of 64 hexadecimal digits")
+    if faults:
+        raise InputError("\n  ".join([f"{acknowledged} is not valid:", *faults]))
+    return {(row[0], row[1]) for row in rows[1:] if row}
+
+
+def stop_on(
+    fail_on: Collection[str],
+    table: pl.DataFrame,
+    findings: pl.DataFrame,
+    known: set[tuple[str, str]],
+    acknowledged: Path,
+) -> None:
+    """Stop if there is a finding with one of these codes that nobody has acknowledged.
+
+    Args:
+        fail_on: codes.
+        table: the manifest.
+        findings: path, code and seen, a row each; the path of one about a class is its name.
+        known: what `read` returned.
+        acknowledged: the file that was read, for the message.
+
+    Raises:
+        InputError: with the lines that would acknowledge them.
+    """
+    found = findings.filter(pl.col("code").is_in(list(fail_on)))
+    found = found.join(table.select("path", "sha256"), on="path", how="left", maintain_order="left")
+    found = found.with_columns(image=pl.coalesce("sha256", "path"))
+    new = [row for row in found.iter_rows(named=True) if (row["image"], row["code"]) not in known]
+    if not new:
+        return
+    lines = [f"  {row['path']}: {row['code']} ({row['seen']})" for row in new[:SHOWN]]
+    if len(new) > SHOWN:
+        lines.append(f"  ... and {len(new) - SHOWN} more")
+    keys = [f"  {row['image']},{row['code']},{_field(row['path'])}" for row in new[:SHOWN] if row["image"]]
+    raise InputError(
+        "\n".join(
+            [
+                f"{len(new)} findings with a code of validate.fail_on ({', '.join(fail_on)}):",
+                *lines,
+                f"mend the files, or acknowledge what is right by adding such lines to {acknowledged}:",
+                *keys,
+            ]
+        )
+    )
+
+
+def _field(text: str) -> str:
+    """As CSV."""
+    return '"' + text.replace('"', '""') + '"' if re.search('[",\n\r]', text) else text

@@ -1,0 +1,123 @@
+"""validate.fail_on stops the pipeline, after the reports, on findings that nobody has acknowledged."""
+
+import json
+
+import polars as pl
+import pytest
+from conftest import Workspace, add_pictures, picture, save
+
+from stages.params import Levels, Validate
+from stages.toolkit.errors import InputError
+
+
+def params(*fail_on: str, **others) -> Validate:
+    """With these codes to stop on."""
+    return Validate(fail_on=list(fail_on), blurry=0, min_class_images=others.pop("min_class_images", 0), **others)
+
+
+def fault(workspace: Workspace, *fail_on: str, **others) -> str:
+    """What the stage stops with."""
+    with pytest.raises(InputError) as error:
+        workspace.validate(params(*fail_on, **others))
+    return str(error.value)
+
+
+@pytest.fixture
+def flawed(workspace: Workspace) -> Workspace:
+    """A duplicate and a file with the wrong extension, among good ones."""
+    add_pictures(workspace.raw, 3)
+    save(workspace.raw / "cat/img0 copy.png", picture(0))
+    save(workspace.raw / "cat/odd, name.jpg", picture(9), format="PNG")
+    return workspace
+
+
+def digest(workspace: Workspace, path: str) -> str:
+    """Of a file, by the manifest."""
+    return pl.read_parquet(workspace.manifest).row(by_predicate=pl.col("path") == path, named=True)["sha256"]
+
+
+def test_it_stops_once_the_reports_are_written_and_names_what_it_found(flawed: Workspace):
+    said = fault(flawed, "extension_mismatch", "exact_duplicate", "dark")
+    assert said.splitlines() == [
+        "2 findings with a code of validate.fail_on (extension_mismatch, exact_duplicate, dark):",
+        "  cat/odd, name.jpg: extension_mismatch (is PNG)",
+        "  cat/img0 copy.png: exact_duplicate (same bytes as cat/img0.png)",
+        f"mend the files, or acknowledge what is right by adding such lines to {flawed.acknowledged}:",
+        f'  {digest(flawed, "cat/odd, name.jpg")},extension_mismatch,"cat/odd, name.jpg"',
+        f"  {digest(flawed, 'cat/img0 copy.png')},exact_duplicate,cat/img0 copy.png",
+    ]
+    assert json.loads((flawed.reports / "validation.json").read_text())["files"] == 5
+    assert (flawed.reports / "validation.html").exists()
+    assert (flawed.reports / "rejected.csv").exists()
+
+
+def test_codes_that_were_not_found_or_not_named_stop_nothing(flawed: Workspace):
+    assert len(flawed.validate(params("dark", "label_conflict"))) == 5
+
+
+def test_what_is_acknowledged_does_not_stop_it_but_the_next_of_its_kind_does(flawed: Workspace):
+    said = fault(flawed, "extension_mismatch", "exact_duplicate")
+    lines = [line.strip() for line in said.splitlines()[-2:]]
+    flawed.acknowledged.write_text("\n".join(["image,code,note", *lines]) + "\n", encoding="utf-8")
+    manifest = flawed.validate(params("extension_mismatch", "exact_duplicate"))
+    assert manifest.filter(pl.col("status") == "rejected")["path"].to_list() == ["cat/img0 copy.png"]
+    (flawed.raw / "cat/odd, name.jpg").rename(flawed.raw / "cat/moved.jpg")  # the content counts, not the name
+    flawed.validate(params("extension_mismatch", "exact_duplicate"))
+    save(flawed.raw / "cat/another.jpg", picture(10), format="PNG")
+    said = fault(flawed, "extension_mismatch", "exact_duplicate")
+    assert said.startswith("1 findings") and "cat/another.jpg: extension_mismatch" in said
+
+
+def test_a_class_is_acknowledged_by_its_name(workspace: Workspace):
+    add_pictures(workspace.raw, 4, "cat")
+    add_pictures(workspace.raw, 1, "dog", first=4)
+    said = fault(workspace, "class_too_small", min_class_images=2)
+    assert "  dog: class_too_small (1 accepted images)" in said
+    assert said.splitlines()[-1] == "  dog,class_too_small,dog"
+    workspace.acknowledged.write_text("image,code,note\ndog,class_too_small,they are rare\n")
+    workspace.validate(params("class_too_small", min_class_images=2))
+
+
+def test_codes_on_which_nothing_could_stop_are_refused_before_anything_is_read(workspace: Workspace):
+    said = fault(workspace, "darkk", "label_conflict", "blurry", levels=Levels(blurry="ignore"))
+    assert said.splitlines() == [
+        "params.yaml is not valid:",
+        "  validate.fail_on: no code 'darkk' (did you mean dark?)",
+        "  validate.fail_on: blurry is ignored by validate.levels: set it to info or more",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b"", ["line 1: must be image,code,note"]),
+        (b"image,code\n", ["line 1: must be image,code,note"]),
+        (
+            b"image,code,note\nabc,dark,x\n" + b"0" * 64 + b",drak,x\n\n" + b"0" * 64 + b",dark,x,y\n",
+            [
+                "line 2: 'abc' is no sha256 of 64 hexadecimal digits",
+                "line 3: no code 'drak' (did you mean dark?)",
+                "line 5: has 4 fields; put a note with commas in quotes",
+            ],
+        ),
+    ],
+)
+def test_every_fault_of_the_file_is_named(content: bytes, wanted: list[str], workspace: Workspace):
+    workspace.acknowledged.write_bytes(content)
+    assert fault(workspace).splitlines() == [
+        f"{workspace.acknowledged} is not valid:",
+        *(f"  {line}" for line in wanted),
+    ]
+
+
+def test_a_file_that_is_no_text_is_refused(workspace: Workspace):
+    workspace.acknowledged.write_bytes(b"\xff\xfe\0")
+    assert "is no CSV file in UTF-8" in fault(workspace)
+
+
+def test_a_file_of_a_spreadsheet_is_read(flawed: Workspace):
+    """With a byte order mark, \\r\\n, and without the note."""
+    fault(flawed, "extension_mismatch")
+    line = f"{digest(flawed, 'cat/odd, name.jpg')},extension_mismatch"
+    flawed.acknowledged.write_bytes(f"\ufeffimage,code,note\r\n{line}\r\n".encode())
+    flawed.validate(params("extension_mismatch"))
