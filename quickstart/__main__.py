@@ -94,12 +94,13 @@ def summarise(own: bool) -> None:
             print(f"  ... and {len(rows) - SHOWN} more in reports/rejected.csv")
     tool = "python3 run.py --"
     push = f"  {tool} dvc push   # to {s3.remote_url()}\n" if own else ""
+    aside = "  python3 run.py quarantine   # moves what was rejected out of data/raw\n" if found["rejected"] else ""
     changed = subprocess.check_output(["git", "status", "--porcelain", "--", ":!data/sample"])
     commit = '  git add reports && git commit -m "Dataset: what is new"\n' if changed else ""
     print(
-        "\nLook at   reports/preview/*.png (augmentation), reports/rejected.csv (what to mend)\n"
+        "\nLook at   reports/validation.html (what was found, with pictures), reports/preview/*.png (augmentation)\n"
         f"          {tool} dvc plots show --open\n"
-        f"\nNext\n{push}{commit}"
+        f"\nNext\n{push}{commit}{aside}"
         f"  {tool} python -c \"import imagepack; print(imagepack.PackedImages('data/packed'))\"\n"
         "  README.md, section 'Your images and your bucket'"
     )

@@ -798,7 +798,7 @@ def test_images_stored_otherwise_than_most_are_told_from_them(workspace: Workspa
         save(workspace.raw / f"cat/img{number}.jpg", picture(number))
     others = {
         "cmyk.jpg": (picture(10, mode="CMYK"), {}, "CMYK"),
-        "deep.png": (noise(11).convert("I;16"), {}, "I;16"),
+        "deep.png": (Image.fromarray(np.asarray(noise(11)).astype("u2") * 257), {}, "I;16"),
         "grey.png": (picture(12, mode="L").convert("RGB"), {}, "RGB, all grey"),
         "palette.png": (picture(13, mode="P"), {"transparency": 3}, "P with transparency"),
         "profile.png": (picture(14), {"icc_profile": profile}, "RGB, profile Lab identity built-in"),

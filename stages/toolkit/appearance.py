@@ -63,7 +63,7 @@ def measure(image: Image.Image) -> Appearance:
     variance = float((counts * levels * levels).sum() / total) - mean**2
     share = counts[counts > 0] / total
     below = counts.cumsum()
-    small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=1.5)
+    small = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=1.5).convert("RGB")
     texture, pixels = small.convert("L"), np.asarray(small)
     return Appearance(
         brightness=mean,

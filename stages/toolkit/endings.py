@@ -4,7 +4,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
-JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """Neither a stuffed zero nor a restart marker, so it is found inside pixels too."""
 JPEG_ALONE, JPEG_END = (0x01, 0xD8), 0xD9
 """Markers that no length follows."""

@@ -330,7 +330,7 @@ def over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     if image.mode == "RGBA":
         behind = Image.new("RGBA", image.size, (*background, 255))
         return Image.alpha_composite(behind, image).convert("RGB")
-    return image if image.mode == "L" else image.convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
 def thumbnails(raw: Path, max_pixels: int, paths: Iterable[str]) -> dict[str, bytes]:

@@ -22,6 +22,7 @@ EACH = 40
 """Findings of a code on the page: enough to see what is wrong, and the page stays at a few MB."""
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """Control characters and those that turn or hide what follows. Not the joiners: emoji and scripts need them."""
+NO_CLASS = "(no class)"
 NOTHING_FOUND = '<p class="fine"><strong>Nothing found.</strong> Every file passed every check.</p>'
 
 
@@ -52,20 +53,22 @@ def write(
         fixes: what to do about each code.
         thumbnails: JPEG files of at most 128 x 128 pixels, by path; those of `pictured` that could be decoded.
     """
-    files = _files(table, pictured(findings))
-    labels = {_label(name, files) for name in pictured(findings)}
+    names = pictured(findings)
+    files = _files(table, names)
     groups = _groups(findings)
     cards = defaultdict(list)
     for finding in shown(findings).iter_rows(named=True):
-        cards[finding["code"]].append(_card(finding, files, thumbnails))
+        cards[finding["level"], finding["code"]].append(_card(finding, files, thumbnails))
+    sections = [_group(level, code, count, fixes[code], cards[level, code]) for level, code, count in groups]
+    labels = sorted({_label(name, files) for name in names})
     template = TEMPLATE.read_text(encoding="utf-8")
     parts = {
         "policy": _policy(template),
         "tiles": _tiles(table, findings),
         "levels": _level_boxes(groups),
         "codes": _options((code, f"{code} ({count:,})") for _, code, count in groups),
-        "classes": _options((label, label or "(none)") for label in sorted(labels)),
-        "groups": "\n".join(_group(*group, fixes[group[1]], cards[group[1]]) for group in groups) or NOTHING_FOUND,
+        "classes": _options((label, label or NO_CLASS) for label in labels),
+        "groups": "\n".join(sections) or NOTHING_FOUND,
     }
     page = re.sub(r"<!-- (\w+) -->", lambda place: parts[place[1]], template)  # one pass: no name can be a place
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +151,7 @@ def _card(finding: dict[str, str], files: dict[str, dict], thumbnails: dict[str,
     paths = [path for path in (finding["path"], finding["other"]) if path]
     figures = "".join(_figure(path, files, thumbnails.get(path)) for path in paths)
     kind = "card pair" if len(paths) == 2 else "card"
-    return f'<li class="{kind}"><p class="seen">{_text(finding["seen"])}</p><div class="figures">{figures}</div></li>'
+    return f'<li class="{kind}"><div class="figures">{figures}</div><p class="seen">{_text(finding["seen"])}</p></li>'
 
 
 def _figure(path: str, files: dict[str, dict], thumbnail: bytes | None) -> str:
@@ -166,12 +169,12 @@ def _figure(path: str, files: dict[str, dict], thumbnail: bytes | None) -> str:
 
 def _facts(file: dict) -> str:
     """Label, status, and pixels and bytes where they are known."""
-    facts = [f'<span class="label">{_text(file["label"]) or "no class"}</span>', file["status"]]
+    facts = [f'<span class="label">{_text(file["label"]) or NO_CLASS}</span>', file["status"]]
     if file["width"]:
         facts.append(f"{file['width']:,} × {file['height']:,} pixels")
     if file["sha256"]:  # without one the file is empty or could not be read
         facts.append(f"{file['bytes']:,} bytes")
-    return "".join(f'<span class="fact">{fact}</span>' for fact in facts)
+    return " ".join(f'<span class="fact">{fact}</span>' for fact in facts)
 
 
 def _text(text: str) -> str:
