@@ -6,7 +6,7 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,23 @@ class Taken:
 
     seconds: float
     peak_mib: float
+
+
+@contextlib.contextmanager
+def working_folder(keep: Path | None) -> Iterator[Path]:
+    """An empty folder to work in: `keep`, which stays, or a temporary one.
+
+    Raises:
+        InputError: `keep` holds something.
+    """
+    if keep is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary).resolve()
+        return
+    keep.mkdir(parents=True, exist_ok=True)
+    if any(keep.iterdir()):
+        raise InputError(f"{keep} is not empty: name a new folder")
+    yield keep.resolve()
 
 
 def run(command: Sequence[str | Path], folder: Path, environment: Mapping[str, str]) -> Taken:

@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -166,13 +165,7 @@ if __name__ == "__main__":
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in FOLDER, new or empty, and leave it there")
     arguments = parser.parse_args()
     try:
-        if arguments.keep:
-            arguments.keep.mkdir(parents=True, exist_ok=True)
-            if any(arguments.keep.iterdir()):
-                raise InputError(f"{arguments.keep} is not empty: name a new folder")
-            main(arguments.images, arguments.runs, arguments.keep.resolve())
-        else:
-            with tempfile.TemporaryDirectory() as temporary:
-                main(arguments.images, arguments.runs, Path(temporary).resolve())
+        with measure.working_folder(arguments.keep) as folder:
+            main(arguments.images, arguments.runs, folder)
     except InputError as error:
         sys.exit(f"benchmarks.pipeline: {error}")

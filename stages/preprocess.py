@@ -21,25 +21,25 @@ from stages.toolkit.stage import empty_folder, run_stage
 
 def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess) -> str:
     """Write each accepted image of `raw` to the same place under `out`, its name with .png behind it."""
-    paths = manifests.read_accepted(manifest)["path"].to_list()
+    frames = manifests.read_accepted(manifest).select("path", "frame").rows()
     empty_folder(out)
-    for folder in {Path(path).parent for path in paths}:
+    for folder in {Path(path).parent for path, _ in frames}:
         (out / folder).mkdir(parents=True, exist_ok=True)
     write = partial(write_images, raw, out, params)
-    for _ in workers.map_in_order(write, workers.groups(paths), len(paths), "preprocess"):
+    for _ in workers.map_in_order(write, workers.groups(frames), len(frames), "preprocess"):
         pass
-    return f"{len(paths)} images of {params.size} x {params.size} pixels, {params.mode}, in {out}"
+    return f"{len(frames)} images of {params.size} x {params.size} pixels, {params.mode}, in {out}"
 
 
-def write_images(raw: Path, out: Path, params: Preprocess, paths: list[str]) -> None:
-    """Runs in a worker."""
-    for path in paths:
-        image = fit(read(raw / path, params), params)
+def write_images(raw: Path, out: Path, params: Preprocess, frames: list[tuple[str, int]]) -> None:
+    """Runs in a worker; a path of the manifest and the number of the frame, from 1, an image."""
+    for path, frame in frames:
+        image = fit(read(raw / images.file_of(path, frame), params, frame), params)
         # No profile, as the pixels are sRGB by now. Level 1 is three times as fast as the default, and a tenth larger.
         image.save(out / f"{path}.png", icc_profile=None, compress_level=1)
 
 
-def read(source: Path, params: Preprocess) -> Image.Image:
+def read(source: Path, params: Preprocess, frame: int = 1) -> Image.Image:
     """Open an image that validate has accepted: upright, 8 bits a channel, sRGB, of mode `params.mode`.
 
     A JPEG is decoded at the smallest scale (1, 1/2, 1/4, 1/8) that is no smaller than what `fit` needs.
@@ -49,9 +49,10 @@ def read(source: Path, params: Preprocess) -> Image.Image:
     """
     try:
         image = images.open_image(images.with_end(source.read_bytes()))
+        image.seek(frame - 1)
         image.draft(None, _needed(image.size, params))
         images.decode(image)
-    except (OSError, images.Fault) as error:
+    except (OSError, EOFError, images.Fault) as error:
         raise InputError(f"{source} has changed since it was validated ({error}): run dvc repro again") from None
     return in_mode(images.upright(image), params)
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import polars as pl
+from PIL import Image
 
 from stages.params import Validate
 from stages.toolkit import (
@@ -53,7 +54,7 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "extension_mismatch": "rename it to the extension of its format",
     "trailing_bytes": "save it again, unless you know what stands behind the image",
     "missing_end_marker": "save it again: its pixels are all there, its end marker is not",
-    "multi_frame": "only its first frame is used: save the frames that you want as files",
+    "multi_frame": "see that validate.multi_frame is what you want: first, error or split",
     "too_small": "replace it with a larger one, or lower validate.min_side",
     "too_large": "shrink it, or raise validate.max_side",
     "aspect": "crop it, or raise validate.max_aspect",
@@ -101,7 +102,7 @@ def validate(raw: Path, acknowledged: Path, manifest: Path, reports: Path, param
     findings = with_classes(table, findings, levels, params)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, FIXES, reports)
-    small = thumbnails(raw, validation_page.pictured(findings), params)
+    small = thumbnails(raw, table, validation_page.pictured(findings), params)
     validation_page.write(reports / "validation.html", table, findings, FIXES, small)
     validation_reports.require_every_class(table, findings, reports / "rejected.csv")
     gate.stop_on(params.fail_on, table, findings, known, acknowledged)
@@ -134,19 +135,22 @@ def check_all(raw: Path, paths: list[str], params: Validate) -> tuple[pl.DataFra
 
 
 def check_files(raw: Path, params: Validate, paths: list[str]) -> tuple[list[tuple], list[Finding]]:
-    """Facts, a row a file, and findings; runs in a worker."""
+    """Facts, a row a file (or a frame, where files are split), and findings; runs in a worker."""
     rows, findings = [], []
     for path in paths:
-        row, found = check_file(raw, path, params)
-        rows.append(row)
-        findings += [(row[0], code, seen, "") for code, seen in found]
+        for row, found in check_file(raw, path, params):
+            rows.append(row)
+            findings += [(row[0], code, seen, "") for code, seen in found]
     return rows, findings
 
 
-def check_file(raw: Path, path: str, params: Validate) -> tuple[tuple, list[tuple[str, str]]]:
-    """Read, hash and decode one file, each once; its facts and its findings (code, what was seen)."""
-    place, found = raw_files.place(raw, path)
-    digest, size, content, look, frames = "", 0, Content(), None, 0
+def check_file(raw: Path, path: str, params: Validate) -> list[tuple[tuple, list[tuple[str, str]]]]:
+    """Read, hash and decode one file, each once; its facts and its findings (code, what was seen).
+
+    Where params split files, those of later frames follow.
+    """
+    place, found = raw_files.place(raw, path, params.multi_frame == "split")
+    digest, size, content, look, frames, later = "", 0, Content(), None, 0, []
     try:
         data = raw_files.read(raw / path)
         digest, size = hashlib.sha256(data).hexdigest(), len(data)
@@ -155,40 +159,65 @@ def check_file(raw: Path, path: str, params: Validate) -> tuple[tuple, list[tupl
         image = images.open_image(data, params.max_pixels)
         pixels = images.decode_strictly(image, data)
         content, seen = images.inspect(image, pixels)
-        look = appearance.measure(seen)
-        frames, fault = images.later_frames(image, params.max_frames, params.max_pixels)
+        look, frames = appearance.measure(seen), 1
         found += _judge(PurePosixPath(path), content, look, params)
-        if fault:
-            raise fault
+        for frame in images.later_frames(image, params.max_frames, params.max_pixels):
+            frames += 1
+            if params.multi_frame == "split":
+                later.append(_check_frame(frame, PurePosixPath(path), params))
         if frames > 1:
             found.append(("multi_frame", f"{frames} frames" + (" at least" if frames == params.max_frames else "")))
         found += _ending(data, content.format, image.format == "MPO")
     except images.Fault as fault:
-        found.append((fault.code, fault.seen))
+        for its_found in (found, *(each[-1] for each in later)):
+            its_found.append((fault.code, fault.seen))
     except MemoryError:
         found.append(("resource_limit", "needs more memory than a worker may have"))
     except Exception as error:  # noqa: BLE001  (no file may end the run, however odd its pixels are)
         found.append(("decode_error", f"{type(error).__name__}: {error}"[:200]))
-    return _row(place, digest, size, content, frames, look), found
+    checked = [(_row(place, digest, size, content, min(frames, 1), frames, look), found)]
+    for number, (its_content, its_look, its_found) in enumerate(later, 2):
+        its_place = (f"{place[0]}#{number}", *place[1:])
+        row = _row(its_place, frame_id(digest, number), size, its_content, number, frames, its_look)
+        checked.append((row, its_found))
+    return checked
+
+
+def _check_frame(frame: Image.Image, path: PurePosixPath, params: Validate) -> tuple[Content, Appearance, list]:
+    """What a later frame is and looks like, and the findings about it."""
+    content, seen = images.inspect(frame, None)
+    look = appearance.measure(seen)
+    return content, look, list(_judge(path, content, look, params))
+
+
+def frame_id(digest: str, number: int) -> str:
+    """The id of a later frame of the file with this sha256; it begins with the same 8 bytes, which decide the split."""
+    return digest[:16] + hashlib.sha256(f"{digest}#{number}".encode()).hexdigest()[16:]
 
 
 def lost_file(raw: Path, path: str, code: str) -> tuple[list[tuple], list[Finding]]:
     """What `check_files` would return of a file that killed or outlasted its worker: it is not decoded again."""
-    place, found = raw_files.place(raw, path)
+    place, found = raw_files.place(raw, path, split=False)
     data = (raw / path).read_bytes()
     seen = {"decoder_crash": "its decoder crashed", "timeout": "took longer than validate.timeout"}[code]
-    row = _row(place, hashlib.sha256(data).hexdigest(), len(data), Content(), 0, None)
+    row = _row(place, hashlib.sha256(data).hexdigest(), len(data), Content(), 0, 0, None)
     return [row], [(place[0], *finding, "") for finding in [*found, (code, seen)]]
 
 
 def _row(
-    place: tuple[str, str, str], sha256: str, size: int, content: Content, frames: int, look: Appearance | None
+    place: tuple[str, str, str],
+    digest: str,
+    size: int,
+    content: Content,
+    frame: int,
+    frames: int,
+    look: Appearance | None,
 ) -> tuple:
     """The facts, in the order of manifests.FACTS; `look` is None of an image that does not decode."""
-    stored = (content.format, content.mode, content.kind, content.width, content.height, content.orientation, frames)
+    stored = (content.format, content.mode, content.kind, content.width, content.height, content.orientation)
     numbers = (look.brightness, look.contrast, look.saturation, look.entropy, look.sharpness) if look else [None] * 5
     hashes = (content.pixel_hash, look.perceptual_hash if look else "")
-    return (*place, sha256, size, *stored, *hashes, *numbers, look.signature if look else b"")
+    return (*place, digest, size, *stored, frame, frames, *hashes, *numbers, look.signature if look else b"")
 
 
 def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Validate) -> Iterator[tuple[str, str]]:
@@ -267,18 +296,20 @@ def with_classes(table: pl.DataFrame, findings: pl.DataFrame, levels: dict[str, 
     return pl.concat([findings, more.filter(pl.col("level") != "ignore")])
 
 
-def thumbnails(raw: Path, paths: list[str], params: Validate) -> dict[str, bytes]:
+def thumbnails(raw: Path, table: pl.DataFrame, paths: list[str], params: Validate) -> dict[str, bytes]:
     """Small JPEGs of those images that decode, also in part."""
-    if not paths:
+    known = dict(table.filter(pl.col("path").is_in(paths)).select("path", "frame").iter_rows())
+    frames = [(path, max(1, known[path])) for path in paths if path in known]
+    if not frames:
         return {}
     results = workers.map_in_order(
         partial(images.thumbnails, raw, params.max_pixels),
-        workers.groups(paths, 8),
-        len(paths),
+        workers.groups(frames, 8),
+        len(frames),
         "thumbnails",
         timeout=params.timeout,
         memory_mib=params.memory_mib,
-        lost=lambda path, what: {},
+        lost=lambda frame, what: {},
     )
     return {path: small for group in results for path, small in group.items()}
 

@@ -148,7 +148,7 @@ def codes_of(folder: Path, name: str, data: bytes, params: Validate = PARAMS) ->
     """The codes for which a file, checked in this process, is rejected."""
     (folder / "cat").mkdir(exist_ok=True)
     (folder / "cat" / name).write_bytes(data)
-    _row, found, *_ = check_file(folder, f"cat/{name}", params)
+    ((_, found),) = check_file(folder, f"cat/{name}", params)
     return {code for code, *_ in found if LEVELS[code] == "error"}
 
 

@@ -52,6 +52,7 @@ def test_data_and_images_are_not_in_git(project: Project):
     tracked = project("git", "ls-files", "data", "reports").split()
     assert {name for name in tracked if not name.startswith("data/sample/")} == {
         "data/.gitignore",
+        "data/acknowledged.csv",
         "data/raw.dvc",
         "reports/.gitignore",
         "reports/pack.json",

@@ -105,7 +105,7 @@ def test_every_exif_orientation_comes_out_upright(form: str, orientation: int, t
 def test_odd_exif_does_not_keep_an_image_from_being_made_upright(entry: tuple, tmp_path: Path):
     image = picture(1, 96, 64)
     path = save(tmp_path / "cat/a.jpg", stored(image, 6), exif=exif(entry), quality=95)
-    _, found = check_file(tmp_path, "cat/a.jpg", Validate(blurry=0))
+    ((_, found),) = check_file(tmp_path, "cat/a.jpg", Validate(blurry=0))
     assert found == [("exif_orientation", "orientation 6")]
     assert difference(processed(path, size=64), as_shown(image, tmp_path, size=64)) < 3
 
@@ -471,7 +471,7 @@ def test_a_killed_worker_ends_the_stage_with_a_clear_error(tmp_path: Path):
     for number in range(1, 300):
         (tmp_path / f"raw/cat/{number}.png").hardlink_to(first)
     paths = [f"cat/{number}.png" for number in range(300)]
-    pl.DataFrame({"path": paths, "status": "accepted"}).write_parquet(tmp_path / "manifest.parquet")
+    pl.DataFrame({"path": paths, "status": "accepted", "frame": 1}).write_parquet(tmp_path / "manifest.parquet")
     (tmp_path / "params.yaml").write_text("{}\n")
     env = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
     command = [sys.executable, "-m", "stages.preprocess", "raw", "manifest.parquet", "processed"]

@@ -20,9 +20,10 @@ import polars as pl
 import psutil
 import pytest
 from conftest import REPOSITORY, Workspace, add_pictures, contents, picture, save
-from PIL import Image, ImageCms, ImageFilter
+from PIL import Image, ImageCms, ImageFilter, ImageOps
 
-from stages.params import Levels, Validate
+from imagepack.format import SPLITS
+from stages.params import Levels, Pack, Split, Validate
 from stages.toolkit.errors import InputError
 from stages.validate import FIXES, check_file, validate
 
@@ -43,6 +44,7 @@ COLUMNS = {
     "width": pl.Int32,
     "height": pl.Int32,
     "orientation": pl.Int8,
+    "frame": pl.Int32,
     "frames": pl.Int32,
     "pixel_hash": pl.String,
     "perceptual_hash": pl.String,
@@ -211,7 +213,7 @@ def write(path: Path, data: bytes) -> Path:
 
 def check(path: Path, **params) -> tuple[dict, list[str]]:
     """Facts and codes of one file, which stands in its class folder."""
-    row, found = check_file(path.parent.parent, f"{path.parent.name}/{path.name}", Validate(**CALM | params))
+    ((row, found),) = check_file(path.parent.parent, f"{path.parent.name}/{path.name}", Validate(**CALM | params))
     return dict(zip(COLUMNS, row, strict=False)), [code for code, _ in found]
 
 
@@ -349,6 +351,7 @@ def test_a_good_file_has_no_findings(name: str, form: str, image: Image.Image, t
         "width": image.width,
         "height": image.height,
         "orientation": 1,
+        "frame": 1,
         "frames": 1,
     }
 
@@ -362,7 +365,7 @@ def test_the_limits_are_those_of_params(tmp_path: Path):
 
 
 def test_several_faults_of_one_file_are_all_found(tmp_path: Path):
-    row, found = check_file(tmp_path, save(tmp_path / "a.jpg", picture(1, 9, 9), format="PNG").name, Validate())
+    ((row, found),) = check_file(tmp_path, save(tmp_path / "a.jpg", picture(1, 9, 9), format="PNG").name, Validate())
     assert [code for code, _ in found] == ["no_label", "extension_mismatch", "too_small"]
     assert row[1] == ""
 
@@ -610,6 +613,7 @@ def test_the_manifest_has_a_row_for_every_file_and_the_documented_columns(worksp
         "width": 0,
         "height": 0,
         "orientation": 1,
+        "frame": 0,
         "frames": 0,
         "pixel_hash": "",
         "perceptual_hash": "",
@@ -822,6 +826,31 @@ def test_the_frames_of_an_animation_are_counted_and_the_first_one_is_used(worksp
     assert manifest["issues"].to_list() == [["multi_frame"]] * 4
     assert manifest["status"].to_list() == ["accepted"] * 4
     assert column(run(workspace, max_frames=2), "seen")["cat/a.gif"] == ["2 frames at least"]
+
+
+def test_where_files_are_split_each_frame_is_an_image(workspace: Workspace):
+    for number, (form, name) in enumerate((("GIF", "a.gif"), ("TIFF", "b.tif"), ("PNG", "c.png"), ("WEBP", "d.webp"))):
+        write(workspace.raw / "cat" / name, frames(11, form, first=300 + 20 * number))
+    save(workspace.raw / "cat/plain.png", picture(400))
+    write(workspace.raw / "cat/damaged.gif", frames(3, first=420)[:-200])
+    save(workspace.raw / "cat/odd.png#2", picture(401), format="PNG")
+    packed = workspace.run(Validate(**CALM, multi_frame="split"), packed=Pack(split=Split(leakage="allow")))
+    wanted = [f"cat/{name}{f'#{k}' * (k > 1)}" for name in ("a.gif", "b.tif", "c.png", "d.webp") for k in range(1, 12)]
+    assert [packed.path(i) for i in range(len(packed))] == [*wanted, "cat/plain.png"]
+    assert len({image_id.tobytes() for image_id in packed.ids}) == 45
+    manifest = pl.read_parquet(workspace.manifest)
+    assert column(manifest, "frame")["cat/c.png#11"] == 11
+    issues = column(manifest, "issues")
+    assert issues["cat/damaged.gif"] == issues["cat/damaged.gif#2"] == ["later_frame_error"]
+    assert issues["cat/odd.png#2"] == ["bad_name", "extension_mismatch"]
+    split = {name: [part.path(i) for i in range(len(part))] for name in SPLITS for part in [packed.split(name)]}
+    for name in ("a.gif", "b.tif", "c.png", "d.webp"):  # all frames of a file are of one split
+        assert sum(f"cat/{name}" in paths and f"cat/{name}#11" in paths for paths in split.values()) == 1
+    for number in range(11):  # TIFF and PNG keep the pixels
+        for path, base in (("b.tif", 320), ("c.png", 340)):
+            i = wanted.index(f"cat/{path}{f'#{number + 1}' * (number > 0)}")
+            shown = ImageOps.fit(picture(base + number, 40, 32), (16, 16), Image.Resampling.BICUBIC)
+            assert np.abs(packed[i][0].astype(int) - np.asarray(shown)).mean() < 2
 
 
 def test_small_and_outnumbered_classes_are_reported(workspace: Workspace):

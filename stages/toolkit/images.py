@@ -3,7 +3,7 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -233,30 +233,35 @@ def _ends_in_zeros(image: Image.Image) -> bool:
     return not np.any(extremes)
 
 
-def later_frames(image: Image.Image, most: int, max_pixels: int) -> tuple[int, Fault | None]:
-    """Decode the frames after the first: how many frames there are, counted to `most`, and what stopped the count.
+def later_frames(image: Image.Image, most: int, max_pixels: int) -> Iterator[Image.Image]:
+    """Go to each frame after the first and decode it, up to frame number `most`; yields `image` itself.
 
     The further pictures in a phone's JPEG (depth, gain maps) are no frames.
+
+    Raises:
+        Fault: a frame does not decode; as `decode` otherwise.
     """
-    frames = 1
     if format_of(image) == "JPEG":
-        return frames, None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        while frames < most:
+        return
+    for number in range(2, most + 1):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             try:
-                image.seek(frames)
-                if image.width * image.height > max_pixels:
-                    return frames, Fault("bomb", f"frame {frames + 1} has more than {max_pixels} pixels")
-                image.load()
+                image.seek(number - 1)
             except EOFError:
-                break
+                return
             except MemoryError:
-                return frames, Fault("resource_limit", f"frame {frames + 1} needs more memory than a worker may have")
+                raise Fault("resource_limit", f"frame {number} needs more memory than a worker may have") from None
             except Exception as error:  # noqa: BLE001
-                return frames, Fault("later_frame_error", f"frame {frames + 1}: {_words(error)}")
-            frames += 1
-    return frames, None
+                raise Fault("later_frame_error", f"frame {number}: {_words(error)}") from None
+        if image.width * image.height > max_pixels:
+            raise Fault("bomb", f"frame {number} has more than {max_pixels} pixels")
+        try:
+            decode(image)
+        except Fault as fault:
+            code = "resource_limit" if fault.code == "resource_limit" else "later_frame_error"
+            raise Fault(code, f"frame {number}: {fault.seen}") from None
+        yield image
 
 
 def inspect(image: Image.Image, pixels: np.ndarray | None) -> tuple[Content, Image.Image]:
@@ -333,13 +338,20 @@ def over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
-def thumbnails(raw: Path, max_pixels: int, paths: Iterable[str]) -> dict[str, bytes]:
-    """JPEGs of at most THUMBNAIL pixels a side, of those files that decode, if only in part; runs in a worker."""
+def thumbnails(raw: Path, max_pixels: int, frames: Iterable[tuple[str, int]]) -> dict[str, bytes]:
+    """JPEGs of at most THUMBNAIL pixels a side, by path, of what decodes, if only in part; runs in a worker.
+
+    Args:
+        raw: the folder.
+        max_pixels: larger images have none.
+        frames: path and number of the frame, from 1, as in the manifest.
+    """
     small = {}
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # in this process, which makes nothing but what people look at
-    for path in paths:
+    for path, frame in frames:
         with contextlib.suppress(Exception):
-            image = open_image((raw / path).read_bytes(), max_pixels)
+            image = open_image((raw / file_of(path, frame)).read_bytes(), max_pixels)
+            image.seek(frame - 1)
             image.draft(None, (2 * THUMBNAIL, 2 * THUMBNAIL))
             decode(image)
             seen = over(upright(eight_bit(image)), (255, 255, 255))
@@ -348,6 +360,11 @@ def thumbnails(raw: Path, max_pixels: int, paths: Iterable[str]) -> dict[str, by
             seen.save(file, "JPEG", quality=80)
             small[path] = file.getvalue()
     return small
+
+
+def file_of(path: str, frame: int) -> str:
+    """Where the image with this path of the manifest is stored: behind that of a later frame stands its number."""
+    return path.removesuffix(f"#{frame}") if frame > 1 else path
 
 
 def format_of(image: Image.Image) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 FACTS = {
-    "path": pl.String,  # below data/raw, with /
+    "path": pl.String,  # below data/raw, with /; of a frame after the first, # and its number behind
     "label": pl.String,  # the parent folder; empty without one
     "batch": pl.String,  # what stands above the label; mostly empty
     "sha256": pl.String,  # of the file's bytes, hexadecimal: the image's id; empty if it could not be read
@@ -16,7 +16,8 @@ FACTS = {
     "width": pl.Int32,  # pixels, as stored; 0 if unknown
     "height": pl.Int32,
     "orientation": pl.Int8,  # EXIF, 1 to 8; 1 is upright
-    "frames": pl.Int32,  # 0 if unknown
+    "frame": pl.Int32,  # 1 is the first; others have a row of their own where validate.multi_frame is split
+    "frames": pl.Int32,  # of the file; 0 if unknown, as is frame
     "pixel_hash": pl.String,  # equal where the same pixels are seen
     "perceptual_hash": pl.String,  # 256 bits, hexadecimal; nearly equal where images look alike
     "brightness": pl.Float32,  # as in appearance.Appearance, and so are the next four; null if unknown
@@ -36,9 +37,10 @@ def in_order(manifest: pl.DataFrame) -> pl.DataFrame:
 
     By name before label, so that an image moved to another class keeps its neighbours in the pack.
     """
-    name = pl.col("path").str.split("/").list.last()
+    file = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
+    name = file.str.split("/").list.last()
     stem = name.str.replace(r"\.[^.]*$", "")  # so that harp.jpg comes before harp-copy.jpg
-    return manifest.sort(_natural(pl.col("batch")), "batch", _natural(stem), name, "label", "path")
+    return manifest.sort(_natural(pl.col("batch")), "batch", _natural(stem), name, "label", "frame", "path")
 
 
 def _natural(text: pl.Expr) -> pl.Expr:

@@ -15,6 +15,8 @@ LONGEST_NAME = 255 - len(".png")
 """Bytes; file systems take 255, and preprocess adds an extension."""
 JUNK = (".DS_Store", "._*", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".git*", "__MACOSX")
 """What macOS, Windows, KDE and git leave in folders; a file below a folder so called is junk too."""
+FRAME = re.compile(r"#[0-9]+$")
+"""How validate.multi_frame: split calls the frames of a file."""
 NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 """Of a file's or folder's name, what Windows does not take (Microsoft, Naming Files, Paths, and Namespaces)."""
 
@@ -45,8 +47,8 @@ def _refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
 
 
-def place(raw: Path, path: str) -> tuple[tuple[str, str, str], list[tuple[str, str]]]:
-    """Path, label and batch, and what is wrong with them."""
+def place(raw: Path, path: str, split: bool) -> tuple[tuple[str, str, str], list[tuple[str, str]]]:
+    """Path, label and batch, and what is wrong with them; `split`: whether frames become images."""
     readable = os.fsencode(path).decode("utf-8", "backslashreplace")
     *batch, label = PurePosixPath(readable).parts[:-1] or ("",)
     found = []
@@ -58,6 +60,8 @@ def place(raw: Path, path: str) -> tuple[tuple[str, str, str], list[tuple[str, s
         found.append(("non_portable_name", f"Windows takes no name such as {strange[0]!r}"))
     if (raw / path).is_symlink() and not (target := _real(raw / path)).is_relative_to(_real(raw)):
         found.append(("outside_link", f"leads to {os.fsencode(target).decode('utf-8', 'backslashreplace')}"))
+    if split and FRAME.search(path):
+        found.append(("bad_name", "a name that ends as those of frames do"))
     if not label:
         found.append(("no_label", f"stands directly in {raw}"))
     return (readable, label, "/".join(batch)), found
