@@ -63,15 +63,17 @@ def measure(image: Image.Image) -> Appearance:
     variance = float((counts * levels * levels).sum() / total) - mean**2
     share = counts[counts > 0] / total
     below = counts.cumsum()
-    small = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=1.5).convert("RGB")
-    texture, pixels = small.convert("L"), np.asarray(small)
+    small = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=1.0).convert("RGB")
+    texture = small.convert("L")
+    red, green, blue = np.asarray(small).transpose(2, 0, 1)
+    span = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     return Appearance(
         brightness=mean,
         contrast=max(variance, 0) ** 0.5,
         darkest=int(np.searchsorted(below, total * 0.01)),
         brightest=int(np.searchsorted(below, total * 0.99)),
         entropy=abs(float((share * np.log2(share)).sum())),
-        saturation=float((pixels.max(2).astype(np.int64) - pixels.min(2)).mean()),
+        saturation=int(span.sum(dtype=np.int64)) / span.size,
         sharpness=_sharpness(grey),
         perceptual_hash=_perceptual_hash(np.asarray(texture)),
         signature=_signature(small, texture),
@@ -82,8 +84,10 @@ def _perceptual_hash(texture: np.ndarray) -> str:
     """Args: uint8, (SIDE, SIDE)."""
     coefficients = (_BASIS @ texture.astype(np.int64) @ _BASIS.T).ravel()[1:]  # without the mean
     unit = _ONE**2 * SIDE // 2  # of an orthonormal DCT
-    energy = float(((coefficients // _ONE) ** 2).sum()) ** 0.5 * _ONE
-    threshold = np.median(coefficients) + max(LEAST_AMPLITUDE * unit, LEAST_SHARE * energy / FREQUENCIES)
+    whole = (coefficients // _ONE).astype("f8")  # sums of whole numbers below 2**53 are exact in any order
+    energy = float(whole @ whole) ** 0.5 * _ONE
+    median = np.partition(coefficients, len(coefficients) // 2)[len(coefficients) // 2]
+    threshold = median + max(LEAST_AMPLITUDE * unit, LEAST_SHARE * energy / FREQUENCIES)
     return np.packbits(np.append(False, coefficients > threshold)).tobytes().hex()
 
 
@@ -97,7 +101,7 @@ def _sharpness(grey: Image.Image) -> float:
         grey = grey.reduce(-(-max(grey.size) // SHARPNESS_SIDE))
     if min(grey.size) < 3:
         return 0.0
-    p = np.asarray(grey).astype(np.int16)
+    p = np.asarray(grey).astype("i2")
     laplacian = p[1:-1, :-2] + p[1:-1, 2:] + p[:-2, 1:-1] + p[2:, 1:-1] - 4 * p[1:-1, 1:-1]
-    flat = laplacian.ravel().astype(np.int32)
-    return float(np.dot(flat, flat.astype(np.int64)) / flat.size - (int(flat.sum(dtype=np.int64)) / flat.size) ** 2)
+    flat = laplacian.ravel().astype("f8")
+    return float(flat @ flat) / flat.size - (float(flat.sum()) / flat.size) ** 2

@@ -67,6 +67,7 @@ TURNS = {
 """What makes each EXIF orientation upright."""
 
 
+Image.core.set_blocks_max(16)  # PILLOW_BLOCKS_MAX: memory of one image is kept for the next, a third of the time
 Image.init()  # the plugins now, and not when memory is short: Pillow goes on without those that it cannot load
 
 
