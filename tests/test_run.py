@@ -117,6 +117,12 @@ def test_a_failed_push_is_explained(newcomer: tuple[Path, str]):
 
 
 @pytest.mark.slow
+def test_the_tests_pass_where_the_pipeline_has_run(newcomer: tuple[Path, str]):
+    output = run_py(newcomer[0], "test", "tests/test_quarantine.py", "-k", "with_dvc")
+    assert "1 passed" in output
+
+
+@pytest.mark.slow
 def test_a_half_made_environment_is_completed(newcomer: tuple[Path, str]):
     folder, _ = newcomer
     (folder / ".venv/installed.txt").unlink()

@@ -781,6 +781,19 @@ def test_zeros_that_an_encoder_wrote_are_no_damage(tmp_path: Path):
     assert bytes(1000) in encoded("JPEG", Image.new("L", (4000, 3000), "white"), optimize=True)
 
 
+def test_zeros_that_refine_a_progressive_picture_are_no_damage(tmp_path: Path):
+    """Where every coefficient is even, the scans that add the last bit add nothing but zeros."""
+    signs = np.random.default_rng(0).choice([-8.0, 8.0], (8, 8, 60, 60))
+    signs[0, 0] = 0
+    cosines = np.cos(np.pi * np.outer(np.arange(8), 2 * np.arange(8) + 1) / 16) / 2
+    cosines[0] /= np.sqrt(2)
+    blocks = np.einsum("ux,uvij,vy->ixjy", cosines, signs, cosines) + 128
+    image = Image.fromarray(blocks.reshape(480, 480).round().astype(np.uint8))
+    data = encoded("JPEG", image, progressive=True, qtables=[[4] * 64])
+    assert bytes(100) in data
+    assert check(write(tmp_path / "cat/even.jpg", data))[1] == []
+
+
 @pytest.mark.slow
 def test_a_hole_in_a_photograph_is_found(tmp_path: Path):
     """All but one in a hundred at least, while no good one is rejected; Pillow finds none."""

@@ -8,14 +8,13 @@ JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """Neither a stuffed zero nor a restart marker, so it is found inside pixels too."""
 JPEG_ALONE, JPEG_END = (0x01, 0xD8), 0xD9
 """Markers that no length follows."""
-JPEG_SCAN, JPEG_SEQUENTIAL = 0xDA, {0xC0, 0xC1}
-JPEG_TABLES, JPEG_PROGRESSIVE, JPEG_OTHER = (
-    0xC4,
-    0xC2,
-    {0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)},
-)
-HOLE = bytes(64)
-JPEG_RARE = (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF)
+JPEG_SCAN, JPEG_TABLES = 0xDA, 0xC4
+JPEG_SEQUENTIAL, JPEG_PROGRESSIVE, JPEG_ARITHMETIC = {0xC0, 0xC1}, 0xC2, {0xC9, 0xCA}
+JPEG_RARE = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
+"""Lossless or hierarchical."""
+HOLE = bytes(256)
+"""Longer than what refines a progressive picture: libjpeg writes up to 1,000 bits, which may all be zero, behind one
+symbol."""
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Of an interlaced PNG's passes: first column and row, steps between columns and rows."""
 PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
@@ -82,7 +81,7 @@ def zeros_in_jpeg(data: bytes) -> int:
             while at + 17 < end:
                 zeros_are_flat &= data[at + 17] == 0
                 at += 17 + sum(data[at + 1 : at + 17])
-        elif kind in JPEG_OTHER or kind == JPEG_END:
+        elif kind in JPEG_RARE | JPEG_ARITHMETIC or kind == JPEG_END:
             return 0
         elif kind == JPEG_PROGRESSIVE:
             progressive = True
