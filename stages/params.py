@@ -109,6 +109,8 @@ class Pack(Section):
     """Section `pack`."""
 
     shard_mib: int = Field(8, ge=1, le=256)
+    encoding: Literal["raw", "png", "jpeg"] = "raw"
+    jpeg_quality: int = Field(90, ge=1, le=95)
     split: Split = Split()
 
 
