@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagepack import Augment, PackedImages
-from imagepack.augment import WHOLE, Sampled, _tone, normalise
+from imagepack.augment import WHOLE, Sampled, _affine, _tone, normalise
 from stages.params import Preprocess
 
 OFF = {knob.name: max(knob.metadata["ge"], 0) for knob in dataclasses.fields(Augment) if knob.metadata} | {"crop": 1}
@@ -191,6 +191,27 @@ def test_turned_crops_show_nothing_that_is_not_in_the_image():
     white = np.full((33, 47, 3), 255, np.uint8)
     augment = only(rotate=180, crop=0.01, aspect=4, hflip=0.5)
     assert min(augment(white, an_id(n), 0).min() for n in range(300)) == 255
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_turned_pixels_are_those_of_exact_arithmetic_and_so_the_same_on_every_machine(number: int):
+    """Bilinear interpolation in whole numbers, coordinates in units of 2^-21; Pillow drops what is behind the point."""
+    before, augment = image(number, 61, 43), only(rotate=30, crop=0.4, aspect=1.3)
+    sampled = augment.sample(an_id(number), 0)
+    sides = np.array(sampled.box) * (61, 43, 61, 43)
+    affine, margin = _affine(sampled.angle, tuple(sides), 61, 43)
+    a, b, c, d, e, f = (round(number * 2**20) for number in affine)
+    x, y = np.meshgrid(2 * np.arange(61) + 1, 2 * np.arange(43) + 1)  # pixel centres, in halves
+    x, y = a * x + b * y + 2 * c - 2**20, d * x + e * y + 2 * f - 2**20
+    padded = np.pad(before.astype(np.int64), [(margin, margin), (margin, margin), (0, 0)], mode="symmetric")
+
+    def at(down: int, right: int) -> np.ndarray:
+        rows = np.clip((y >> 21) + down, 0, len(padded) - 1)
+        return padded[rows, np.clip((x >> 21) + right, 0, padded.shape[1] - 1)]
+
+    over, below = (x & (2**21 - 1))[..., None], (y & (2**21 - 1))[..., None]
+    upper, lower = ((at(row, 0) << 21) + (at(row, 1) - at(row, 0)) * over for row in (0, 1))
+    assert np.array_equal(augment(before, an_id(number), 0), ((upper << 21) + (lower - upper) * below) >> 42)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
