@@ -181,14 +181,14 @@ def read_index(path: Path) -> tuple[Index, str]:
                     "use the imagepack of the repository revision that made the pack"
                 )
             index = Index(
-                classes=_texts(_array(file, "class")),
-                labels=_array(file, "label"),
-                splits=_array(file, "split"),
-                ids=_array(file, "id"),
-                paths=Texts(_array(file, "path"), _array(file, "path_start")),
-                shard_names=_texts(_array(file, "shard_name")),
-                shard_starts=_array(file, "shard_start"),
-                shard_bytes=_array(file, "shard_bytes"),
+                classes=_texts(file, "class"),
+                labels=_array(file, "label", "<i4"),
+                splits=_array(file, "split", "u1"),
+                ids=_array(file, "id", "u1"),
+                paths=Texts(_array(file, "path", "u1"), _array(file, "path_start", "<i8")),
+                shard_names=_texts(file, "shard_name"),
+                shard_starts=_array(file, "shard_start", "<i8"),
+                shard_bytes=_array(file, "shard_bytes", "<i8"),
                 shape=tuple(int(side) for side in file.attrs["shape"]),
                 encoding=file.attrs["encoding"].decode(),
                 mean=file.attrs["mean"],
@@ -216,12 +216,12 @@ def read_place(path: Path, index: Index, shard: int) -> Place:
     rows = stop - start
     try:
         with h5py.File(path, "r") as file:
-            ids, checksums = _array(file, "id"), _array(file, "crc32c")
+            ids, checksums = _array(file, "id", "u1"), _array(file, "crc32c", "<u4")
             if index.encoding == "raw":
                 begins = np.arange(rows + 1) * int(np.prod(index.shape))
                 offset = _offset(file, "image", (rows, *index.shape))
             else:
-                begins = _array(file, "start").astype(np.int64)
+                begins = _array(file, "start", "<i8")
                 offset = _offset(file, "data", (int(begins[-1]),))
         if not np.array_equal(ids, index.ids[start:stop]):
             raise ValueError("it holds other images than the index says")
@@ -256,14 +256,16 @@ def _plain(file: h5py.File, name: str) -> h5py.Dataset:
     made = file[name].id.get_create_plist()
     dataset = file[name]
     apart = made.get_layout() != h5py.h5d.CONTIGUOUS or made.get_external_count() or made.get_nfilters()
-    if apart or dataset.dtype.hasobject:
+    if apart:
         raise ValueError(f"{name} is no plain array")
     return dataset
 
 
-def _array(file: h5py.File, name: str) -> np.ndarray:
-    """All of a plain dataset, which cannot be larger than the file."""
+def _array(file: h5py.File, name: str, dtype: str) -> np.ndarray:
+    """All of a plain dataset of this type, which cannot be larger than the file."""
     dataset = _plain(file, name)
+    if dataset.dtype != dtype:
+        raise ValueError(f"{name} is of type {dataset.dtype}, not {np.dtype(dtype)}")
     if dataset.size and (dataset.id.get_offset() or 0) + dataset.nbytes > file.id.get_filesize():
         raise ValueError(f"{name} reaches beyond its end")
     return dataset[:]
@@ -323,5 +325,8 @@ def _fixed_text(texts: Sequence[str]) -> np.ndarray:
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", length))
 
 
-def _texts(array: np.ndarray) -> list[str]:
-    return [text.decode() for text in array]
+def _texts(file: h5py.File, name: str) -> list[str]:
+    dtype = _plain(file, name).dtype
+    if dtype.kind != "S":
+        raise ValueError(f"{name} is of type {dtype}, not text of fixed length")
+    return [text.decode() for text in _array(file, name, dtype)]

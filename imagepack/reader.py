@@ -9,8 +9,8 @@ from typing import Self
 
 import numpy as np
 
+from imagepack import card, order
 from imagepack import format as packs
-from imagepack import order
 from imagepack.augment import Augment
 from imagepack.batches import Batches
 from imagepack.shards import Shards
@@ -50,6 +50,8 @@ class PackedImages:
         shape: (H, W, C) of every image.
         labels: int64, (N,).
         ids: uint8, (N, 32): sha256 of each image's source file.
+        splits: uint8, (N,): positions in imagepack.format.SPLITS.
+        index: dataset.h5 of the whole pack, as it is.
         digest: of the whole pack; hexadecimal, equal for two packs if and only if their data is.
         mean, std: float32, (C,): of the train split's pixels, scaled to 0 to 1.
         remote: whether shards are fetched when they are needed; then a shuffle keeps to some of them at a time.
@@ -70,17 +72,15 @@ class PackedImages:
     def _open(self, source, verify: str) -> None:
         """Be all images of the pack that `source` has: a Folder, or what is like it."""
         self._source, self._verify = source, verify
-        self._index, self.digest = source.read_index()
-        self._shards = Shards(self._index, source.shard, verify)
-        self._rows = np.arange(
-            len(self._index.labels), dtype=np.uint32 if len(self._index.labels) < 2**32 else np.int64
-        )
-        self.classes, self.shape, self.remote = self._index.classes, self._index.shape, source.remote
-        self.mean, self.std = (values.astype(np.float32) for values in (self._index.mean, self._index.std))
+        self.index, self.digest = source.read_index()
+        self._shards = Shards(self.index, source.shard, verify)
+        self._rows = np.arange(len(self.index.labels), dtype=np.uint32 if len(self.index.labels) < 2**32 else np.int64)
+        self.classes, self.shape, self.remote = self.index.classes, self.index.shape, source.remote
+        self.mean, self.std = (values.astype(np.float32) for values in (self.index.mean, self.index.std))
 
     def __getstate__(self) -> dict:
         """Where the pack is, and which of its images: another process reads the rest by itself."""
-        rows = None if len(self._rows) == len(self._index.labels) else self._rows
+        rows = None if len(self._rows) == len(self.index.labels) else self._rows
         return {"source": self._source, "verify": self._verify, "digest": self.digest, "rows": rows}
 
     def __setstate__(self, state: dict) -> None:
@@ -92,25 +92,29 @@ class PackedImages:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        return self._index.labels[self._rows].astype(np.int64)
+        return self.index.labels[self._rows].astype(np.int64)
+
+    @property
+    def splits(self) -> np.ndarray:
+        return self.index.splits[self._rows]
 
     @property
     def ids(self) -> np.ndarray:
-        return self._index.ids[self._rows]
+        return self.index.ids[self._rows]
 
     def ids_of(self, indices: np.ndarray) -> np.ndarray:
         """The ids of some images: uint8, (n, 32)."""
-        return self._index.ids[self._rows[indices]]
+        return self.index.ids[self._rows[indices]]
 
     def path(self, i: int) -> str:
         """Where image `i` came from, below data/raw."""
-        return self._index.paths[self._rows[i]]
+        return self.index.paths[self._rows[i]]
 
     def split(self, name: str) -> Self:
         """The images of the split `name`: train, val, test, or excluded (from all three, as twins of others)."""
         if name not in packs.SPLITS:
             raise ValueError(f"no split {name!r}: there are {', '.join(packs.SPLITS)}")
-        return self.subset(self._index.splits[self._rows] == packs.SPLITS.index(name))
+        return self.subset(self.splits == packs.SPLITS.index(name))
 
     def of_classes(self, *names: str) -> Self:
         """The images of these classes; their labels stay as they are."""
@@ -239,7 +243,11 @@ class PackedImages:
     def bounds(self) -> np.ndarray | None:
         """Int64, (S + 1,): where the images of each shard begin; None if these are not in the pack's order."""
         in_order = (self._rows[1:] > self._rows[:-1]).all()
-        return np.searchsorted(self._rows, self._index.shard_starts) if in_order else None
+        return np.searchsorted(self._rows, self.index.shard_starts) if in_order else None
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return card.html(self)
 
     def __repr__(self) -> str:
         return f"PackedImages({self._source!r}): {len(self)} images {self.shape}, {len(self.classes)} classes"

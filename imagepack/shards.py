@@ -1,6 +1,7 @@
 """Rows of the shards, straight into an array: HDF5 says once where they lie and is left out from then on."""
 
 import io
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -108,7 +109,7 @@ class Shards:
             for i, (shard, row) in enumerate(zip(shards, inside, strict=True)):
                 self._decode(shard, row, *opened[shard], out[i])
             return
-        view, size = memoryview(out).cast("B"), out.nbytes // max(1, len(out))
+        view, size = memoryview(out.reshape(-1)), math.prod(self._index.shape)
         begins = {shard: int(place.offsets[0]) for shard, (_, place) in opened.items()}
         reads = {shard: file.read_into for shard, (file, _) in opened.items()}
         for start, shard, row in zip(range(0, out.nbytes, size), shards, inside, strict=True):
