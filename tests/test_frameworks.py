@@ -292,6 +292,27 @@ save("keras.npz", seen)
     assert_same(folder / "keras.npz", epochs[0] + epochs[1] + epochs[2])
 
 
+def test_a_mirrored_strategy_shares_out_the_batches_of_a_tf_dataset(train: PackedImages, folder: Path):
+    printed = run(
+        """
+import tensorflow as tf
+import imagepack.tf
+from imagepack import PackedImages
+
+[cpu] = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+dataset = imagepack.tf.dataset(PackedImages("data/packed").split("train"), 50)
+for images, labels in strategy.experimental_distribute_dataset(dataset):
+    print(*(len(part) for part in strategy.experimental_local_results(labels)))
+""",
+        folder,
+    )
+    shares = [[int(number) for number in line.split()] for line in printed.splitlines()]
+    assert shares[:-1] == [[25, 25]] * (len(train) // 50)
+    assert sum(map(sum, shares)) == len(train)
+
+
 def test_a_pack_is_a_grain_data_source(train: PackedImages, folder: Path):
     run(
         SAVE
