@@ -62,9 +62,10 @@ class Loader:
         self.batches = dataset.batches(size, rank=rank, world_size=world_size, **options)
         self._device = None if device is None else torch.device(device)
         self._pin = torch.cuda.is_available() and (self._device is None or self._device.type == "cuda")
-        self._scale = None  # mean and standard deviation, each (C, 1, 1)
+        self._normalise = None  # what to subtract, and by what to multiply: (C, 1, 1) each
         if normalise is not None:
-            self._scale = [torch.as_tensor(v, dtype=torch.float32, device=device).view(-1, 1, 1) for v in normalise]
+            mean, std = (torch.as_tensor(v, dtype=torch.float32, device=device).view(-1, 1, 1) for v in normalise)
+            self._normalise = 255 * mean, 1 / (255 * std)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Run through one epoch.
@@ -75,9 +76,9 @@ class Loader:
         for batch in self.batches:
             images, labels = (self._move(torch.from_numpy(array)) for array in batch)
             images = images.permute(0, 3, 1, 2)  # channels_last is how the pack has them: nothing is copied
-            if self._scale:
-                mean, std = self._scale
-                images = images.float().div_(255).sub_(mean).div_(std)
+            if self._normalise:
+                shift, scale = self._normalise
+                images = images.float().sub_(shift).mul_(scale)
             yield images, labels
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
