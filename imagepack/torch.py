@@ -52,6 +52,9 @@ class Loader:
             rank: of this process among those that share an epoch; None asks torch.distributed, if it is initialised.
             world_size: how many they are; likewise.
             options: of PackedImages.batches: shuffle, seed, epoch, augment, drop_last, weights, prefetch.
+
+        Raises:
+            ValueError: a number out of its range.
         """
         shared = torch.distributed.is_available() and torch.distributed.is_initialized()
         if rank is None:
@@ -62,10 +65,13 @@ class Loader:
         self.batches = dataset.batches(size, rank=rank, world_size=world_size, **options)
         self._device = None if device is None else torch.device(device)
         self._pin = torch.cuda.is_available() and (self._device is None or self._device.type == "cuda")
-        self._normalise = None  # what to subtract, and by what to multiply: (C, 1, 1) each
+        self._normalise = None  # what to subtract, and by what to multiply: a row of pixels each, (W * C,)
         if normalise is not None:
-            mean, std = (torch.as_tensor(v, dtype=torch.float32, device=device).view(-1, 1, 1) for v in normalise)
-            self._normalise = 255 * mean, 1 / (255 * std)
+            mean, std = (torch.as_tensor(value, dtype=torch.float32, device=device) for value in normalise)
+            _, width, channels = dataset.shape
+            if not mean.shape == std.shape == (channels,) or not (std > 0).all():
+                raise ValueError(f"normalise takes {channels} means and {channels} standard deviations above 0")
+            self._normalise = (255 * mean).repeat(width), (1 / (255 * std)).repeat(width)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Run through one epoch.
@@ -75,11 +81,11 @@ class Loader:
         """
         for batch in self.batches:
             images, labels = (self._move(torch.from_numpy(array)) for array in batch)
-            images = images.permute(0, 3, 1, 2)  # channels_last is how the pack has them: nothing is copied
             if self._normalise:
                 shift, scale = self._normalise
-                images = images.float().sub_(shift).mul_(scale)
-            yield images, labels
+                rows = images.flatten(2).float()  # on a CPU, whole rows take half the time of 3 channels
+                images = rows.sub_(shift).mul_(scale).view(images.shape)
+            yield images.permute(0, 3, 1, 2), labels  # as the pack has them, channels last: nothing is copied
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
         """Pinned, the copy to the device goes on while the caller prepares the step."""

@@ -110,7 +110,7 @@ def test_imagepack_alone_imports_no_framework(folder: Path):
     assert not {"torch", "tensorflow", "jax", "grain", "cv2"} & set(printed.split())
 
 
-def test_a_loader_gives_the_batches_as_channels_last_tensors_of_the_same_memory(train: PackedImages, folder: Path):
+def test_a_loader_gives_the_batches_as_channels_last_tensors(train: PackedImages, folder: Path):
     printed = run(
         SAVE
         + """
@@ -154,6 +154,24 @@ save("normalised.npz", loader)
     assert np.allclose(pixels, expected.transpose(0, 3, 1, 2), rtol=1e-6)
     assert np.abs(pixels.mean((0, 2, 3))).max() < 0.01
     assert np.abs(pixels.std((0, 2, 3)) - 1).max() < 0.01
+
+
+def test_a_loader_refuses_a_deviation_of_zero_and_other_channels(folder: Path):
+    printed = run(
+        """
+from imagepack import PackedImages
+from imagepack.torch import Loader
+
+packed = PackedImages("data/packed")
+for std in ((0.2, 0, 0.2), (0.2,)):
+    try:
+        Loader(packed, 8, normalise=(packed.mean, std))
+    except ValueError as error:
+        print(error)
+""",
+        folder,
+    )
+    assert printed.splitlines() == ["normalise takes 3 means and 3 standard deviations above 0"] * 2
 
 
 def test_a_loader_resumes_in_the_middle_of_an_epoch(train: PackedImages, folder: Path):
