@@ -2,7 +2,7 @@
 
     python -m stages.pack data/processed data/validated/manifest.parquet data/packed reports/pack.json
 
-imagepack/README.md describes the files.
+docs/format.md describes the files.
 """
 
 import io

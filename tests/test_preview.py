@@ -24,8 +24,15 @@ def pack(folder: Path, size: int = 160, mode: str = "RGB") -> imagepack.PackedIm
 
 
 @pytest.fixture(scope="module")
-def train(tmp_path_factory: pytest.TempPathFactory) -> imagepack.PackedImages:
-    return pack(tmp_path_factory.mktemp("pack"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pack")
+    pack(folder)
+    return folder / "packed"
+
+
+@pytest.fixture(scope="module")
+def train(folder: Path) -> imagepack.PackedImages:
+    return imagepack.PackedImages(folder).split("train")
 
 
 def cell(drawn: Image.Image, row: int, column: int, rows: int, side: int) -> np.ndarray:
@@ -35,20 +42,20 @@ def cell(drawn: Image.Image, row: int, column: int, rows: int, side: int) -> np.
     return np.array(drawn)[top : top + side, left : left + side]
 
 
-def test_it_draws_a_sheet_a_class(train: imagepack.PackedImages, tmp_path: Path):
+def test_it_draws_a_sheet_a_class(folder: Path, tmp_path: Path):
     (tmp_path / "sheets").mkdir()
     (tmp_path / "sheets/of a class that is gone.png").touch()
-    told = preview(train.folder, tmp_path / "sheets", Preview(images=3, variants=2), Augment())
+    told = preview(folder, tmp_path / "sheets", Preview(images=3, variants=2), Augment())
     assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == ["cat.png", "dog.png"]
     assert told.startswith("2 sheets of up to 3 images and 2 variants each")
-    preview(train.folder, tmp_path / "sheets", Preview(classes=1), Augment())
+    preview(folder, tmp_path / "sheets", Preview(classes=1), Augment())
     assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["cat.png"]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_it_shows_the_pixels_that_training_sees(mode: str, tmp_path: Path):
     train, knobs = pack(tmp_path, mode=mode), Augment(erase=0.5, blur=0.5)
-    preview(train.folder, tmp_path / "sheets", Preview(images=3, variants=4), knobs)
+    preview(tmp_path / "packed", tmp_path / "sheets", Preview(images=3, variants=4), knobs)
     drawn = Image.open(tmp_path / "sheets/dog.png")
     chosen = choose(train, train.classes.index("dog"), 3)
     for row, i in enumerate(chosen):
