@@ -121,7 +121,7 @@ class PackedImages:
 
     def __getstate__(self) -> dict:
         """Where the pack is, and which of its images: another process reads the rest by itself."""
-        rows = None if len(self._rows) == len(self.index.labels) else self._rows
+        rows = None if np.array_equal(self._rows, np.arange(len(self.index.labels))) else self._rows
         return {"source": self._source, "verify": self._verify, "digest": self.digest, "rows": rows}
 
     def __setstate__(self, state: dict) -> None:

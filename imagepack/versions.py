@@ -73,7 +73,8 @@ class Revision:
         repository = process.fs.repo
         self._md5s = {name: info.get("md5") or info["md5-dos2unix"] for name, info in process.infos.items()}
         old = any("md5-dos2unix" in info for info in process.infos.values())  # of DVC before 3.0
-        self._dvc_cache = Path((repository.cache.legacy if old else repository.cache.local).path)
+        dvc_cache = repository.cache.legacy if old else repository.cache.local
+        self._dvc_cache = Path(dvc_cache.path) if dvc_cache else None  # none in a bare git repository
         self._commit = repository.get_rev()
         self._params = None
         if process.fs.exists(provenance.LOCK):
@@ -134,6 +135,8 @@ class Revision:
         md5 = self._md5s.get(name)
         if md5 is None:
             raise PackError(f"{self!r} has no file {self._path}/{name}: run dvc repro and dvc push there")
+        if self._dvc_cache is None:
+            return None
         path = self._dvc_cache / md5[:2] / md5[2:]
         try:
             found = path.stat().st_size
