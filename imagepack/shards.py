@@ -4,6 +4,7 @@ import io
 import math
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,7 @@ class OpenFile:
 
 
 _seek_lock = threading.Lock()
+_all: "weakref.WeakSet[Shards]" = weakref.WeakSet()
 
 
 class Shards:
@@ -86,6 +88,8 @@ class Shards:
         self._reset()
 
     def _reset(self) -> None:
+        """Have nothing open and no lock taken."""
+        _all.add(self)
         self._lock = threading.Lock()
         self._files: OrderedDict[int, tuple[OpenFile, Place]] = OrderedDict()
         self._places: dict[int, Place] = {}
@@ -189,6 +193,16 @@ class Shards:
             while len(self._files) > OPEN_FILES:
                 self._files.popitem(last=False)
         return opened
+
+
+def _after_fork() -> None:
+    """A thread of the parent's may have had a lock, and is not here to open it."""
+    for shards in list(_all):
+        shards._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _crc32c() -> Callable[[bytes], int]:

@@ -17,6 +17,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 OUTPUT = (REPOSITORY / "docs/output.md").read_text(encoding="utf-8")
 OUTSIDE = {".venv", ".venv-training", "data"}
 DOCUMENTS = [path for path in REPOSITORY.rglob("*.md") if not OUTSIDE & set(path.relative_to(REPOSITORY).parts)]
+WITHOUT_FRAMEWORKS = [path for path in DOCUMENTS if path.name != "training.md"]  # test_frameworks.py runs that one
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -29,9 +30,6 @@ def blocks(text: str, language: str) -> list[str]:
 def test_links_lead_somewhere(document):
     for link in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
         assert link.startswith("https://") or (document.parent / link).exists(), link
-
-
-WITHOUT_FRAMEWORKS = [path for path in DOCUMENTS if path.name != "training.md"]  # test_frameworks.py runs that one
 
 
 @pytest.mark.parametrize("document", WITHOUT_FRAMEWORKS, ids=lambda path: path.name)
