@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TypeVar
 
@@ -169,10 +170,14 @@ class Revision:
         """DVC's file system, and what it says of each file of the pack."""
         try:
             from dvc.api import DVCFileSystem
+            from dvc.repo import open_repo
         except ImportError:
             raise PackError("to read a revision takes DVC: pip install 'dvc[s3]'") from None
+        clones = len(open_repo.CLONES)
         fs = DVCFileSystem(self._repo, rev=self._commit or self._revision)
         config = fs.repo.config
+        if not clones and open_repo.CLONES:  # of a URL; DVC itself removes them after its own commands alone
+            Finalize(None, open_repo.clean_repos, exitpriority=0)  # atexit does not run in worker processes
         self._where = config["remote"].get(config["core"].get("remote"), {}).get("url", "")
         try:
             found = fs.ls(self._path) + fs.ls(f"{self._path}/{packs.SHARDS_NAME}")
