@@ -116,9 +116,8 @@ class Revision:
 
     def fetch(self, shards: Sequence[tuple[str, int]]) -> None:
         """Make sure that several shards, names and sizes, are on this machine, some at the same time."""
-        away = [shard for shard in shards if not self._here(*shard)]
-        if len(away) < 2:
-            return  # `shard` does that
+        if not (away := [shard for shard in shards if not self._here(*shard)]):
+            return
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagepack-fetch") as pool:
             fetched = [pool.submit(self.shard, *shard) for shard in away]
             try:
