@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -39,12 +40,14 @@ HISTORIES = st.lists(st.tuples(st.lists(CHANGES, max_size=12), st.sampled_from(P
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files 0.png, 1.png, ..., of which five fill a shard of 1 MiB."""
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Files 0.png, 1.png, ..., of which five fill a shard of 1 MiB; packed by one worker process, for speed."""
     folder = tmp_path_factory.mktemp("pictures")
     for number in range(PICTURES):
         save(folder / f"{number}.png", Image.new("RGB", (256, 256), (number, 2 * number, 3 * number)))
-    return folder
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("STAGE_WORKERS", "1")
+        yield folder
 
 
 def apply(changes: list[tuple], rows: Rows) -> Rows:
@@ -91,6 +94,16 @@ def test_a_pack_made_step_by_step_is_that_of_its_last_images_made_at_once(pictur
             rows = apply(changes, rows)
             packed = pack_rows(rows, pictures, folder / "packed", params)
         assert packed == pack_rows(dict(reversed(rows.items())), pictures, folder / "at-once", params)
+
+
+def test_shards_know_neither_labels_nor_splits(pictures: Path, tmp_path: Path):
+    rows: Rows = {("", f"img{number}.jpg"): ("cat", number) for number in range(30)}
+    packed = pack_rows(rows, pictures, tmp_path / "packed", PARAMS[0])
+    relabelled = {place: ("dog" if picture % 3 else "bird", picture) for place, (_, picture) in rows.items()}
+    other = pack_rows(relabelled, pictures, tmp_path / "other", PARAMS[1])
+    assert len(packed) > 5
+    assert packed.pop("dataset.h5") != other.pop("dataset.h5")
+    assert packed == other
 
 
 def test_the_pack_of_known_images_has_known_bytes_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
