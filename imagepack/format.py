@@ -1,10 +1,11 @@
-"""The files of a pack: what writer and reader agree on. README.md beside this file is the specification."""
+"""The files of a pack: what writer and reader agree on. docs/format.md is the specification."""
 
 import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import h5py
 import numpy as np
@@ -13,12 +14,41 @@ FORMAT = "imagepack"
 VERSION = 1
 SPLITS = ("train", "val", "test", "excluded")
 """Excluded are images that look like one of another split: in training, they would give its answers away."""
+ENCODINGS = {"raw": "", "png": "PNG", "jpeg": "JPEG"}
+"""How a shard holds its images, and Pillow's name for it; raw is one uint8 array."""
 INDEX_NAME = "dataset.h5"
 SHARDS_NAME = "shards"
+AGAIN = "get it again with `dvc checkout` or `dvc pull`"
 
 
 class PackError(Exception):
     """A pack that cannot be read as one; the message names the file, the fault and the fix."""
+
+
+class Texts(Sequence):
+    """Texts as two arrays: a million of them as a list of str would take 100 MB.
+
+    Attributes:
+        data: uint8, (B,): all of them, UTF-8, one behind the other.
+        starts: int64, (N + 1,): where each begins, and B at the end.
+    """
+
+    def __init__(self, data: np.ndarray, starts: np.ndarray) -> None:
+        self.data, self.starts = data, starts
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Self:
+        """Take in `texts`."""
+        encoded = [text.encode() for text in texts]
+        starts = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, i: int) -> str:
+        i = range(len(self))[i]
+        return self.data[self.starts[i] : self.starts[i + 1]].tobytes().decode()
 
 
 @dataclass(frozen=True)
@@ -30,58 +60,89 @@ class Index:
         labels: int32, (N,).
         splits: uint8, (N,), positions in SPLITS.
         ids: uint8, (N, 32): sha256 of each source file's bytes.
-        paths: of each source file, below data/raw.
+        paths: N, of each source file, below data/raw.
         shard_names: S file names below shards/.
         shard_starts: int64, (S + 1,): shard s holds the images shard_starts[s] to shard_starts[s + 1] - 1.
         shard_bytes: int64, (S,): file sizes.
         shape: (H, W, C) of every image; they are uint8.
+        encoding: a key of ENCODINGS.
+        mean, std: float64, (C,): of the train split's pixels, scaled to 0 to 1; of all where that is empty.
     """
 
     classes: list[str]
     labels: np.ndarray
     splits: np.ndarray
     ids: np.ndarray
-    paths: Sequence[str]
-    shard_names: list[str]
+    paths: Texts
+    shard_names: Sequence[str]
     shard_starts: np.ndarray
     shard_bytes: np.ndarray
     shape: tuple[int, int, int]
+    encoding: str
+    mean: np.ndarray
+    std: np.ndarray
 
     def digest(self) -> str:
         """Hexadecimal sha256 that two packs share if and only if they hold the same data in the same order."""
-        content = hashlib.sha256(repr((VERSION, self.shape, self.classes)).encode())
-        for part in (self.labels.astype("<i4"), self.splits, self.ids, self.shard_starts.astype("<i8")):
-            content.update(np.ascontiguousarray(part))
-        content.update("\n".join([*self.shard_names, *self.paths]).encode())
+        content = hashlib.sha256(repr((VERSION, self.shape, self.encoding, self.classes)).encode())
+        content.update("\n".join(self.shard_names).encode())
+        parts = {
+            "<i8": (self.shard_starts, self.shard_bytes, self.paths.starts),
+            "<i4": (self.labels,),
+            "u1": (self.splits, self.ids, self.paths.data),
+            "<f8": (self.mean, self.std),
+        }
+        for dtype, arrays in parts.items():
+            for array in arrays:
+                content.update(np.ascontiguousarray(array, dtype))
         return content.hexdigest()
 
 
-def write_shard(folder: Path, images: np.ndarray, ids: np.ndarray) -> tuple[str, int]:
+@dataclass(frozen=True)
+class Place:
+    """Where a shard's images lie in its file.
+
+    Attributes:
+        offsets: int64, (n + 1,): bytes; image i lies from offsets[i] to offsets[i + 1].
+        checksums: uint32, (n,): CRC-32C of these bytes.
+    """
+
+    offsets: np.ndarray
+    checksums: np.ndarray
+
+
+def write_shard(folder: Path, images: np.ndarray | Sequence[bytes], ids: np.ndarray) -> tuple[str, int]:
     """Write one shard, named after its content; return its file name and size in bytes.
 
     The same images and ids give the same bytes with every h5py since 3.11.
 
     Args:
         folder: where to.
-        images: uint8, (n, H, W, C).
+        images: uint8, (n, H, W, C); or n image files, encoded.
         ids: uint8, (n, 32).
     """
-    from google_crc32c import value as crc32c  # only writers need it
+    from google_crc32c import value as crc32c  # only writers need it, and who verifies
 
-    checksums = np.array([crc32c(image.tobytes()) for image in images], "<u4")
-    content = _file_image({"image": images, "id": ids, "crc32c": checksums})
+    checksums = np.array([crc32c(bytes(image)) for image in images], "<u4")
+    if isinstance(images, np.ndarray):
+        pixels = {"image": images}
+    else:
+        starts = np.cumsum([0, *map(len, images)], dtype="<i8")
+        pixels = {"data": np.frombuffer(b"".join(images), "u1"), "start": starts}
+    content = _file_image(pixels | {"id": ids, "crc32c": checksums})
     name = f"{hashlib.sha256(content).hexdigest()}.h5"
     _write(folder / name, content)
     return name, len(content)
 
 
 def write_index(folder: Path, index: Index) -> int:
-    """Write dataset.h5, with a virtual dataset `images` over the shards for other HDF5 tools; return its bytes."""
+    """Write dataset.h5, with a virtual dataset `images` over raw shards for other HDF5 tools; return its bytes."""
     arrays = {
         "label": index.labels.astype("<i4"),
         "split": index.splits.astype("u1"),
         "id": index.ids,
-        "path": _fixed_text(index.paths),
+        "path": index.paths.data,
+        "path_start": index.paths.starts.astype("<i8"),
         "class": _fixed_text(index.classes),
         "shard_name": _fixed_text(index.shard_names),
         "shard_start": index.shard_starts.astype("<i8"),
@@ -92,20 +153,22 @@ def write_index(folder: Path, index: Index) -> int:
         "version": np.uint32(VERSION),
         "digest": np.bytes_(index.digest()),
         "shape": np.array(index.shape, "<u4"),
+        "encoding": np.bytes_(index.encoding),
         "splits": np.bytes_(",".join(SPLITS)),
+        "mean": index.mean.astype("<f8"),
+        "std": index.std.astype("<f8"),
     }
-    content = _file_image(arrays, attributes, index)
+    content = _file_image(arrays, attributes, index if index.encoding == "raw" else None)
     _write(folder / INDEX_NAME, content)
     return len(content)
 
 
-def read_index(folder: Path) -> tuple[Index, str]:
-    """Read dataset.h5 of the pack in `folder`; the index and its digest.
+def read_index(path: Path) -> tuple[Index, str]:
+    """Read the dataset.h5 at `path`; the index and its digest.
 
     Raises:
         PackError: there is none, it is damaged, or of another format or version.
     """
-    path = folder / INDEX_NAME
     if not path.is_file():
         raise PackError(f"{path} does not exist: make the pack with `dvc repro`, or fetch it with `dvc pull`")
     try:
@@ -118,54 +181,57 @@ def read_index(folder: Path) -> tuple[Index, str]:
                     "use the imagepack of the repository revision that made the pack"
                 )
             index = Index(
-                classes=_texts(file["class"]),
-                labels=file["label"][:],
-                splits=file["split"][:],
-                ids=file["id"][:],
-                paths=_texts(file["path"]),
-                shard_names=_texts(file["shard_name"]),
-                shard_starts=file["shard_start"][:],
-                shard_bytes=file["shard_bytes"][:],
+                classes=_texts(file, "class"),
+                labels=_array(file, "label", "<i4"),
+                splits=_array(file, "split", "u1"),
+                ids=_array(file, "id", "u1"),
+                paths=Texts(_array(file, "path", "u1"), _array(file, "path_start", "<i8")),
+                shard_names=_texts(file, "shard_name"),
+                shard_starts=_array(file, "shard_start", "<i8"),
+                shard_bytes=_array(file, "shard_bytes", "<i8"),
                 shape=tuple(int(side) for side in file.attrs["shape"]),
+                encoding=file.attrs["encoding"].decode(),
+                mean=file.attrs["mean"],
+                std=file.attrs["std"],
             )
             digest = file.attrs["digest"].decode()
-    except (OSError, KeyError, ValueError, RuntimeError, UnicodeDecodeError) as error:
-        raise PackError(f"{path} is damaged ({error}): get it again with `dvc checkout` or `dvc pull`") from error
-    if index.digest() != digest:
-        raise PackError(f"{path} is damaged (its digest differs): get it again with `dvc checkout` or `dvc pull`")
+            damaged = index.digest() != digest
+    except PackError:
+        raise
+    except Exception as error:
+        raise PackError(f"{path} is damaged ({error}): {AGAIN}") from error
+    if damaged:
+        raise PackError(f"{path} is damaged (its digest differs): {AGAIN}")
     return index, digest
 
 
-def open_shard(path: Path, index: Index, shard: int) -> np.ndarray:
-    """Map a shard's pixels into memory: uint8, (n, H, W, C), read-only; nothing is copied.
+def read_place(path: Path, index: Index, shard: int) -> Place:
+    """Look into a shard and say where its images lie; no pixel is read.
 
     Raises:
-        PackError: the file is missing, or not such a shard as this module writes.
+        PackError: the file is missing, of another size, holds other images, or is no such shard as this module writes.
     """
     check_size(path, int(index.shard_bytes[shard]))
-    rows = int(index.shard_starts[shard + 1] - index.shard_starts[shard])
-    shape = (rows, *index.shape)
+    start, stop = (int(row) for row in index.shard_starts[shard : shard + 2])
+    rows = stop - start
     try:
         with h5py.File(path, "r") as file:
-            hard = file.get("image", getclass=True, getlink=True) is h5py.HardLink  # not a link to elsewhere
-            if not hard or file.get("image", getclass=True) is not h5py.Dataset:
-                raise PackError(f"{path} does not hold its images itself: it was not written by this pipeline")
-            images = file["image"]
-            plain = images.id.get_create_plist()
-            if (
-                images.shape != shape
-                or images.dtype != np.uint8
-                or plain.get_layout() != h5py.h5d.CONTIGUOUS
-                or plain.get_external_count()
-                or plain.get_nfilters()
-            ):
-                raise PackError(f"{path} holds {images.dtype}{images.shape}, where the index says uint8{shape}")
-            offset = images.id.get_offset()
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise PackError(f"{path} is damaged ({error}): get it again with `dvc checkout` or `dvc pull`") from error
-    if offset is None or offset + int(np.prod(shape)) > index.shard_bytes[shard]:
-        raise PackError(f"{path} is damaged (pixels beyond its end): get it again with `dvc checkout` or `dvc pull`")
-    return np.memmap(path, np.uint8, "r", offset, shape)
+            ids, checksums = _array(file, "id", "u1"), _array(file, "crc32c", "<u4")
+            if index.encoding == "raw":
+                begins = np.arange(rows + 1) * int(np.prod(index.shape))
+                offset = _offset(file, "image", (rows, *index.shape))
+            else:
+                begins = _array(file, "start", "<i8")
+                offset = _offset(file, "data", (int(begins[-1]),))
+        if not np.array_equal(ids, index.ids[start:stop]):
+            raise ValueError("it holds other images than the index says")
+        if begins.shape != (rows + 1,) or checksums.shape != (rows,) or begins[0] or (np.diff(begins) <= 0).any():
+            raise ValueError("its parts do not fit together")
+        if offset + begins[-1] > index.shard_bytes[shard]:
+            raise ValueError("images beyond its end")
+    except Exception as error:
+        raise PackError(f"{path} is damaged ({error}): {AGAIN}") from error
+    return Place(offset + begins, checksums)
 
 
 def check_size(path: Path, size: int) -> None:
@@ -175,7 +241,44 @@ def check_size(path: Path, size: int) -> None:
     except FileNotFoundError:
         raise PackError(f"{path} is missing: get it with `dvc checkout` or `dvc pull`") from None
     if actual != size:
-        raise PackError(f"{path} has {actual} bytes instead of {size}: get it again with `dvc checkout` or `dvc pull`")
+        raise PackError(f"{path} has {actual} bytes instead of {size}: {AGAIN}")
+
+
+def _plain(file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset whose bytes lie in this file, in one piece and as they are.
+
+    Raises:
+        ValueError: it is none: a link, virtual, external, chunked or filtered.
+    """
+    hard = file.get(name, getclass=True, getlink=True) is h5py.HardLink
+    if not hard or file.get(name, getclass=True) is not h5py.Dataset:
+        raise ValueError(f"it does not hold {name} itself")
+    made = file[name].id.get_create_plist()
+    dataset = file[name]
+    apart = made.get_layout() != h5py.h5d.CONTIGUOUS or made.get_external_count() or made.get_nfilters()
+    if apart:
+        raise ValueError(f"{name} is no plain array")
+    return dataset
+
+
+def _array(file: h5py.File, name: str, dtype: str) -> np.ndarray:
+    """All of a plain dataset of this type, which cannot be larger than the file."""
+    dataset = _plain(file, name)
+    if dataset.dtype != dtype:
+        raise ValueError(f"{name} is of type {dataset.dtype}, not {np.dtype(dtype)}")
+    if dataset.size and (dataset.id.get_offset() or 0) + dataset.nbytes > file.id.get_filesize():
+        raise ValueError(f"{name} reaches beyond its end")
+    return dataset[:]
+
+
+def _offset(file: h5py.File, name: str, shape: tuple[int, ...]) -> int:
+    """Where the uint8 pixels begin in the file, bytes."""
+    pixels = _plain(file, name)
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        raise ValueError(f"{name} is {pixels.dtype}{pixels.shape}, where the index says uint8{shape}")
+    if (offset := pixels.id.get_offset()) is None:
+        raise ValueError("images beyond its end")
+    return offset
 
 
 def _file_image(arrays: dict[str, np.ndarray], attributes: dict | None = None, index: Index | None = None) -> bytes:
@@ -223,5 +326,8 @@ def _fixed_text(texts: Sequence[str]) -> np.ndarray:
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", length))
 
 
-def _texts(dataset: h5py.Dataset) -> list[str]:
-    return [text.decode() for text in dataset[:]]
+def _texts(file: h5py.File, name: str) -> list[str]:
+    dtype = _plain(file, name).dtype
+    if dtype.kind != "S":
+        raise ValueError(f"{name} is of type {dtype}, not text of fixed length")
+    return [text.decode() for text in _array(file, name, dtype)]

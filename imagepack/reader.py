@@ -1,67 +1,198 @@
 """PackedImages: a pack as a sequence of (image, label), and as batches for training."""
 
-from collections.abc import Iterator
+import copy
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from imagepack import card, order
 from imagepack import format as packs
 from imagepack.augment import Augment
+from imagepack.batches import Batches
+from imagepack.shards import Shards
+
+
+class Folder:
+    """A pack in a folder of this machine."""
+
+    remote = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read_index(self) -> tuple[packs.Index, str]:
+        """dataset.h5, and the pack's digest."""
+        index, digest = packs.read_index(self.path / packs.INDEX_NAME)
+        for name, size in zip(index.shard_names, index.shard_bytes.tolist(), strict=True):
+            packs.check_size(self.shard(name, size), size)
+        return index, digest
+
+    def shard(self, name: str, size: int) -> Path:
+        """Where a shard is."""
+        return self.path / packs.SHARDS_NAME / name
+
+    def __repr__(self) -> str:
+        return repr(str(self.path))
 
 
 class PackedImages:
-    """The images of a pack, or of one of its splits. Index it, take its length, or iterate over batches.
+    """The images of a pack, or some of them: index it, take its length, or iterate over batches.
+
+    It may be pickled, forked and shared between threads at any time: each process opens the files for itself, when it
+    first reads. So it is a map dataset for PyTorch's DataLoader and a random access source for Grain as it is.
 
     Attributes:
         classes: class names; a label is a position in this list.
         shape: (H, W, C) of every image.
         labels: int64, (N,).
         ids: uint8, (N, 32): sha256 of each image's source file.
-        digest: hexadecimal, equal for two packs if and only if their data is.
+        splits: uint8, (N,): positions in imagepack.format.SPLITS.
+        index: dataset.h5 of the whole pack, as it is.
+        digest: of the whole pack; hexadecimal, equal for two packs if and only if their data is.
+        mean, std: float32, (C,): of the train split's pixels, scaled to 0 to 1.
+        remote: whether shards are fetched when they are needed; then a shuffle keeps to some of them at a time.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, verify: str = "never") -> None:
         """Open the pack in `folder` (data/packed).
+
+        Args:
+            verify: when to compare an image's bytes with its checksum: "never", "first-read" (once in a process) or
+                "always". It needs google-crc32c.
 
         Raises:
             PackError: no pack, another version of the format, a shard that is missing or of the wrong size.
         """
-        self.folder = Path(folder).resolve()
-        self._index, self.digest = packs.read_index(self.folder)
-        for name, size in zip(self._index.shard_names, self._index.shard_bytes, strict=True):
-            packs.check_size(self._shard_path(name), int(size))
-        self.classes = self._index.classes
-        self.shape = self._index.shape
-        self._select(np.arange(len(self._index.labels)))
+        self._open(Folder(Path(folder).resolve()), verify)
 
-    def _select(self, rows: np.ndarray) -> None:
-        """Be the images at these rows of the pack."""
-        self._rows = rows
-        self.labels = self._index.labels[rows].astype(np.int64)
-        self.ids = self._index.ids[rows]
-        self._shards: dict[int, np.ndarray] = {}
+    def _open(self, source, verify: str) -> None:
+        """Be all images of the pack that `source` has: a Folder, or what is like it."""
+        self._source, self._verify = source, verify
+        self.index, self.digest = source.read_index()
+        self._shards = Shards(self.index, source.shard, verify)
+        self._rows = np.arange(len(self.index.labels), dtype=np.uint32 if len(self.index.labels) < 2**32 else np.int64)
+        self.classes, self.shape, self.remote = self.index.classes, self.index.shape, source.remote
+        self.mean, self.std = (values.astype(np.float32) for values in (self.index.mean, self.index.std))
+
+    def __getstate__(self) -> dict:
+        """Where the pack is, and which of its images: another process reads the rest by itself."""
+        rows = None if len(self._rows) == len(self.index.labels) else self._rows
+        return {"source": self._source, "verify": self._verify, "digest": self.digest, "rows": rows}
+
+    def __setstate__(self, state: dict) -> None:
+        self._open(state["source"], state["verify"])
+        if self.digest != state["digest"]:
+            raise packs.PackError(f"the pack in {self._source} has changed since this dataset was made: open it again")
+        if state["rows"] is not None:
+            self._rows = state["rows"]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return self.index.labels[self._rows].astype(np.int64)
+
+    @property
+    def splits(self) -> np.ndarray:
+        return self.index.splits[self._rows]
+
+    @property
+    def ids(self) -> np.ndarray:
+        return self.index.ids[self._rows]
+
+    def ids_of(self, indices: np.ndarray) -> np.ndarray:
+        """The ids of some images: uint8, (n, 32)."""
+        return self.index.ids[self._rows[indices]]
+
+    def path(self, i: int) -> str:
+        """Where image `i` came from, below data/raw."""
+        return self.index.paths[self._rows[i]]
 
     def split(self, name: str) -> Self:
         """The images of the split `name`: train, val, test, or excluded (from all three, as twins of others)."""
         if name not in packs.SPLITS:
             raise ValueError(f"no split {name!r}: there are {', '.join(packs.SPLITS)}")
-        part = object.__new__(type(self))
-        part.__dict__ |= self.__dict__
-        part._select(self._rows[self._index.splits[self._rows] == packs.SPLITS.index(name)])
+        return self.subset(self.splits == packs.SPLITS.index(name))
+
+    def of_classes(self, *names: str) -> Self:
+        """The images of these classes; their labels stay as they are."""
+        if unknown := [name for name in names if name not in self.classes]:
+            raise ValueError(f"no class {', '.join(map(repr, unknown))}: there are {', '.join(self.classes)}")
+        return self.subset(np.isin(self.labels, [self.classes.index(name) for name in names]))
+
+    def fraction(self, share: float, seed: int = 0) -> Self:
+        """A random share of the images, 0 to 1: each is in it or not by its id, whatever others there are.
+
+        So a larger share has all images of a smaller one with the same seed, and new images change nothing for others.
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"a share is 0 to 1, not {share}")
+        first = np.ascontiguousarray(self.ids[:, 16:24]).view(">u8")[:, 0]  # the split is chosen by bytes 0 to 7
+        return self.subset(order.uniform(first, order.key(seed)) < share)
+
+    def subset(self, which: np.ndarray | Sequence[int]) -> Self:
+        """Some of the images: a bool for each, or their positions, in the order they are to have."""
+        which = np.asarray(which)
+        if which.dtype == bool and which.shape != (len(self),):
+            raise IndexError(f"a mask must have {len(self)} values, one an image, not {which.shape}")
+        part = copy.copy(self)
+        part.__dict__.pop("labels", None)
+        part.__dict__.pop("selection_digest", None)
+        part._rows = self._rows[which if which.dtype == bool else self._positions(which)]
         return part
 
-    def path(self, i: int) -> str:
-        """Where image `i` came from, below data/raw."""
-        return self._index.paths[self._rows[i]]
+    def _positions(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
+        """int64, (n,), 0 to N - 1; negative ones count from the end.
+
+        Raises:
+            IndexError: out of range.
+        """
+        indices = np.asarray(indices, np.int64).reshape(-1)
+        if len(indices) and not -len(self) <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"indices {indices.min()} to {indices.max()} of a dataset of {len(self)} images")
+        return np.where(indices < 0, indices + len(self), indices)
+
+    @cached_property
+    def selection_digest(self) -> str:
+        """Hexadecimal, of the pack and of which of its images these are, in which order."""
+        chosen = hashlib.sha256(self.digest.encode())
+        chosen.update(self._rows.astype("<i8"))
+        return chosen.hexdigest()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         """Image `i`, a fresh uint8 (H, W, C), and its label."""
-        images, labels = self._gather(np.array([range(len(self))[i]]))
-        return images[0], int(labels[0])
+        return self.__getitems__([i])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[np.ndarray, int]]:
+        """Several at once, which DataLoader asks for: the same as one by one, and faster."""
+        positions = self._positions(indices)
+        return list(zip(self.take(positions), self.labels[positions].tolist(), strict=True))
+
+    def take(self, indices: np.ndarray | Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
+        """Copy images out of the shards, once.
+
+        Args:
+            indices: (n,), positions in this dataset, in any order.
+            out: uint8, (n, H, W, C), contiguous, to be filled and returned; fresh if None.
+
+        Raises:
+            IndexError: out of range.
+            ValueError: `out` is of another shape or type.
+            PackError: a shard is missing or damaged.
+        """
+        rows = self._rows[self._positions(indices)]
+        shape = (len(rows), *self.shape)
+        if out is None:
+            out = np.empty(shape, np.uint8)
+        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+            raise ValueError(f"out must be contiguous uint8 {shape}, is {out.dtype} {out.shape}")
+        self._shards.read(rows, out)
+        return out
 
     def batches(
         self,
@@ -71,57 +202,52 @@ class PackedImages:
         epoch: int = 0,
         augment: Augment | None = None,
         drop_last: bool = False,
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Iterate once over all images.
+        rank: int = 0,
+        world_size: int = 1,
+        weights: np.ndarray | None = None,
+        prefetch: int = 2,
+    ) -> Batches:
+        """Batches for training; each iteration over them is an epoch.
 
         Args:
             size: images a batch; the last may have fewer.
-            shuffle: in an order that depends on (seed, epoch) alone; else in the pack's order.
-            seed: of the shuffle.
-            epoch: of the shuffle and of the augmentation.
+            shuffle: in an order that depends on (seed, epoch) alone, and not on rank, world size or batch size; else in
+                the pack's order.
+            seed: of the shuffle, from 0.
+            epoch: that the first iteration is; of the shuffle and of the augmentation.
             augment: applied to each image; None for the pixels as packed.
             drop_last: leave out a last batch of fewer images.
-
-        Yields:
-            Images, uint8 (n, H, W, C), and labels, int64 (n,); fresh arrays.
+            rank, world_size: this process and how many there are; together they have each image once, and each rank as
+                many batches as any other. The last of them is filled up with the first images, if need be.
+            weights: float, (N,): draw N images an epoch, with replacement, each with a probability in proportion.
+            prefetch: batches made ahead, by up to as many threads as there are cores; 0 for none, and no threads.
         """
-        if size < 1:
-            raise ValueError(f"a batch needs at least 1 image, not {size}")
-        order = np.arange(len(self))
-        if shuffle:
-            order = np.random.default_rng((seed, epoch)).permutation(order)
-        for start in range(0, len(order) - (size - 1 if drop_last else 0), size):
-            chosen = order[start : start + size]
-            images, labels = self._gather(chosen)
-            if augment:
-                for row, i in enumerate(chosen):
-                    images[row] = augment(images[row], self.ids[i].tobytes(), epoch)
-            yield images, labels
+        return Batches(
+            self,
+            size,
+            shuffle=shuffle,
+            seed=seed,
+            epoch=epoch,
+            augment=augment,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+            weights=weights,
+            prefetch=prefetch,
+        )
 
-    def _gather(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Copy the chosen images out of their shards."""
-        images = np.empty((len(chosen), *self.shape), np.uint8)
-        rows = self._rows[chosen]
-        shards = np.searchsorted(self._index.shard_starts, rows, "right") - 1
-        for i, (shard, row) in enumerate(
-            zip(shards.tolist(), (rows - self._index.shard_starts[shards]).tolist(), strict=True)
-        ):
-            images[i] = self._pixels(shard)[row]
-        return images, self.labels[chosen]
+    def class_weights(self) -> np.ndarray:
+        """Float64, (N,), for `batches(weights=...)`: each class is drawn as often as any other."""
+        return 1 / np.bincount(self.labels, minlength=len(self.classes))[self.labels]
 
-    def _pixels(self, shard: int) -> np.ndarray:
-        """A shard's pixels, checked and mapped into memory on first use."""
-        if shard not in self._shards:
-            path = self._shard_path(self._index.shard_names[shard])
-            self._shards[shard] = packs.open_shard(path, self._index, shard)
-        return self._shards[shard]
+    def bounds(self) -> np.ndarray | None:
+        """Int64, (S + 1,): where the images of each shard begin; None if these are not in the pack's order."""
+        in_order = (self._rows[1:] > self._rows[:-1]).all()
+        return np.searchsorted(self._rows, self.index.shard_starts) if in_order else None
 
-    def _shard_path(self, name: str) -> Path:
-        return self.folder / packs.SHARDS_NAME / name
-
-    def __getstate__(self) -> dict:
-        """Without the mapped shards: another process maps its own."""
-        return self.__dict__ | {"_shards": {}}
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return card.html(self)
 
     def __repr__(self) -> str:
-        return f"PackedImages({str(self.folder)!r}): {len(self)} images {self.shape}, {len(self.classes)} classes"
+        return f"PackedImages({self._source!r}): {len(self)} images {self.shape}, {len(self.classes)} classes"

@@ -2,9 +2,10 @@
 
     python -m stages.pack data/processed data/validated/manifest.parquet data/packed reports/pack.json
 
-imagepack/README.md describes the files.
+docs/format.md describes the files.
 """
 
+import io
 import itertools
 import json
 import math
@@ -24,6 +25,9 @@ from stages.toolkit.stage import empty_folder, run_stage
 
 CHOSEN = packs.SPLITS[:3]
 """The splits that an image can be given: train, val, test."""
+TYPICAL_SHARE = {"raw": 1.0, "png": 0.6, "jpeg": 0.1}
+"""Bytes of an encoded image by those of its pixels, of photographs: decides how many images a shard gets, since that
+may depend on nothing that a single image changes."""
 
 
 def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack) -> str:
@@ -33,22 +37,33 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack)
     splits = choose_splits(ids, table["batch"], params.split)
     if params.split.leakage == "exclude":
         splits = exclude_leaks(splits, table["group"])
-    shape = read_pixels(processed / f"{table['path'][0]}.png").shape
-    starts = cut(ids, table["batch"], max(1, params.shard_mib * 2**20 // math.prod(shape)))
+    mode, side = peek(processed / f"{table['path'][0]}.png")
+    shape = (*side[::-1], len(mode))
+    starts = cut(
+        ids, table["batch"], max(1, int(params.shard_mib * 2**20 / math.prod(shape) / TYPICAL_SHARE[params.encoding]))
+    )
     empty_folder(out)
     (out / packs.SHARDS_NAME).mkdir()
-    shards = write_shards(processed, table["path"], ids, starts, out / packs.SHARDS_NAME)
+    counted = splits == 0 if (splits == 0).any() else np.ones(len(splits), bool)  # train, or all where it is empty
+    files = [processed / f"{path}.png" for path in table["path"]]
+    tasks = (list(zip(files[a:b], ids[a:b], counted[a:b], strict=True)) for a, b in itertools.pairwise(starts))
+    write = partial(write_shard, out / packs.SHARDS_NAME, params, mode, side)
+    shards = list(workers.map_in_order(write, tasks, len(table), "pack"))
+    mean, std = mean_and_std(sum(counts for *_, counts in shards))
     classes = sorted(table["label"].unique())
     index = packs.Index(
         classes=classes,
         labels=table["label"].replace_strict(classes, range(len(classes)), return_dtype=pl.Int32).to_numpy(),
         splits=splits,
         ids=ids,
-        paths=table["path"],
-        shard_names=[name for name, _ in shards],
+        paths=packs.Texts.of(table["path"]),
+        shard_names=[name for name, *_ in shards],
         shard_starts=np.array(starts),
-        shard_bytes=np.array([size for _, size in shards]),
+        shard_bytes=np.array([size for _, size, _ in shards]),
         shape=shape,
+        encoding=params.encoding,
+        mean=mean,
+        std=std,
     )
     packs.write_index(out, index)
     counts = {name: int((splits == number).sum()) for number, name in enumerate(packs.SPLITS)}
@@ -57,6 +72,7 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack)
         "classes": len(classes),
         "shards": len(shards),
         "bytes": int(index.shard_bytes.sum()),
+        "digest": index.digest(),
         "split": counts,
     }
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -133,36 +149,73 @@ def _number(ids: np.ndarray, offset: int) -> np.ndarray:
     return np.ascontiguousarray(ids[:, offset : offset + 8]).view(">u8")[:, 0].astype("u8")
 
 
-def write_shards(
-    processed: Path, paths: pl.Series, ids: np.ndarray, starts: list[int], folder: Path
-) -> list[tuple[str, int]]:
-    """Write all shards, in worker processes; file name and size in bytes of each, in order."""
-    bounds = itertools.pairwise(starts)
-    tasks = ([(processed / f"{paths[i]}.png", ids[i].tobytes()) for i in range(a, b)] for a, b in bounds)
-    return list(workers.map_in_order(partial(write_shard, folder), tasks, len(paths), "pack"))
+def write_shard(
+    folder: Path, params: Pack, mode: str, side: tuple[int, int], task: list[tuple[Path, np.ndarray, bool]]
+) -> tuple[str, int, np.ndarray]:
+    """Runs in a worker; a task is one shard: processed file, id, and whether its pixels are counted, of each image.
+
+    Returns:
+        File name, size in bytes, and how often each channel has each value: int64, (C, 256).
+    """
+    counts = np.zeros((len(mode), 256), np.int64)
+    parts = []
+    for path, _, counted in task:
+        data, image = read(path, mode, side)
+        if counted:
+            counts += np.array(image.histogram()).reshape(counts.shape)
+        parts.append(encode(data, image, params))
+    images = np.stack(parts) if params.encoding == "raw" else parts
+    ids = np.stack([image_id for _, image_id, _ in task])
+    return *packs.write_shard(folder, images, ids), counts
 
 
-def write_shard(folder: Path, task: list[tuple[Path, bytes]]) -> tuple[str, int]:
-    """Runs in a worker; a task is one shard: processed file and id of each image."""
-    first, *others = (read_pixels(path) for path, _ in task)
-    images = np.empty((len(task), *first.shape), "u1")
-    images[0] = first
-    for row, pixels in enumerate(others, 1):
-        if pixels.shape != first.shape:
-            raise InputError(f"{task[row][0]} is {pixels.shape}, others are {first.shape}: run dvc repro again")
-        images[row] = pixels
-    ids = np.frombuffer(b"".join(image_id for _, image_id in task), "u1").reshape(-1, 32)
-    return packs.write_shard(folder, images, ids)
+def encode(data: bytes, image: Image.Image, params: Pack) -> np.ndarray | bytes:
+    """As the shard holds it: pixels, uint8 (H, W, C); or a PNG, which `data` is; or a JPEG."""
+    match params.encoding:
+        case "raw":
+            return np.asarray(image).reshape(image.height, image.width, -1)
+        case "png":
+            return data
+        case "jpeg":
+            file = io.BytesIO()
+            image.save(file, "JPEG", quality=params.jpeg_quality)
+            return file.getvalue()
 
 
-def read_pixels(path: Path) -> np.ndarray:
-    """uint8, (H, W, C)."""
+def mean_and_std(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each channel's pixels, scaled to 0 to 1: float64, (C,). Exact, so the order of the images does not matter.
+
+    Args:
+        counts: int64, (C, 256): how often each value occurs.
+    """
+    values, total = np.arange(256), counts.sum(1)
+    first, second = counts @ values, counts @ values**2
+    mean = first / total / 255
+    return mean, np.sqrt(np.maximum(second / total / 255**2 - mean**2, 0))
+
+
+def peek(path: Path) -> tuple[str, tuple[int, int]]:
+    """Mode, width and height of a processed image."""
+    _, image = read(path)
+    return image.mode, image.size
+
+
+def read(path: Path, mode: str | None = None, side: tuple[int, int] | None = None) -> tuple[bytes, Image.Image]:
+    """A processed image: the file, and what it shows.
+
+    Raises:
+        InputError: it is missing or damaged, or not of this mode, width and height.
+    """
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            pixels = np.asarray(image)
+        data = path.read_bytes()
+        image = Image.open(io.BytesIO(data), formats=["PNG"])
+        image.load()
     except (OSError, SyntaxError) as error:
         raise InputError(f"{path} is missing or damaged ({error}): run dvc repro again") from None
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    if side and (image.mode, image.size) != (mode, side):
+        found, others = (f"{m} of {w} x {h} pixels" for m, (w, h) in ((image.mode, image.size), (mode, side)))
+        raise InputError(f"{path} is {found}, others are {others}: run dvc repro again")
+    return data, image
 
 
 if __name__ == "__main__":

@@ -109,6 +109,8 @@ class Pack(Section):
     """Section `pack`."""
 
     shard_mib: int = Field(8, ge=1, le=256)
+    encoding: Literal["raw", "png", "jpeg"] = "raw"
+    jpeg_quality: int = Field(90, ge=1, le=95)
     split: Split = Split()
 
 
@@ -127,10 +129,14 @@ class Augment(Section):
     hflip: Fraction = 0.5
     vflip: Fraction = 0.0
     rotate: float = Field(10.0, ge=0, le=180)
-    crop: float = Field(0.8, ge=0.1, le=1)
+    crop: float = Field(0.7, ge=0.01, le=1)
+    aspect: float = Field(1.1, ge=1, le=4)
     brightness: Fraction = 0.2
     contrast: Fraction = 0.2
     saturation: Fraction = 0.2
+    hue: float = Field(5.0, ge=0, le=180)
+    blur: Fraction = 0.1
+    blur_radius: float = Field(1.0, ge=0, le=20)
     erase: Fraction = 0.0
 
 

@@ -2,7 +2,7 @@
 
     python -m stages.preview data/packed reports/preview
 
-A sheet a class; a row an image: the original, then what epochs 0, 1, 2, ... of training see.
+A sheet a class; a row an image: the original, then what epochs 0, 1, 2, ... of training see, and what was drawn for it.
 """
 
 from pathlib import Path
@@ -15,8 +15,11 @@ from stages.params import Augment, Preview
 from stages.toolkit.errors import InputError
 from stages.toolkit.stage import empty_folder, run_stage
 
-GAP, HEADER = 4, 22
-"""Pixels between images, and above them for the headings."""
+GAP, HEADER, LINE = 8, 24, 13
+"""Pixels between images, above them for the headings, and from line to line of what stands under them."""
+NARROWEST = 128
+"""Pixels: what the words under an image need; a smaller image is drawn larger, each of its pixels as a square."""
+HEADING, CAPTION = ImageFont.load_default(13), ImageFont.load_default(11)
 
 
 def preview(packed: Path, out: Path, params: Preview, augment: Augment) -> str:
@@ -47,20 +50,53 @@ def sheet(
     train: imagepack.PackedImages, chosen: np.ndarray, transform: imagepack.Augment, variants: int
 ) -> Image.Image:
     """Draw a row for each chosen image: the original and what the first `variants` epochs see of it."""
-    height, width, _ = train.shape
-    font = ImageFont.load_default(12)
-    size = ((width + GAP) * (variants + 1) + GAP, (height + GAP) * len(chosen) + HEADER)
-    canvas = Image.new("RGB", size, "gainsboro")
+    height, width, channels = train.shape
+    scale = -(-NARROWEST // width)  # rounded up
+    height, width = height * scale, width * scale
+    rows = [row(train, i, transform, variants) for i in chosen]
+    captions = [[wrap(words, width) for _, words in cells] for cells in rows]
+    lines = max(len(caption) for cells in captions for caption in cells)
+    across, down = width + GAP, height + lines * LINE + 2 * GAP
+    canvas = Image.new("RGB", (across * (variants + 1) + GAP, down * len(rows) + HEADER), "white")
     draw = ImageDraw.Draw(canvas)
     for column, heading in enumerate(["original", *(f"epoch {n}" for n in range(variants))]):
-        draw.text((GAP + column * (width + GAP), 3), heading, "black", font)
-    for row, i in enumerate(chosen):
-        original, _ = train[i]
-        epochs = (transform(original, train.ids[i].tobytes(), epoch) for epoch in range(variants))
-        for column, pixels in enumerate([original, *epochs]):
-            picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
-            canvas.paste(picture, (GAP + column * (width + GAP), HEADER + row * (height + GAP)))
+        draw.text((GAP + column * across, 5), heading, "black", HEADING)
+    for y, cells in enumerate(rows):
+        for x, (pixels, _) in enumerate(cells):
+            left, top = GAP + x * across, HEADER + y * down
+            picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+            draw.rectangle((left - 1, top - 1, left + width, top + height), outline="silver")
+            canvas.paste(picture.resize((width, height), Image.Resampling.NEAREST), (left, top))
+            for n, line in enumerate(captions[y][x]):
+                draw.text((left, top + height + 3 + n * LINE), line, "dimgrey", CAPTION)
     return canvas
+
+
+def row(
+    train: imagepack.PackedImages, i: int, transform: imagepack.Augment, variants: int
+) -> list[tuple[np.ndarray, list[str]]]:
+    """Pixels and words of each cell: the original with its file's name, then the first epochs with what was drawn."""
+    original, _ = train[i]
+    image_id = train.ids[i].tobytes()
+    cells = [(original, [Path(train.path(i)).name])]
+    for epoch in range(variants):
+        words = transform.sample(image_id, epoch).words(grey=original.shape[-1] == 1)
+        cells.append((transform(original, image_id, epoch), words))
+    return cells
+
+
+def wrap(words: list[str], width: int) -> list[str]:
+    """Lines of at most `width` pixels; a word that is wider is cut."""
+    lines = [""]
+    for word in words:
+        longer = f"{lines[-1]}  {word}".strip()
+        if CAPTION.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            while CAPTION.getlength(word) > width:
+                word = word.removesuffix("…")[:-1] + "…"
+            lines.append(word)
+    return [line for line in lines if line]
 
 
 if __name__ == "__main__":

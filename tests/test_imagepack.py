@@ -1,8 +1,12 @@
 """Reading packs: what comes out is what went in, and a pack that is not whole is refused."""
 
+import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -10,7 +14,8 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, Workspace, add_pictures
 
-from imagepack import Augment, PackedImages, PackError
+from imagepack import PackedImages, PackError, shards
+from imagepack.format import read_place
 from stages.params import Pack, Preprocess
 
 COUNT = 40
@@ -42,7 +47,7 @@ def first_shard(folder: Path) -> Path:
 
 def test_batches_hold_every_image_once_with_its_label(folder: Path):
     packed = PackedImages(folder)
-    assert len(packed._index.shard_names) > 2
+    assert len(packed.index.shard_names) > 2
     seen = []
     for images, labels in packed.batches(16):
         assert images.dtype == np.uint8
@@ -54,27 +59,6 @@ def test_batches_hold_every_image_once_with_its_label(folder: Path):
         expected, its_label = packed[i]
         assert np.array_equal(image, expected)
         assert label == its_label
-
-
-def test_the_last_batch_may_be_left_out(folder: Path):
-    packed = PackedImages(folder)
-    assert [len(labels) for _, labels in packed.batches(16)] == [16, 16, 8]
-    assert [len(labels) for _, labels in packed.batches(16, drop_last=True)] == [16, 16]
-    assert [len(labels) for _, labels in packed.batches(20, drop_last=True)] == [20, 20]
-
-
-def test_a_shuffle_depends_on_seed_and_epoch_alone(folder: Path):
-    packed = PackedImages(folder)
-
-    def order(**key) -> list[int]:
-        sums = {packed[i][0].tobytes(): i for i in range(len(packed))}
-        return [sums[image.tobytes()] for images, _ in packed.batches(7, shuffle=True, **key) for image in images]
-
-    first = order(seed=1, epoch=0)
-    assert sorted(first) == list(range(COUNT))
-    assert first == order(seed=1, epoch=0)
-    assert first != order(seed=1, epoch=1)
-    assert first != order(seed=2, epoch=0)
 
 
 def test_splits_part_the_images(folder: Path):
@@ -162,8 +146,10 @@ def replace_image_dataset(path: Path, replace) -> None:
     """Put something else in place of the shard's images, in a file of the same size."""
     size = path.stat().st_size
     with h5py.File(path, "r") as file:
-        images = file["image"][:]
+        images, others = file["image"][:], {name: file[name][:] for name in ("id", "crc32c")}
     with h5py.File(path, "w") as file:
+        for name, array in others.items():
+            file[name] = array
         replace(file, images)
     content = path.read_bytes()
     assert len(content) <= size
@@ -173,9 +159,12 @@ def replace_image_dataset(path: Path, replace) -> None:
 @pytest.mark.parametrize(
     ("replace", "words"),
     [
-        (lambda file, images: file.create_dataset("image", data=images, chunks=True, compression="gzip"), "index says"),
+        (
+            lambda file, images: file.create_dataset("image", data=images, chunks=True, compression="gzip"),
+            "plain array",
+        ),
         (lambda file, images: file.create_dataset("image", data=images[:1]), "index says"),
-        (lambda file, images: file.create_dataset("image", images.shape, "u1", external="elsewhere"), "index says"),
+        (lambda file, images: file.create_dataset("image", images.shape, "u1", external="elsewhere"), "plain array"),
         (lambda file, images: file.__setitem__("image", h5py.ExternalLink("other.h5", "image")), "itself"),
         (lambda file, images: file.__setitem__("image", h5py.SoftLink("/other")), "itself"),
         (lambda file, images: file.__setitem__("other", images[:1]), "itself"),
@@ -191,67 +180,235 @@ def test_a_shard_that_is_no_plain_array_is_refused(copy: Path, replace, words: s
         packed[0]
 
 
-def test_augmentation_changes_images_and_is_the_same_again(folder: Path):
+def test_subsets_are_of_the_images_asked_for_in_their_order(folder: Path):
     packed = PackedImages(folder)
-    augment = Augment(seed=3, erase=1, vflip=0.5)
-    image, _ = packed[0]
-    key = packed.ids[0].tobytes()
-    first = augment(image, key, epoch=0)
-    assert first.shape == image.shape
-    assert first.dtype == np.uint8
-    assert np.array_equal(image, packed[0][0])
-    assert np.array_equal(first, augment(image, key, epoch=0))
-    assert not np.array_equal(first, augment(image, key, epoch=1))
-    assert not np.array_equal(first, augment(image, packed.ids[1].tobytes(), epoch=0))
-    assert not np.array_equal(first, Augment(seed=4, erase=1, vflip=0.5)(image, key, epoch=0))
+    some = packed.subset([7, 3, -1])
+    assert [some.path(i) for i in range(3)] == [packed.path(i) for i in (7, 3, COUNT - 1)]
+    assert np.array_equal(some[1][0], packed[3][0])
+    dogs = packed.of_classes("dog")
+    assert set(dogs.labels) == {packed.classes.index("dog")}
+    assert len(dogs) == COUNT // 2
+    mask = packed.labels == 0
+    assert np.array_equal(packed.subset(mask).ids, packed.ids[mask])
+    assert len(dogs.subset(dogs.labels == 0)) == 0
+    with pytest.raises(ValueError, match="no class 'wolf': there are cat, dog"):
+        packed.of_classes("wolf")
+    with pytest.raises(IndexError, match="a mask must have 40 values"):
+        packed.subset([True])
+    with pytest.raises(IndexError, match="indices 40 to 40 of a dataset of 40 images"):
+        packed.subset([COUNT])
 
 
-def test_an_images_augmentation_does_not_depend_on_its_batch(folder: Path):
+def test_a_larger_fraction_has_all_of_a_smaller_one(folder: Path):
     packed = PackedImages(folder)
-    augment = Augment()
-    alone = [augment(packed[i][0], packed.ids[i].tobytes(), 5) for i in range(COUNT)]
-    batched = [image for images, _ in packed.batches(9, epoch=5, augment=augment) for image in images]
-    assert np.array_equal(alone, batched)
+    ids = [{image_id.tobytes() for image_id in packed.fraction(share).ids} for share in (0, 0.2, 0.7, 1)]
+    assert ids[0] == set()
+    assert ids[1] < ids[2] < ids[3]
+    assert len(ids[3]) == COUNT
+    assert ids[2] != {image_id.tobytes() for image_id in packed.fraction(0.7, seed=1).ids}
+    assert {image_id.tobytes() for image_id in packed.of_classes("cat").fraction(0.7).ids} <= ids[2]
 
 
-def test_no_augmentation_changes_nothing():
-    image = np.random.default_rng(0).integers(0, 256, (32, 24, 3), dtype=np.uint8)
-    nothing = Augment(hflip=0, vflip=0, rotate=0, crop=1, brightness=0, contrast=0, saturation=0, erase=0)
-    assert np.array_equal(nothing(image, bytes(32), 0), image)
+def test_images_are_read_into_a_buffer_of_the_callers(folder: Path):
+    packed = PackedImages(folder)
+    buffer = np.zeros((3, *packed.shape), np.uint8)
+    assert packed.take([5, 0, 5], out=buffer) is buffer
+    assert np.array_equal(buffer, [packed[i][0] for i in (5, 0, 5)])
+    for wrong in (buffer[:2], buffer.astype(np.int16), np.zeros((3, 256, 3, 256), np.uint8).swapaxes(2, 3)):
+        with pytest.raises(ValueError, match=r"out must be contiguous uint8 \(3, 256, 256, 3\)"):
+            packed.take([5, 0, 5], out=wrong)
+    assert packed.take([]).shape == (0, *packed.shape)
 
 
-@pytest.mark.parametrize(
-    ("augment", "expected"),
-    [
-        ({"hflip": 1}, lambda image: image[:, ::-1]),
-        ({"vflip": 1}, lambda image: image[::-1]),
-        ({"hflip": 1, "vflip": 1}, lambda image: image[::-1, ::-1]),
-    ],
-)
-def test_flips_are_exact(augment: dict, expected):
-    image = np.random.default_rng(0).integers(0, 256, (32, 24, 1), dtype=np.uint8)
-    off = {"hflip": 0, "vflip": 0, "rotate": 0, "crop": 1, "brightness": 0, "contrast": 0}
-    assert np.array_equal(Augment(**off | augment)(image, bytes(32), 0), expected(image))
+def test_several_at_once_are_the_same_as_one_by_one(folder: Path):
+    packed = PackedImages(folder)
+    for (image, label), i in zip(packed.__getitems__([9, 2, 31]), (9, 2, 31), strict=True):
+        assert np.array_equal(image, packed[i][0])
+        assert (type(label), label) == (int, packed[i][1])
 
 
-def test_rotation_turns_about_the_centre_and_fills_the_corners():
-    image = np.full((64, 64, 3), 200, np.uint8)
-    image[28:36, 28:36] = 20
-    off = {"hflip": 0, "crop": 1, "brightness": 0, "contrast": 0, "saturation": 0}
-    for epoch in range(5):
-        turned = Augment(rotate=180, **off)(image, bytes(32), epoch)
-        assert (turned[30:34, 30:34] < 60).all()
-        assert turned[[0, 0, -1, -1], [0, -1, 0, -1]].min() > 150
+def read_all(packed: PackedImages) -> bytes:
+    """Runs in another process."""
+    return packed.take(range(len(packed))).tobytes()
 
 
-def test_a_flip_happens_as_often_as_asked():
-    image = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
-    off = {"rotate": 0, "crop": 1, "brightness": 0, "contrast": 0, "saturation": 0}
-    augment = Augment(hflip=0.3, **off)
-    flipped = sum(not np.array_equal(augment(image, n.to_bytes(32), 0), image) for n in range(2000))
-    assert 520 < flipped < 680  # 600, give or take four standard deviations
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_other_processes_read_the_same_however_they_are_started(folder: Path, method: str):
+    packed = PackedImages(folder).split("train")
+    expected = read_all(packed)  # so that files are open
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(read_all, [packed] * 4) == [expected] * 4
 
 
-def test_augmentation_out_of_range_names_every_fault():
-    with pytest.raises(ValueError, match=r"augment\.hflip must be between 0 and 1, is 2; augment\.crop"):
-        Augment(hflip=2, crop=0)
+def test_a_forked_process_may_use_what_it_was_forked_with(folder: Path):
+    """Also where threads were reading: it inherits open files, and locks that nobody will open."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system does not fork")
+    code = (
+        "import os, sys, imagepack\n"
+        f"packed = imagepack.PackedImages({str(folder)!r})\n"
+        "batches = iter(packed.batches(1, prefetch=4))\n"
+        "first = next(batches)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    total = sum(len(labels) for _, labels in packed.batches(4, shuffle=True))\n"
+        "    os._exit(0 if total == len(packed) else 1)\n"
+        "assert sum(1 for _ in batches) == len(packed) - 1\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=60)
+
+
+def test_threads_read_at_the_same_time(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """With more shards than files that may be open."""
+    monkeypatch.setattr(shards, "OPEN_FILES", 2)
+    packed = PackedImages(folder, verify="always")
+    expected = [packed[i][0] for i in range(COUNT)]
+    chosen = np.random.default_rng(0).integers(0, COUNT, (200, 8))
+    with ThreadPoolExecutor(8) as pool:
+        for indices, images in zip(chosen, pool.map(packed.take, chosen), strict=True):
+            assert np.array_equal(images, [expected[i] for i in indices])
+
+
+def test_open_files_are_closed_when_the_dataset_goes(folder: Path):
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("this system does not list open files")
+
+    def opened() -> int:
+        return sum(str(folder) in str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+
+    before = opened()
+    packed = PackedImages(folder)
+    packed.take(range(COUNT))
+    assert opened() > before
+    del packed
+    assert opened() == before
+
+
+def flip_a_pixel(folder: Path, image: int) -> None:
+    """Change one bit of an image in its shard, where HDF5 does not look."""
+    index = PackedImages(folder).index
+    shard = int(np.searchsorted(index.shard_starts, image, "right")) - 1
+    path = folder / "shards" / index.shard_names[shard]
+    offset = int(read_place(path, index, shard).offsets[image - index.shard_starts[shard]])
+    data = bytearray(path.read_bytes())
+    data[offset + 100] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_flipped_bit_is_found_where_that_is_asked_for(copy: Path):
+    flip_a_pixel(copy, 17)
+    assert PackedImages(copy)[17]
+    for verify in ("first-read", "always"):
+        packed = PackedImages(copy, verify=verify)
+        packed.take([16, 18])
+        with pytest.raises(PackError, match=r"image \d+ of shard \w+\.h5 does not match its checksum: get it again"):
+            packed.take([16, 17])
+    with pytest.raises(ValueError, match="verify must be never, first-read or always, not 'sometimes'"):
+        PackedImages(copy, verify="sometimes")
+
+
+def test_an_image_that_changes_later_is_found_only_if_it_is_always_verified(copy: Path):
+    once, always = (PackedImages(copy, verify=verify) for verify in ("first-read", "always"))
+    once[17], always[17]
+    flip_a_pixel(copy, 17)
+    assert once[17]
+    with pytest.raises(PackError, match="does not match its checksum"):
+        always[17]
+
+
+def test_shards_that_were_swapped_are_refused(copy: Path):
+    by_size = defaultdict(list)
+    for path in copy.glob("shards/*"):
+        by_size[path.stat().st_size].append(path)
+    one, other = next(paths for paths in by_size.values() if len(paths) > 1)[:2]
+    one.rename(copy / "other")
+    other.rename(one)
+    (copy / "other").rename(other)
+    with pytest.raises(PackError, match="it holds other images than the index says"):
+        read_all(PackedImages(copy))
+
+
+def test_a_shard_that_is_cut_while_it_is_read_is_told_so(copy: Path):
+    packed = PackedImages(copy)
+    packed[0]
+    path = first_shard(copy)
+    os.truncate(path, 5000)
+    with pytest.raises(PackError, match="has become shorter while it was read"):
+        packed[0]
+
+
+def test_a_pack_that_has_changed_is_not_taken_for_the_pickled_one(workspace: Workspace):
+    add_pictures(workspace.raw, 5)
+    data = pickle.dumps(workspace.run())
+    add_pictures(workspace.raw, 6)
+    workspace.run()
+    with pytest.raises(PackError, match="has changed since this dataset was made: open it again"):
+        pickle.loads(data)
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_encoded_packs_hold_the_same_images(workspace: Workspace, encoding: str, mode: str):
+    add_pictures(workspace.raw, 12)
+    small = {"preprocessed": Preprocess(size=64, mode=mode)}
+    raw = workspace.run(**small)
+    expected = raw.take(range(12)).astype(int)
+    packed = workspace.run(**small, packed=Pack(encoding=encoding))
+    assert packed.shape == raw.shape == (64, 64, 3 if mode == "RGB" else 1)
+    assert np.array_equal(packed.ids, raw.ids)
+    difference = np.abs(packed.take(range(12)) - expected)
+    assert difference.max() == 0 if encoding == "png" else 0 < difference.mean() < 3
+    assert packed.index.shard_bytes.sum() < raw.index.shard_bytes.sum()
+    batched = [image for images, _ in packed.batches(5, shuffle=True) for image in images]
+    assert sorted(map(bytes, batched)) == sorted(map(bytes, packed.take(range(12))))
+    assert np.array_equal(packed.mean, raw.mean)
+    assert packed.digest != raw.digest
+
+
+def test_a_damaged_image_of_an_encoded_pack_is_named(workspace: Workspace):
+    add_pictures(workspace.raw, 3)
+    packed = workspace.run(packed=Pack(encoding="png"))
+    (path,) = workspace.packed.glob("shards/*")
+    offset = int(read_place(path, packed.index, 0).offsets[1])
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 40] = bytes(40)
+    path.write_bytes(data)
+    assert packed[0]
+    with pytest.raises(PackError, match=r"image 1 is damaged \(cannot identify image file"):
+        packed[1]
+    with pytest.raises(PackError, match="does not match its checksum"):
+        PackedImages(workspace.packed, verify="always")[1]
+
+
+def test_mean_and_std_are_those_of_the_train_split(workspace: Workspace):
+    add_pictures(workspace.raw, 30)
+    packed = workspace.run()
+    train = packed.split("train")
+    pixels = train.take(range(len(train))).reshape(-1, 3) / 255
+    assert np.allclose(packed.mean, pixels.mean(0), atol=1e-6)
+    assert np.allclose(packed.std, pixels.std(0), atol=1e-6)
+    assert packed.mean.dtype == packed.std.dtype == np.float32
+
+
+def test_a_notebook_shows_a_pack_with_its_names_escaped(workspace: Workspace):
+    add_pictures(workspace.raw, 3, "<b>cat & dog")
+    page = workspace.run()._repr_html_()
+    assert "&lt;b&gt;cat &amp; dog" in page
+    assert "<b>" not in page
+    assert page.count('src="data:image/jpeg;base64,') == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["raw", "png"])
+def test_no_damage_to_the_files_crashes_or_hangs_the_reader(workspace: Workspace, encoding: str):
+    """In a process of its own, which a crash would end: the images come out as they were, or a PackError."""
+    add_pictures(workspace.raw, 6)
+    workspace.run(preprocessed=Preprocess(size=8), packed=Pack(encoding=encoding))
+    command = [sys.executable, Path(__file__).with_name("damage_packs.py"), workspace.packed, "1500"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    read, refused = map(int, done.stdout.split())
+    assert read + refused == 1500
+    assert refused > 400

@@ -217,19 +217,22 @@ def test_the_index_is_the_same_whenever_it_is_written(tmp_path: Path):
         labels=np.array([0, 1]),
         splits=np.array([0, 2], "u1"),
         ids=some_ids(2),
-        paths=["a/1.png", "ü/2.png"],
+        paths=packs.Texts.of(["a/1.png", "ü/2.png"]),
         shard_names=["x.h5"],
         shard_starts=np.array([0, 2]),
         shard_bytes=np.array([123]),
         shape=(8, 8, 3),
+        encoding="raw",
+        mean=np.array([0.5, 0.25, 0.125]),
+        std=np.array([0.1, 0.2, 0.3]),
     )
     packs.write_index(tmp_path, index)
     first = (tmp_path / "dataset.h5").read_bytes()
     packs.write_index(tmp_path, index)
     assert (tmp_path / "dataset.h5").read_bytes() == first
-    again, digest = packs.read_index(tmp_path)
+    again, digest = packs.read_index(tmp_path / packs.INDEX_NAME)
     assert digest == index.digest()
-    assert again.paths == index.paths
+    assert list(again.paths) == ["a/1.png", "ü/2.png"]
     assert again.classes == index.classes
 
 

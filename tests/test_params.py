@@ -17,7 +17,9 @@ from stages.toolkit.errors import InputError
 
 SHIPPED = REPOSITORY / "params.yaml"
 RANGES = re.findall(r"^ +(\w+): [\d.]+ .*?([\d.]+) to ([\d.]+)", SHIPPED.read_text(encoding="utf-8"), re.MULTILINE)
-AUGMENT_FIELDS = [pytest.param(field, id=field.name) for field in dataclasses.fields(imagepack.Augment)]
+KNOBS = [
+    field for field in dataclasses.fields(imagepack.Augment) if field.name != "ops"
+]  # functions have no place here
 
 
 def read(folder: Path, text: str) -> Params:
@@ -172,10 +174,10 @@ def test_fractions_may_add_up_to_one_but_for_rounding(fractions: tuple, tmp_path
 
 
 def test_section_augment_has_the_names_and_defaults_of_the_class_that_applies_it():
-    assert Params().augment.model_dump() == dataclasses.asdict(imagepack.Augment())
+    assert Params().augment.model_dump() == {knob.name: knob.default for knob in KNOBS}
 
 
-@pytest.mark.parametrize("field", AUGMENT_FIELDS)
+@pytest.mark.parametrize("field", KNOBS, ids=lambda field: field.name)
 def test_section_augment_has_the_ranges_of_the_class_that_applies_it(field: dataclasses.Field, tmp_path: Path):
     low, high = field.metadata["ge"], field.metadata["le"]
     for inside in (low, high):

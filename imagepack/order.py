@@ -1,0 +1,60 @@
+"""The order of training: a function from positions to images, kept nowhere, the same on every machine.
+
+Numbers come from splitmix64 (Steele et al., Fast splittable pseudorandom number generators, 2014) and not from numpy's
+generators, whose streams may change between versions: a checkpoint is to be resumed years later.
+"""
+
+import numpy as np
+
+ROUNDS = 8
+LEAST_BITS = 8
+"""Of a permutation's domain: with fewer, few of all permutations would occur."""
+
+
+def mix(values: np.ndarray) -> np.ndarray:
+    """Hash each uint64 to a uint64: splitmix64's finaliser."""
+    values = values.astype(np.uint64)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def key(*parts: int) -> np.uint64:
+    """One uint64 of several numbers, 0 to 2**64 - 1 each, such as seed and epoch."""
+    state = np.zeros(1, np.uint64)
+    for part in parts:
+        state = mix(state + np.uint64(0x9E3779B97F4A7C15) ^ mix(np.array([part], np.uint64)))
+    return state[0]
+
+
+def permute(positions: np.ndarray, count: int, key: np.uint64) -> np.ndarray:
+    """Where a permutation of `count` things, chosen by `key`, takes each position.
+
+    A Feistel network on the smallest even number of bits that holds `count`; what falls beyond is sent through again
+    until it does not (Black and Rogaway, Ciphers with arbitrary finite domains, 2002).
+
+    Args:
+        positions: int64, 0 to count - 1, of any length.
+
+    Returns:
+        int64, of the same length; different for different positions.
+    """
+    half = np.uint64(max(LEAST_BITS, (count - 1).bit_length() + 1) // 2)
+    low = np.uint64((1 << int(half)) - 1)
+    keys = mix(key + np.arange(1, ROUNDS + 1, dtype=np.uint64))
+    result = positions.astype(np.uint64)
+    beyond = np.arange(len(result))
+    while len(beyond):
+        values = result[beyond]
+        left, right = values >> half, values & low
+        for round_key in keys:
+            left, right = right, left ^ (mix(right ^ round_key) & low)
+        values = left << half | right
+        result[beyond] = values
+        beyond = beyond[values >= count]
+    return result.astype(np.int64)
+
+
+def uniform(positions: np.ndarray, key: np.uint64) -> np.ndarray:
+    """A number in [0, 1) for each position: float64, of the same length."""
+    return (mix(mix(positions.astype(np.uint64)) ^ key) >> np.uint64(11)) / 2.0**53

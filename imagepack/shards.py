@@ -1,0 +1,203 @@
+"""Rows of the shards, straight into an array: HDF5 says once where they lie and is left out from then on."""
+
+import io
+import math
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from imagepack import format as packs
+from imagepack.format import AGAIN, Index, PackError, Place
+
+OPEN_FILES = 256
+"""At the same time; systems mostly allow 1,024 to a process."""
+VERIFY = ("never", "first-read", "always")
+
+
+class OpenFile:
+    """A file that is closed once nobody has it any more, which one of several readers cannot know by itself."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill `view` (bytes) from `offset` on; other threads may read from the same file meanwhile.
+
+        Raises:
+            PackError: the file ends before.
+        """
+        while count := self._read_some(view, offset):
+            if count == len(view):
+                return
+            view, offset = view[count:], offset + count
+        raise PackError(f"{self.path} has become shorter while it was read: {AGAIN}")
+
+    if hasattr(os, "preadv"):
+
+        def _read_some(self, view: memoryview, offset: int) -> int:
+            return os.preadv(self._descriptor, (view,), offset)
+
+    else:  # Windows
+
+        def _read_some(self, view: memoryview, offset: int) -> int:
+            with _seek_lock:
+                os.lseek(self._descriptor, offset, os.SEEK_SET)
+                part = os.read(self._descriptor, len(view))
+            view[: len(part)] = part
+            return len(part)
+
+
+_seek_lock = threading.Lock()
+_all: "weakref.WeakSet[Shards]" = weakref.WeakSet()
+
+
+class Shards:
+    """The pixels of a pack. Of threads and forked processes each may read at any time; pickled, it opens files anew."""
+
+    def __init__(self, index: Index, find: Callable[[str, int], Path], verify: str = "never") -> None:
+        """Open nothing yet.
+
+        Args:
+            index: of the pack.
+            find: from a shard's file name and size in bytes to where it is on this machine; may fetch it.
+            verify: when to compare an image with its checksum: never, first-read (once in a process) or always.
+        """
+        if verify not in VERIFY:
+            raise ValueError(f"verify must be {', '.join(VERIFY[:-1])} or {VERIFY[-1]}, not {verify!r}")
+        if verify != "never":
+            _crc32c()
+        self._index, self._find, self._verify = index, find, verify
+        self._reset()
+
+    def _reset(self) -> None:
+        """Have nothing open and no lock taken."""
+        _all.add(self)
+        self._lock = threading.Lock()
+        self._files: OrderedDict[int, tuple[OpenFile, Place]] = OrderedDict()
+        self._places: dict[int, Place] = {}
+        self._seen: dict[int, np.ndarray] = {}
+
+    def __getstate__(self) -> dict:
+        return {"_index": self._index, "_find": self._find, "_verify": self._verify}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ |= state
+        self._reset()
+
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Copy images into `out`, one after the other.
+
+        Args:
+            rows: int64, (n,), of the pack, in any order.
+            out: uint8, (n, H, W, C), contiguous.
+
+        Raises:
+            PackError: a shard is missing, damaged or no such shard; an image does not match its checksum.
+        """
+        shards = np.searchsorted(self._index.shard_starts, rows, "right") - 1
+        inside = (rows - self._index.shard_starts[shards]).tolist()
+        shards = shards.tolist()
+        opened = {shard: self._open(shard) for shard in dict.fromkeys(shards)}
+        if self._index.encoding != "raw":
+            for i, (shard, row) in enumerate(zip(shards, inside, strict=True)):
+                self._decode(shard, row, *opened[shard], out[i])
+            return
+        view, size = memoryview(out.reshape(-1)), math.prod(self._index.shape)
+        begins = {shard: int(place.offsets[0]) for shard, (_, place) in opened.items()}
+        reads = {shard: file.read_into for shard, (file, _) in opened.items()}
+        for start, shard, row in zip(range(0, out.nbytes, size), shards, inside, strict=True):
+            reads[shard](view[start : start + size], begins[shard] + row * size)
+        if self._verify != "never":
+            for i, (shard, row) in enumerate(zip(shards, inside, strict=True)):
+                self._check(shard, row, opened[shard][1], out[i])
+
+    def _decode(self, shard: int, row: int, file: OpenFile, place: Place, out: np.ndarray) -> None:
+        start, stop = place.offsets[row : row + 2].tolist()
+        data = bytearray(stop - start)
+        file.read_into(memoryview(data), start)
+        if self._verify != "never":
+            self._check(shard, row, place, data)
+        try:
+            with Image.open(io.BytesIO(data), formats=[packs.ENCODINGS[self._index.encoding]]) as image:
+                if (image.height, image.width, len(image.getbands())) != self._index.shape:
+                    raise ValueError(f"it is {image.mode} of {image.width} x {image.height} pixels")
+                out[:] = np.asarray(image).reshape(out.shape)
+        except Exception as error:
+            raise PackError(f"{file.path}: image {row} is damaged ({error}): {AGAIN}") from error
+
+    def _check(self, shard: int, row: int, place: Place, data: np.ndarray | bytearray) -> None:
+        """Compare with the checksum, unless that was done and once is enough."""
+        seen = self._seen.setdefault(shard, np.zeros(len(place.checksums), bool))
+        if seen[row] and self._verify == "first-read":
+            return
+        if _crc32c()(bytes(data)) != place.checksums[row]:
+            name = self._index.shard_names[shard]
+            raise PackError(f"image {row} of shard {name} does not match its checksum: {AGAIN}")
+        seen[row] = True
+
+    def bad_rows(self, shard: int) -> list[int]:
+        """Which images of a shard, counted from 0, do not match their checksums.
+
+        Raises:
+            PackError: the shard cannot be read at all.
+        """
+        file, place = self._open(shard)
+        bad = []
+        for row, (start, stop) in enumerate(zip(place.offsets[:-1].tolist(), place.offsets[1:].tolist(), strict=True)):
+            data = bytearray(stop - start)
+            file.read_into(memoryview(data), start)
+            if _crc32c()(bytes(data)) != place.checksums[row]:
+                bad.append(row)
+        return bad
+
+    def _open(self, shard: int) -> tuple[OpenFile, Place]:
+        """A shard's file, and where its images lie in it; looked into once, kept open while it is among the latest.
+
+        A file that is put out of the list is closed by Python once nobody reads from it any more.
+        """
+        with self._lock:
+            if shard in self._files:
+                self._files.move_to_end(shard)
+                return self._files[shard]
+        path = self._find(self._index.shard_names[shard], int(self._index.shard_bytes[shard]))
+        if (place := self._places.get(shard)) is None:
+            place = packs.read_place(path, self._index, shard)
+        try:
+            opened = OpenFile(path), place
+        except OSError as error:
+            raise PackError(f"{path} cannot be opened ({error.strerror}): check its permissions") from None
+        with self._lock:
+            self._places[shard] = place
+            self._files[shard] = opened
+            while len(self._files) > OPEN_FILES:
+                self._files.popitem(last=False)
+        return opened
+
+
+def _after_fork() -> None:
+    """A thread of the parent's may have had a lock, and is not here to open it."""
+    for shards in list(_all):
+        shards._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _crc32c() -> Callable[[bytes], int]:
+    try:
+        from google_crc32c import value
+    except ImportError:
+        raise PackError("to verify images needs google-crc32c: pip install google-crc32c") from None
+    return value

@@ -1,0 +1,41 @@
+"""A pack as a tf.data.Dataset, for Keras' model.fit and for loops of one's own.
+
+import imagepack.tf
+from imagepack import PackedImages
+
+train = PackedImages("data/packed").split("train")
+model.fit(imagepack.tf.dataset(train, 256, shuffle=True), epochs=10)
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from imagepack.reader import PackedImages
+
+
+def dataset(images: PackedImages, size: int, *, epoch: int = 0, drop_last: bool = False, **options) -> tf.data.Dataset:
+    """The batches of `images`. Each iteration over it, such as an epoch of model.fit, is the next epoch of the shuffle.
+
+    Args:
+        images: what to load.
+        size: images a batch.
+        epoch: of the first iteration.
+        drop_last: leave out a last batch of fewer images; the size is then part of the shape.
+        options: of PackedImages.batches: shuffle, seed, augment, rank, world_size, weights, prefetch.
+
+    Returns:
+        Pairs of images, uint8 (size or None, H, W, C), and labels, int64 (size or None,), with known cardinality.
+    """
+    epochs = itertools.count(epoch)
+
+    def run() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return iter(images.batches(size, epoch=next(epochs), drop_last=drop_last, **options))
+
+    rows = size if drop_last else None
+    signature = (tf.TensorSpec((rows, *images.shape), tf.uint8), tf.TensorSpec((rows,), tf.int64))
+    steps = len(images.batches(size, drop_last=drop_last, **options))
+    batches = tf.data.Dataset.from_generator(run, output_signature=signature)
+    return batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
