@@ -9,17 +9,18 @@ from typing import Self
 
 import numpy as np
 
-from imagepack import card, order
+from imagepack import card, order, provenance, versions
 from imagepack import format as packs
 from imagepack.augment import Augment
-from imagepack.batches import Batches
+from imagepack.batches import WINDOW, Batches
+from imagepack.disk_cache import DiskCache, user_folder
 from imagepack.shards import Shards
 
 
 class Folder:
     """A pack in a folder of this machine."""
 
-    remote = False
+    remote, fetch = False, None
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,6 +39,10 @@ class Folder:
     def shard(self, name: str, size: int) -> Path:
         """Where a shard is."""
         return self.path / packs.SHARDS_NAME / name
+
+    def provenance(self, digest: str) -> dict:
+        """Revision and params, if git knows that this pack is that of the commit which is checked out."""
+        return provenance.of_folder(self.path, digest)
 
     def __repr__(self) -> str:
         return repr(str(self.path))
@@ -73,18 +78,54 @@ class PackedImages:
         """
         self._open(Folder(Path(folder).resolve()), verify)
 
+    @classmethod
+    def at(
+        cls,
+        revision: str,
+        repo: str | Path = ".",
+        path: str = "data/packed",
+        *,
+        verify: str = "never",
+        cache: str | Path | None = None,
+        cache_bytes: int = 50 * 10**9,
+        remote: bool | None = None,
+    ) -> Self:
+        """Open the pack of a git revision, without a checkout or `dvc pull`: labels now, shards when they are needed.
+
+        A shard is read where it lies in the local DVC cache, or fetched once from the DVC remote into a cache.
+        It takes DVC (pip install 'dvc[s3]').
+
+        Args:
+            revision: a commit, tag, branch or DVC experiment.
+            repo: the git repository: a folder, or a URL.
+            path: of the pack in the repository.
+            verify: as for a folder; what is fetched is compared with its checksum on arrival in any case.
+            cache: folder for what is fetched; None for $IMAGEPACK_CACHE or the user's folder for caches.
+            cache_bytes: how large it may become; what was not used for longest goes. Give it room for a window of
+                64 shards.
+            remote: whether to shuffle in windows of shards; None if some shard is not in the local DVC cache. Where
+                several machines train together, set it, so that all have the same order.
+
+        Raises:
+            PackError: no such repository, revision or pack, or no way to it; the message says what to do.
+        """
+        files = DiskCache(Path(cache) if cache else user_folder(), cache_bytes)
+        packed = cls.__new__(cls)
+        packed._open(versions.Revision(revision, repo, path, files, remote), verify)
+        return packed
+
     def _open(self, source, verify: str) -> None:
         """Be all images of the pack that `source` has: a Folder, or what is like it."""
         self._source, self._verify = source, verify
         self.index, self.digest = source.read_index()
-        self._shards = Shards(self.index, source.shard, verify)
+        self._shards = Shards(self.index, source.shard, verify, source.fetch)
         self._rows = np.arange(len(self.index.labels), dtype=np.uint32 if len(self.index.labels) < 2**32 else np.int64)
         self.classes, self.shape, self.remote = self.index.classes, self.index.shape, source.remote
         self.mean, self.std = (values.astype(np.float32) for values in (self.index.mean, self.index.std))
 
     def __getstate__(self) -> dict:
         """Where the pack is, and which of its images: another process reads the rest by itself."""
-        rows = None if len(self._rows) == len(self.index.labels) else self._rows
+        rows = None if np.array_equal(self._rows, np.arange(len(self.index.labels))) else self._rows
         return {"source": self._source, "verify": self._verify, "digest": self.digest, "rows": rows}
 
     def __setstate__(self, state: dict) -> None:
@@ -93,6 +134,14 @@ class PackedImages:
             raise packs.PackError(f"the pack in {self._source} has changed since this dataset was made: open it again")
         if state["rows"] is not None:
             self._rows = state["rows"]
+
+    @cached_property
+    def version(self) -> dict:
+        """Which data this is, for a checkpoint: JSON, {"digest": of the pack, "revision": git commit, "params": dict}.
+
+        Revision and params are None where git does not know the pack; params also without PyYAML.
+        """
+        return {"digest": self.digest} | self._source.provenance(self.digest)
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -226,6 +275,8 @@ class PackedImages:
             weights: float, (N,): draw N images an epoch, with replacement, each with a probability in proportion.
             prefetch: batches made ahead, by up to as many threads as there are cores; 0 for none, and no threads.
         """
+        if shuffle and weights is None and self.remote and self.bounds() is not None:
+            versions.warn_of_windows(repr(self._source), WINDOW)
         return Batches(
             self,
             size,

@@ -65,19 +65,26 @@ _all: "weakref.WeakSet[Shards]" = weakref.WeakSet()
 class Shards:
     """The pixels of a pack. Of threads and forked processes each may read at any time; pickled, it opens files anew."""
 
-    def __init__(self, index: Index, find: Callable[[str, int], Path], verify: str = "never") -> None:
+    def __init__(
+        self,
+        index: Index,
+        find: Callable[[str, int], Path],
+        verify: str = "never",
+        fetch: Callable[[list[tuple[str, int]]], None] | None = None,
+    ) -> None:
         """Open nothing yet.
 
         Args:
             index: of the pack.
             find: from a shard's file name and size in bytes to where it is on this machine; may fetch it.
             verify: when to compare an image with its checksum: never, first-read (once in a process) or always.
+            fetch: brings several shards, names and sizes, to this machine at once; None where all are here.
         """
         if verify not in VERIFY:
             raise ValueError(f"verify must be {', '.join(VERIFY[:-1])} or {VERIFY[-1]}, not {verify!r}")
         if verify != "never":
             _crc32c()
-        self._index, self._find, self._verify = index, find, verify
+        self._index, self._find, self._verify, self._fetch = index, find, verify, fetch
         self._reset()
 
     def _reset(self) -> None:
@@ -89,7 +96,7 @@ class Shards:
         self._seen: dict[int, np.ndarray] = {}
 
     def __getstate__(self) -> dict:
-        return {"_index": self._index, "_find": self._find, "_verify": self._verify}
+        return {"_index": self._index, "_find": self._find, "_verify": self._verify, "_fetch": self._fetch}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__ |= state
@@ -108,6 +115,9 @@ class Shards:
         shards = np.searchsorted(self._index.shard_starts, rows, "right") - 1
         inside = (rows - self._index.shard_starts[shards]).tolist()
         shards = shards.tolist()
+        if self._fetch:
+            closed = [shard for shard in dict.fromkeys(shards) if shard not in self._files]
+            self._fetch([(self._index.shard_names[shard], int(self._index.shard_bytes[shard])) for shard in closed])
         opened = {shard: self._open(shard) for shard in dict.fromkeys(shards)}
         if self._index.encoding != "raw":
             for i, (shard, row) in enumerate(zip(shards, inside, strict=True)):
