@@ -1,5 +1,7 @@
 """Questions about packs.
 
+python -m imagepack info PACK                    what is in a pack
+python -m imagepack verify PACK                  every image against its checksum
 python -m imagepack whence DIGEST [--repo .]     the git revisions that have this pack
 """
 
@@ -9,14 +11,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from imagepack import provenance
-from imagepack.format import PackError
+from imagepack import card, provenance
+from imagepack.format import AGAIN, PackError
+from imagepack.reader import Folder, PackedImages
+from imagepack.verify import verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m imagepack", description="Questions about packs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, words in (("info", _info, "what is in a pack"), ("verify", _verify, "look for damage")):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("pack", type=Path, metavar="PACK", help="the folder: data/packed")
+        command.set_defaults(run=run)
     whence = commands.add_parser("whence", help="the git revisions that have a pack")
     whence.add_argument("digest", type=_digest, metavar="DIGEST", help="of the pack, or its first 8 or more digits")
     whence.add_argument("--repo", type=Path, default=Path(), help="where the git repository is (default: here)")
@@ -27,6 +35,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PackError as error:
         print(f"imagepack: {error}", file=sys.stderr)
         return 1
+
+
+def _info(options: argparse.Namespace) -> int:
+    print(card.text(PackedImages(options.pack)))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    images, faults = 0, []
+    for count, found in verify(Folder(options.pack)):
+        images += count
+        faults += found
+        if sys.stderr.isatty():
+            print(f"\r{images:,} images", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print("\r", end="", file=sys.stderr)
+    if faults:
+        raise PackError("\n  ".join([f"{options.pack} is damaged:", *faults, AGAIN]))
+    print(f"{images:,} images, all of them sound")
+    return 0
 
 
 def _digest(text: str) -> str:

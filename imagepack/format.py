@@ -287,7 +287,8 @@ def _file_image(arrays: dict[str, np.ndarray], attributes: dict | None = None, i
     In memory first, since HDF5 does not report a full disk cleanly.
     """
     libver = ("earliest", "v110") if index else "earliest"  # a virtual dataset needs 1.10; without, any HDF5 reads it
-    with h5py.File.in_memory(libver=libver) as file:
+    # not File.in_memory: h5py has it since 3.13 only
+    with h5py.File("in memory", "w", driver="core", backing_store=False, libver=libver) as file:
         for name, value in (attributes or {}).items():
             file.attrs[name] = value
         for name, array in arrays.items():

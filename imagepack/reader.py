@@ -25,10 +25,14 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read_index(self) -> tuple[packs.Index, str]:
-        """dataset.h5, and the pack's digest."""
+    def read_index(self, require_shards: bool = True) -> tuple[packs.Index, str]:
+        """dataset.h5, and the pack's digest.
+
+        Raises:
+            PackError: it cannot be read; a shard is missing or of another size, if they are required.
+        """
         index, digest = packs.read_index(self.path / packs.INDEX_NAME)
-        for name, size in zip(index.shard_names, index.shard_bytes.tolist(), strict=True):
+        for name, size in zip(index.shard_names, index.shard_bytes.tolist(), strict=True) if require_shards else ():
             packs.check_size(self.shard(name, size), size)
         return index, digest
 

@@ -16,3 +16,15 @@ def test_the_pipeline_benchmark_prints_every_stage_and_the_ratio():
     for name in ("plain script", "validate", "preprocess", "pack", "preview", "DVC itself", "dvc repro"):
         assert re.search(rf"^{name} +\d", output, flags=re.MULTILINE), name
     assert re.search(r"dvc repro / plain script: \d", output)
+
+
+@pytest.mark.slow
+def test_the_push_benchmark_counts_what_arrives_and_the_promises_are_kept():
+    pytest.importorskip("skimage", reason="needs scikit-image")
+    command = [sys.executable, "-m", "benchmarks.push", "--rows", "1000", "--shard-mib", "1", "--alone"]
+    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    lines = {line[:24].rstrip(): line[24:].split() for line in output.splitlines()}
+    assert float(lines["1000 images"][0]) > 1000 * 128 * 128 * 3 / 1e6
+    assert int(lines["1 % more, own batch"][3]) == 1
+    assert len(lines["split changed"]) == 2  # megabytes and seconds: no shard
+    assert len(re.findall("^kept: ", output, flags=re.MULTILINE)) == 5

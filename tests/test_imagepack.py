@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -400,14 +401,49 @@ def test_a_notebook_shows_a_pack_with_its_names_escaped(workspace: Workspace):
     assert page.count('src="data:image/jpeg;base64,') == 3
 
 
+def command(*arguments: str | Path, ok: bool = True) -> str:
+    """`python -m imagepack ...`; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "imagepack", *arguments], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert (done.returncode == 0) == ok, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_info_says_what_is_in_a_pack(folder: Path):
+    said = command("info", folder)
+    packed = PackedImages(folder)
+    assert packed.digest in said
+    assert f"40 of 256 x 256 pixels, RGB, raw\nclasses    2\npack       40 images, {7.5} MiB in" in said
+    train = (packed.split("train").labels == 0).sum()
+    assert re.search(rf"^cat +{train} +\d+ +\d+ +0$", said, flags=re.MULTILINE)
+    assert "dataset.h5 does not exist: make the pack with" in command("info", folder / "nothing", ok=False)
+
+
+def test_verify_names_every_bad_row_and_shard(copy: Path):
+    assert command("verify", copy) == "40 images, all of them sound\n"
+    for image in (3, 17, 30):
+        flip_a_pixel(copy, image)
+    index = PackedImages(copy).index
+    lost = next(s for s in range(len(index.shard_names)) if not index.shard_starts[s] <= 30 < index.shard_starts[s + 1])
+    rows = [i for i in (3, 17, 30) if not index.shard_starts[lost] <= i < index.shard_starts[lost + 1]]
+    (copy / "shards" / index.shard_names[lost]).unlink()
+    said = command("verify", copy, ok=False)
+    for row in rows:
+        assert f"\n  row {row}, {index.paths[row]}: damaged in " in said
+    assert f"{index.shard_names[lost]} is missing" in said
+    assert said.count("\n") == len(rows) + 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["raw", "png"])
 def test_no_damage_to_the_files_crashes_or_hangs_the_reader(workspace: Workspace, encoding: str):
     """In a process of its own, which a crash would end: the images come out as they were, or a PackError."""
     add_pictures(workspace.raw, 6)
     workspace.run(preprocessed=Preprocess(size=8), packed=Pack(encoding=encoding))
-    command = [sys.executable, Path(__file__).with_name("damage_packs.py"), workspace.packed, "1500"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    damage = [sys.executable, Path(__file__).with_name("damage_packs.py"), workspace.packed, "1500"]
+    done = subprocess.run(damage, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     read, refused = map(int, done.stdout.split())
     assert read + refused == 1500
