@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 
 from quickstart import s3
 from stages import params
+from stages.toolkit import raw_files
 from stages.toolkit.errors import InputError
 
 SAMPLE, RAW, RAW_DVC = Path("data/sample/images"), Path("data/raw"), Path("data/raw.dvc")
@@ -68,6 +69,9 @@ def bring_in_data(own: bool) -> bool:
     if not RAW.exists():
         shutil.copytree(SAMPLE, RAW)
         print(f"Copied the sample images to {RAW}.")
+    if faults := raw_files.untrackable(RAW):
+        fail("\n  ".join([f"DVC cannot store what is in {RAW}:", *faults]))
+        return False
     return RAW_DVC.exists() or dvc("add", str(RAW))
 
 

@@ -93,8 +93,9 @@ def rejected_files(codes: list[str]) -> list[tuple[str, str, list[str]]]:
         raise InputError(f"{missing[0]} is not there: run python3 run.py -- dvc repro first")
     try:
         table = pl.read_parquet(MANIFEST, columns=["path", "sha256", "status", "frame"])
-        whole = pl.col("frame").fill_null(1) <= 1  # a file is not moved because one of its later frames is rejected
-        rejected = table.filter(pl.col("status") == "rejected", whole).drop("frame")
+        file = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
+        whole = (pl.col("status") == "rejected").all().over(file)  # of a file of several frames none is accepted
+        rejected = table.filter(whole, pl.col("frame").fill_null(1) <= 1).drop("frame")
         reasons = pl.read_csv(REJECTED, columns=["path", "code"], schema=REASONS)
         reasons = reasons.group_by("path").agg(pl.col("code").unique(maintain_order=True))
         rows = rejected.drop("status").join(reasons, on="path", how="left", maintain_order="left")

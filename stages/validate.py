@@ -82,8 +82,9 @@ def validate(raw: Path, acknowledged: Path, manifest: Path, reports: Path, param
     """Check every file under `raw`; write the manifest and the reports; return a summary line.
 
     Raises:
-        InputError: no files; or, once the reports are written, no accepted image, a class without one, or a finding
-            on which `params.fail_on` says to stop and which `acknowledged` does not list.
+        InputError: no files; a code in `params.fail_on` or a line of `acknowledged` that is none; or, once the reports
+            are written, no accepted image, a class without one, or a finding on which `params.fail_on` says to stop and
+            which `acknowledged` does not list.
     """
     levels = dict.fromkeys(FIXES, "error") | {"multi_frame": "info"} | params.levels.model_dump()
     levels["multi_frame"] = "error" if params.multi_frame == "error" else "info"
@@ -107,11 +108,13 @@ def validate(raw: Path, acknowledged: Path, manifest: Path, reports: Path, param
     validation_reports.require_every_class(table, findings, reports / "rejected.csv")
     gate.stop_on(params.fail_on, table, findings, known, acknowledged)
     counts = dict(table["status"].value_counts().iter_rows())
+    classes = table.filter(pl.col("status") == "accepted")["label"].n_unique()
+    what = "images" if (table["frame"] > 1).any() else "files"
     left_out = f"; {ignored} more left out by .dvcignore" if ignored else ""
     if (largest := validation_reports.near_duplicates(table)["largest"]) > LARGE_GROUP:
         left_out += f"; {largest} images that look alike form one group, of which one split alone can have any"
     return (
-        f"{len(table)} files in {table['label'].n_unique()} classes: {counts['accepted']} accepted, "
+        f"{len(table)} {what} in {classes} classes: {counts['accepted']} accepted, "
         f"{counts.get('rejected', 0)} rejected (see {reports / 'validation.html'}){left_out}"
     )
 
@@ -157,7 +160,14 @@ def check_file(raw: Path, path: str, params: Validate) -> list[tuple[tuple, list
         if raw_files.is_junk(path):
             raise images.Fault("junk", f"is called {PurePosixPath(path).name}")
         image = images.open_image(data, params.max_pixels)
-        pixels = images.decode_strictly(image, data)
+        try:
+            pixels = images.decode_strictly(image, data)
+        except images.Fault as fault:
+            if fault.code != "jpeg_damage" or params.levels.jpeg_damage == "error":
+                raise
+            found.append((fault.code, fault.seen))
+            pixels = None
+            images.decode(image)  # as viewers do, and preprocess
         content, seen = images.inspect(image, pixels)
         look, frames = appearance.measure(seen), 1
         found += _judge(PurePosixPath(path), content, look, params)
@@ -298,7 +308,8 @@ def with_classes(table: pl.DataFrame, findings: pl.DataFrame, levels: dict[str, 
 
 def thumbnails(raw: Path, table: pl.DataFrame, paths: list[str], params: Validate) -> dict[str, bytes]:
     """Small JPEGs of those images that decode, also in part."""
-    known = dict(table.filter(pl.col("path").is_in(paths)).select("path", "frame").iter_rows())
+    readable = table.filter(pl.col("path").is_in(paths), pl.col("sha256") != "")
+    known = dict(readable.select("path", "frame").iter_rows())
     frames = [(path, max(1, known[path])) for path in paths if path in known]
     if not frames:
         return {}

@@ -121,3 +121,17 @@ def test_a_file_of_a_spreadsheet_is_read(flawed: Workspace):
     line = f"{digest(flawed, 'cat/odd, name.jpg')},extension_mismatch"
     flawed.acknowledged.write_bytes(f"\ufeffimage,code,note\r\n{line}\r\n".encode())
     flawed.validate(params("extension_mismatch"))
+
+
+def test_what_the_message_says_to_paste_is_taken(workspace: Workspace):
+    """Also for what has no content, no content of its own, or an odd name."""
+    add_pictures(workspace.raw, 2, "Cats, big")
+    add_pictures(workspace.raw, 2, "cats, big", first=5)
+    (workspace.raw / "cats, big/empty.png").touch()
+    save(workspace.raw / "cats, big/line\u2028break \x0b.jpg", picture(9), format="PNG")
+    codes = ("name_collision", "empty_file", "class_too_small", "extension_mismatch")
+    said = fault(workspace, *codes, min_class_images=4)
+    lines = said.split("adding such lines to")[1].split("\n")[1:]
+    assert len(lines) == 3 + 1 + 2 + 1 + 1  # of three files in the twin folder, and the empty one is one of them
+    workspace.acknowledged.write_text("\n".join(["image,code,note", *map(str.strip, lines)]) + "\n", encoding="utf-8")
+    workspace.validate(params(*codes, min_class_images=4))

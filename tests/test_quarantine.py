@@ -113,6 +113,18 @@ def test_rejected_files_leave_and_come_back():
     assert quarantine("--back") == f"0 files put back from {QUARANTINE} to {RAW}\n"
 
 
+def test_a_file_of_which_a_frame_is_accepted_stays():
+    add_pictures(RAW, 3, "cat")
+    pages = [picture(0), picture(50), picture(51)]  # the first is a picture that stands there by itself
+    for name, kept in (("pages.tif", pages), ("twice.tif", pages[:1] * 2)):
+        pages[0].save(RAW / "cat" / name, save_all=True, append_images=kept[1:])
+    validate(RAW, Path("acknowledged.csv"), MANIFEST, Path("reports"), Validate(multi_frame="split", blurry=0))
+    rejected = pl.read_parquet(MANIFEST).filter(status="rejected")["path"].to_list()
+    assert rejected == ["cat/pages.tif", "cat/twice.tif", "cat/twice.tif#2"]
+    quarantine()
+    assert set(contents(QUARANTINE)) == {"cat/twice.tif"}
+
+
 @pytest.mark.parametrize("codes", [["too_small"], ["exact_duplicate", "empty_file"]])
 def test_only_files_with_one_of_the_codes_leave(codes: list[str]):
     add_images()

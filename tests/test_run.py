@@ -187,6 +187,19 @@ def test_a_link_as_data_raw_is_told_so(new_project: Callable[[], Project], tmp_p
     assert "data/raw is a link, which DVC does not track" in project("python", "-m", "quickstart", ok=False)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+def test_what_dvc_would_stop_at_is_named(new_project: Callable[[], Project]):
+    project = new_project()
+    folder = project.folder / "data/raw/cat"
+    folder.mkdir(parents=True)
+    (folder / os.fsdecode(b"caf\xe9.png")).touch()
+    (folder / "gone.png").symlink_to("nowhere.png")
+    output = run_py(project.folder, ok=False)
+    assert "DVC cannot store what is in data/raw:\n  data/raw/cat/caf\\xe9.png: its name is not valid UTF-8" in output
+    assert "  data/raw/cat/gone.png: a link that leads nowhere: remove it, or put the image there" in output
+    run_py(project.folder, "s3", "stop")
+
+
 @pytest.fixture(scope="module")
 def own(new_project: Callable[[], Project], s3_server: s3.Server) -> tuple[Project, str]:
     """A project with images and a bucket of its user's own, run, pushed and committed; what the run printed."""

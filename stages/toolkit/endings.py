@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """Neither a stuffed zero nor a restart marker, so it is found inside pixels too."""
@@ -19,6 +19,7 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 """Of an interlaced PNG's passes: first column and row, steps between columns and rows."""
 PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+TIFF_COMPRESSION, TIFF_DEFLATE = 259, (8, 32946)
 AT_ONCE = 1 << 20
 
 
@@ -138,6 +139,38 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
             return
         yield data[at + 4 : at + 8], view[at + 8 : end - 4], end
         at = end
+
+
+def missing_webp_bytes(data: bytes) -> int:
+    """How many bytes a WebP lacks of the length that it gives; 0 for any other file."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return 0
+    return max(0, 8 + int.from_bytes(data[4:8], "little") - len(data))
+
+
+def damaged_tiff_part(data: bytes, tags: Mapping[int, object]) -> str:
+    """What is wrong with a strip or tile of a deflated TIFF, which has a checksum that Pillow does not look at.
+
+    Args:
+        data: the whole file.
+        tags: of a page, by number.
+    """
+    if tags.get(TIFF_COMPRESSION) not in TIFF_DEFLATE:
+        return ""
+    offsets, sizes = next(
+        (tags[where], tags[size]) for where, size in ((273, 279), (324, 325)) if where in tags and size in tags
+    )
+    for number, (offset, size) in enumerate(zip(offsets, sizes, strict=False)):
+        inflater = zlib.decompressobj()
+        part = memoryview(data)[offset : offset + size]
+        try:
+            while not inflater.eof and inflater.decompress(part, AT_ONCE):
+                part = inflater.unconsumed_tail
+        except zlib.error as error:
+            return f"part {number}: {error}"
+        if not inflater.eof:
+            return f"part {number} ends too early"
+    return ""
 
 
 def damaged_png_chunk(data: bytes) -> str:

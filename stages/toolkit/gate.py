@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import io
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -11,7 +12,20 @@ import polars as pl
 from stages.toolkit.errors import InputError
 
 COLUMNS = ["image", "code", "note"]
-SHOWN = 20
+SHOWN, LINES = 20, 1000
+"""Findings in words, and lines to paste."""
+WITHOUT_HASH = (
+    "bad_name",
+    "class_imbalance",
+    "class_too_small",
+    "empty_file",
+    "name_collision",
+    "no_label",
+    "non_portable_name",
+    "outside_link",
+    "unreadable",
+)
+"""Codes that a class can have, or a file without content, which are acknowledged by name."""
 
 
 def require_codes(fail_on: Collection[str], levels: Mapping[str, str]) -> None:
@@ -32,7 +46,7 @@ def require_codes(fail_on: Collection[str], levels: Mapping[str, str]) -> None:
 
 
 def read(acknowledged: Path, codes: Collection[str]) -> set[tuple[str, str]]:
-    """The acknowledged findings: an image's sha256 (or a class's name) and a code, each.
+    """The acknowledged findings: an image's sha256 (the name of a class or of a file without content) and a code, each.
 
     Args:
         acknowledged: a CSV file with the columns image, code and note; one that is not there acknowledges nothing.
@@ -44,21 +58,23 @@ def read(acknowledged: Path, codes: Collection[str]) -> set[tuple[str, str]]:
     if not acknowledged.exists():
         return set()
     try:
-        rows = list(csv.reader(acknowledged.read_text(encoding="utf-8-sig").splitlines(), strict=True))
+        text = acknowledged.read_bytes().decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{acknowledged} is no CSV file in UTF-8 ({error}): mend or restore it") from None
-    faults = [] if rows[:1] == [COLUMNS] else [f"line 1: must be {','.join(COLUMNS)}"]
-    for number, row in enumerate(rows[1:], 2):
+    faults = [] if rows[:1] == [(1, COLUMNS)] else [f"line 1: must be {','.join(COLUMNS)}"]
+    for number, row in rows[1:]:
         if row and len(row) not in (2, 3):
             faults.append(f"line {number}: has {len(row)} fields; put a note with commas in quotes")
         elif row and row[1] not in codes:
             near = difflib.get_close_matches(row[1], codes, n=1)
             faults.append(f"line {number}: no code {row[1]!r}" + (f" (did you mean {near[0]}?)" if near else ""))
-        elif row and not row[1].startswith("class_") and not re.fullmatch("[0-9a-f]{64}", row[0]):
+        elif row and row[1] not in WITHOUT_HASH and not re.fullmatch("[0-9a-f]{64}", row[0]):
             faults.append(f"line {number}: {row[0]!r} is no sha256 of 64 hexadecimal digits")
     if faults:
         raise InputError("\n  ".join([f"{acknowledged} is not valid:", *faults]))
-    return {(row[0], row[1]) for row in rows[1:] if row}
+    return {(row[0], row[1]) for _, row in rows[1:] if row}
 
 
 def stop_on(
@@ -82,14 +98,17 @@ def stop_on(
     """
     found = findings.filter(pl.col("code").is_in(list(fail_on)))
     found = found.join(table.select("path", "sha256"), on="path", how="left", maintain_order="left")
-    found = found.with_columns(image=pl.coalesce("sha256", "path"))
+    by_content = pl.col("sha256").is_not_null() & (pl.col("sha256") != "")
+    found = found.with_columns(image=pl.when(by_content).then("sha256").otherwise("path"))
     new = [row for row in found.iter_rows(named=True) if (row["image"], row["code"]) not in known]
     if not new:
         return
     lines = [f"  {row['path']}: {row['code']} ({row['seen']})" for row in new[:SHOWN]]
     if len(new) > SHOWN:
         lines.append(f"  ... and {len(new) - SHOWN} more")
-    keys = [f"  {row['image']},{row['code']},{_field(row['path'])}" for row in new[:SHOWN] if row["image"]]
+    keys = [f"  {_field(row['image'])},{row['code']},{_field(row['path'])}" for row in new[:LINES]]
+    if len(new) > LINES:
+        keys.append(f"  ... and {len(new) - LINES} more, once these are there")
     raise InputError(
         "\n".join(
             [

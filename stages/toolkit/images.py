@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -47,8 +48,26 @@ MODES = (
 UNSCALED_MODES = ("I", "F")
 """32-bit pixels: nothing in the file says which value is white."""
 
-VARIANT_WORDS = ("unsupported", "not supported", "unknown", "not available", "cannot handle", "not implemented")
+VARIANT_WORDS = (
+    "unsupported",
+    "not supported",
+    "unknown",
+    "not available",
+    "cannot handle",
+    "not implemented",
+    "text chunk",
+    "max_text_chunk",
+)
 """In what Pillow says of a file that is whole, as far as can be told, and of a kind that it does not read."""
+OTHERS = {
+    "HEIC": rb"....ftyp(hei[cfmsx]|hev[cmsx]|mi[fa][f1])",
+    "AVIF": rb"....ftypavi[fs]",
+    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "Photoshop": rb"8BPS",
+    "SVG": rb"\s*(<\?xml.{,500}?)?<svg[\s>]",
+}
+"""Formats that Pillow may not know, and how their files begin."""
 
 THUMBNAIL = 128
 """Pixels."""
@@ -118,13 +137,16 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             return Image.open(io.BytesIO(data), formats=list(EXTENSIONS))
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise Fault("bomb", f"more than {max_pixels} pixels") from None
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            pixels = re.search(r"\((\d+) pixels\)", str(error))
+            raise Fault("bomb", f"{pixels[1] if pixels else 'many'} pixels, more than {max_pixels}") from None
         except UnidentifiedImageError:
             raise _unidentified(data) from None
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  (Pillow's plugins raise whatever broke)
+            if missing := endings.missing_webp_bytes(data):
+                raise Fault("truncated", f"{missing} bytes are not there") from None
             raise _fault(error) from None
 
 
@@ -195,6 +217,8 @@ def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
             if endings.is_rare_jpeg(data):
                 raise Fault("unsupported_variant", "lossless or hierarchical JPEG") from None
     decode(image)  # for a JPEG: of a kind that libjpeg-turbo's simple interface does not know
+    if image.format == "TIFF" and (damage := endings.damaged_tiff_part(data, image.tag_v2)):
+        raise Fault("decode_error", damage)
     if image.format == "PNG":
         if chunk := endings.damaged_png_chunk(data):
             raise Fault("decode_error", f"the checksum of its {chunk} is wrong")
@@ -403,6 +427,8 @@ def _unidentified(data: bytes) -> Fault:
             except Exception as error:  # noqa: BLE001
                 fault = _fault(error)
                 return Fault(fault.code, f"{form} with a header that cannot be read: {fault.seen}")
+    if other := next((name for name, begins in OTHERS.items() if re.match(begins, data[:1024], re.DOTALL)), None):
+        return Fault("unsupported_format", f"is {other}; read are {', '.join(EXTENSIONS)}")
     try:
         other = Image.open(io.BytesIO(data)).format
     except Exception:  # noqa: BLE001
@@ -421,4 +447,5 @@ def _fault(error: Exception) -> Fault:
 
 def _words(error: Exception) -> str:
     """What went wrong, on one line; some of Pillow's errors have no text."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    words = re.sub(r" \(\d+ bytes not processed\)", "", str(error))  # of a buffer of Pillow's
+    return " ".join(words.split())[:200] or type(error).__name__

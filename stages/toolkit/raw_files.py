@@ -67,6 +67,20 @@ def place(raw: Path, path: str, split: bool) -> tuple[tuple[str, str, str], list
     return (readable, label, "/".join(batch)), found
 
 
+def untrackable(folder: Path | str) -> list[str]:
+    """What DVC stops at below `folder`, in words that do not say where: a line a file."""
+    faults = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+        if shown != entry.path:
+            faults.append(f"{shown}: its name is not valid UTF-8: rename it")
+        elif entry.is_symlink() and not Path(entry.path).exists():
+            faults.append(f"{shown}: a link that leads nowhere: remove it, or put the image there")
+        elif entry.is_dir(follow_symlinks=False):
+            faults += untrackable(entry.path)
+    return faults
+
+
 def _real(path: Path) -> Path:
     """Where links lead; unlike Path.resolve it takes one that leads to itself."""
     return Path(os.path.realpath(path))
@@ -95,20 +109,25 @@ def read(path: Path) -> bytes:
 
 
 def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
-    """Files, and class folders, whose names are one on disks that ignore case or the way accents are written.
+    """Files whose names, or whose class folders', are one on disks that ignore case or the way accents are written.
 
     Returns:
-        Findings: path, code, what was seen, the other's path.
+        Findings: path, code, what was seen, the other's path; one a file. Of such folders the first is left alone.
     """
-    folder = pl.concat_str("batch", "label", separator="/").str.strip_chars("/")
-    findings = []
-    for paths, what in ((table.select("path"), "file"), (table.select(path=folder).unique("path"), "folder")):
-        key = pl.col("path").str.normalize("NFC").str.to_lowercase()
-        twins = paths.filter(key.is_duplicated()).with_columns(key=key).sort("key", "path")
-        firsts = twins.select("path", first=pl.col("path").first().over("key")).filter(
-            pl.col("path") != pl.col("first")
+    whole = table.filter(pl.col("frame") <= 1)
+    found = {}
+    for column, what in (
+        (pl.col("path").str.replace(r"/?[^/]*$", ""), "in the same folder as"),
+        ("path", "the same file as"),
+    ):
+        named = whole.select("path", name=column).with_columns(
+            key=pl.col("name").str.normalize("NFC").str.to_lowercase()
         )
-        findings += [
-            (path, "name_collision", f"the same {what} as {first}", first) for path, first in firsts.iter_rows()
-        ]
-    return findings
+        firsts = named.sort("key", "name", "path").with_columns(
+            pl.col("path", "name").first().over("key").name.suffix("_1")
+        )
+        others = firsts.filter(pl.col("name") != pl.col("name_1"))
+        found |= {
+            path: (f"{what} {name}", first) for path, name, first in others.select("path", "name_1", "path_1").rows()
+        }
+    return [(path, "name_collision", seen, first) for path, (seen, first) in found.items()]

@@ -107,6 +107,8 @@ def map_in_order(
 def _prepare(memory_mib: int | None, function: Callable) -> None:
     """Runs in each worker at its start; to receive `function` has loaded its module, before memory is short."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which stops the workers
+    if memory_mib:  # files of other people: what libtiff prints about them names none, and their findings do
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     if memory_mib and sys.platform == "linux":
         import resource
 
