@@ -223,7 +223,8 @@ def test_a_server_that_stops_is_said_so_and_training_goes_on_when_it_is_back(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     server = s3.start("image-dataset", tmp_path / "s3", port=s3.free_ports(1)[0])
     try:
-        connect(project, server)("dvc", "push", "--all-tags")
+        shutil.copytree(project.folder, tmp_path / "project")
+        connect(Project(tmp_path / "project"), server)("dvc", "push", "--all-tags")
         packed = PackedImages.at("v1", repo=connect(clone, server).folder)
         packed[0]
         s3.stop(tmp_path / "s3")
