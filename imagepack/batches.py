@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,6 +62,7 @@ class Batches:
         self._cumulated = None if weights is None else _cumulate(weights, len(dataset))
         self.seed, self.epoch, self.samples = seed, epoch, 0
         self._next = epoch, 0
+        self._buffers = _Buffers((size, *dataset.shape))
 
     def __len__(self) -> int:
         """Batches of a whole epoch on this rank; the same on every rank."""
@@ -84,7 +86,7 @@ class Batches:
         """Batches and how far they lead, made by threads while the caller works on those before."""
         steps = self._steps(epoch, samples)
         if not self._prefetch:
-            yield from (self._make(epoch, *step) for step in steps)
+            yield from (self._make(self._buffers.get(len(step[0])), epoch, *step) for step in steps)
             return
         if self._dataset.remote:
             steps = self._fetching(steps)
@@ -93,7 +95,7 @@ class Batches:
         with ThreadPoolExecutor(threads, thread_name_prefix="imagepack") as pool:
             try:
                 for step in steps:
-                    waiting.append(pool.submit(self._make, epoch, *step))
+                    waiting.append(pool.submit(self._make, self._buffers.get(len(step[0])), epoch, *step))
                     if len(waiting) > self._prefetch:
                         yield waiting.popleft().result()
                 while waiting:
@@ -148,8 +150,10 @@ class Batches:
             return _Windows(bounds, key)
         return lambda positions: order.permute(positions, total, key)
 
-    def _make(self, epoch: int, chosen: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray, int]:
-        images = self._dataset.take(chosen)
+    def _make(
+        self, images: np.ndarray, epoch: int, chosen: np.ndarray, samples: int
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        self._dataset.take(chosen, out=images)
         if self._augment:
             for row, image_id in enumerate(self._dataset.ids_of(chosen)):
                 images[row] = self._augment(images[row], image_id.tobytes(), epoch)
@@ -190,6 +194,31 @@ class Batches:
             raise ValueError(f"this state is of batches {state['order']}, these are {mine['order']}")
         self.seed, self.epoch, self.samples = state["seed"], state["epoch"], state["samples"]
         self._next = self.epoch, self.samples
+
+
+class _Buffers:
+    """Memory for batches, used again once nobody has it any more: new memory costs as much as the copy into it."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        """Args: shape: of a full batch, uint8."""
+        self._shape = shape
+        self._all = [np.empty(0, np.uint8)]
+        (self._unused,) = self._references()  # so many has an array that is only in the list
+        self._all.clear()
+        self._counted = getattr(sys, "_is_gil_enabled", lambda: True)()  # without Python's lock, counts tell less
+
+    def _references(self) -> list[int]:
+        return [sys.getrefcount(buffer) for buffer in self._all]
+
+    def get(self, count: int) -> np.ndarray:
+        """An array of `count` images that is nobody else's; whoever has it, or a view of it, keeps it."""
+        if not self._counted:
+            return np.empty((count, *self._shape[1:]), np.uint8)
+        free = [buffer for buffer, has in zip(self._all, self._references(), strict=True) if has == self._unused]
+        if not free:
+            free.append(np.empty(self._shape, np.uint8))
+            self._all += free
+        return free[0][:count]
 
 
 class _Windows:

@@ -13,10 +13,12 @@ LEAST_BITS = 8
 
 def mix(values: np.ndarray) -> np.ndarray:
     """Hash each uint64 to a uint64: splitmix64's finaliser."""
-    values = values.astype(np.uint64)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    values = values ^ (values >> np.uint64(30))  # a copy, which the rest changes
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
 
 
 def key(*parts: int) -> np.uint64:

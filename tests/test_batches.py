@@ -216,6 +216,19 @@ def test_an_added_image_changes_no_others_augmentation(workspace: Workspace):
     assert before.items() < augmented().items()
 
 
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_what_somebody_still_has_is_never_overwritten_and_the_rest_is_used_again(packed: PackedImages, prefetch: int):
+    batches = packed.batches(2, shuffle=True, prefetch=prefetch)
+    kept, copies, places = [], [], set()
+    for step, (images, _) in enumerate(itertools.chain(batches, batches)):
+        places.add(images.ctypes.data)
+        if step % 10 == 0:
+            kept.append(memoryview(images[1:, ::2]) if step % 20 else images[0])
+            copies.append(np.array(kept[-1]))
+    assert all(np.array_equal(one, other) for one, other in zip(kept, copies, strict=True))
+    assert len(places) <= len(kept) + prefetch + 3
+
+
 def test_leaving_the_loop_ends_the_threads(packed: PackedImages):
     for _ in packed.batches(5, prefetch=4):
         break
