@@ -86,6 +86,8 @@ class Batches:
         if not self._prefetch:
             yield from (self._make(epoch, *step) for step in steps)
             return
+        if self._dataset.remote:
+            steps = self._fetching(steps)
         threads = min(self._prefetch, _cores())
         waiting: deque[Future] = deque()
         with ThreadPoolExecutor(threads, thread_name_prefix="imagepack") as pool:
@@ -99,6 +101,22 @@ class Batches:
             finally:
                 for future in waiting:  # where the caller left the loop
                     future.cancel()
+
+    def _fetching(self, steps: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:
+        """The same steps, while a thread fetches the shards of those to come: as far ahead as a window has images."""
+        shards = len(self._dataset.index.shard_names)
+        images = len(self._dataset) * min(WINDOW, shards) // shards
+        coming: deque[tuple[np.ndarray, int]] = deque()
+        pool = ThreadPoolExecutor(1, thread_name_prefix="imagepack")
+        try:
+            for step in steps:
+                pool.submit(self._dataset.fetch, step[0])  # what goes wrong is said by the batch that needs it
+                coming.append(step)
+                if len(coming) > images // (self._size * self._world):
+                    yield coming.popleft()
+            yield from coming
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _steps(self, epoch: int, samples: int) -> Iterator[tuple[np.ndarray, int]]:
         """Positions in the dataset of each batch of this rank, and the images that all ranks have had with it.

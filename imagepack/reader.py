@@ -247,6 +247,10 @@ class PackedImages:
         self._shards.read(rows, out)
         return out
 
+    def fetch(self, indices: np.ndarray | Sequence[int]) -> None:
+        """Bring the shards of some images to this machine, if the pack is that of a revision and they are not here."""
+        self._shards.fetch(self._rows[self._positions(indices)])
+
     def batches(
         self,
         size: int,

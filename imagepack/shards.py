@@ -102,6 +102,14 @@ class Shards:
         self.__dict__ |= state
         self._reset()
 
+    def fetch(self, rows: np.ndarray) -> None:
+        """Bring the shards of these images to this machine, several at once; nothing where all are here."""
+        if self._fetch is None:
+            return
+        shards = np.unique(np.searchsorted(self._index.shard_starts, rows, "right") - 1).tolist()
+        closed = [shard for shard in shards if shard not in self._files]
+        self._fetch([(self._index.shard_names[shard], int(self._index.shard_bytes[shard])) for shard in closed])
+
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Copy images into `out`, one after the other.
 
@@ -115,9 +123,7 @@ class Shards:
         shards = np.searchsorted(self._index.shard_starts, rows, "right") - 1
         inside = (rows - self._index.shard_starts[shards]).tolist()
         shards = shards.tolist()
-        if self._fetch:
-            closed = [shard for shard in dict.fromkeys(shards) if shard not in self._files]
-            self._fetch([(self._index.shard_names[shard], int(self._index.shard_bytes[shard])) for shard in closed])
+        self.fetch(rows)
         opened = {shard: self._open(shard) for shard in dict.fromkeys(shards)}
         if self._index.encoding != "raw":
             for i, (shard, row) in enumerate(zip(shards, inside, strict=True)):

@@ -116,9 +116,8 @@ class Revision:
 
     def fetch(self, shards: Sequence[tuple[str, int]]) -> None:
         """Make sure that several shards, names and sizes, are on this machine, some at the same time."""
-        away = [shard for shard in shards if not self._here(*shard)]
-        if len(away) < 2:
-            return  # `shard` does that
+        if not (away := [shard for shard in shards if not self._here(*shard)]):
+            return
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagepack-fetch") as pool:
             fetched = [pool.submit(self.shard, *shard) for shard in away]
             try:
@@ -189,6 +188,8 @@ class Revision:
                 f"{self!r} has no pack in {self._path}: name a revision from after the first dvc repro, "
                 "or another folder with path="
             )
+        if not all("md5" in info or "md5-dos2unix" in info for info in infos.values()):
+            raise PackError(f"{self._path} of {self!r} comes from elsewhere by dvc import: open it where it is from")
         return fs, infos
 
     def _patiently(self, work: Callable[[], Result], what: str) -> Result:
@@ -230,7 +231,7 @@ class Revision:
         if "RevError" in names:
             return f"{self._repo} has no revision {self._revision!r}: name a commit, tag, branch or DVC experiment"
         if names & NO_REPOSITORY or ("CloneError" in names and "://" not in self._repo):
-            return f"{self._repo} is no git repository with DVC in it: give its folder or URL as repo="
+            return f"{self._repo} is no git repository with DVC at its top: give its folder or URL as repo="
         if names & {"RemoteMissingDepsError", "ModuleNotFoundError"}:
             return f"to read from {where} takes more of DVC: pip install 'dvc[s3]'"
         if names & NO_KEYS:

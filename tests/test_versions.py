@@ -223,7 +223,8 @@ def test_a_server_that_stops_is_said_so_and_training_goes_on_when_it_is_back(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     server = s3.start("image-dataset", tmp_path / "s3", port=s3.free_ports(1)[0])
     try:
-        connect(project, server)("dvc", "push", "--all-tags")
+        shutil.copytree(project.folder, tmp_path / "project")
+        connect(Project(tmp_path / "project"), server)("dvc", "push", "--all-tags")
         packed = PackedImages.at("v1", repo=connect(clone, server).folder)
         packed[0]
         s3.stop(tmp_path / "s3")
@@ -271,7 +272,7 @@ def test_what_is_not_there_is_said_so(project: Project, clone: Project, cache: P
     refused("clone has no revision 'v3': name a commit, tag, branch or DVC experiment", "v3", repo=clone.folder)
     refused("has no pack in data/packed: name a revision from after the first dvc repro", "v1~1", repo=clone.folder)
     refused("has no pack in data/pack: .* or another folder with path=", "v1", repo=clone.folder, path="data/pack")
-    refused("nothing is no git repository with DVC in it", "v1", repo=tmp_path / "nothing")
+    refused("nothing is no git repository with DVC at its top", "v1", repo=tmp_path / "nothing")
     subprocess.run(["git", "init", "--quiet", tmp_path / "plain"], check=True)
     refused("plain has no revision 'v1'", "v1", repo=tmp_path / "plain")
 
@@ -282,6 +283,19 @@ def test_what_was_not_pushed_is_said_so(project: Project, s3_server: s3.Server, 
     refused("is not on s3://image-dataset/elsewhere: run dvc push where", "v1", repo=elsewhere.folder)
     no_bucket = new_clone(project, s3_server, tmp_path / "b", url="s3://no-such-bucket/data")
     refused("there is no bucket no-such-bucket: check the remote's URL", "v1", repo=no_bucket.folder)
+
+
+@slow
+def test_an_imported_pack_is_read_from_the_cache_or_said_to_be_elsewhere(project: Project, cache: Path, tmp_path: Path):
+    importer = Project(tmp_path / "importer")
+    importer.folder.mkdir()
+    for command in ("git init --quiet", "git config user.name Test", "git config user.email t@example.com", "dvc init"):
+        importer(*command.split())
+    importer("dvc", "import", str(project.folder), "data/packed", "--rev", "v1")
+    importer.commit("Imported")
+    assert len(pixels(PackedImages.at("HEAD", repo=importer.folder, path="packed"))) == 20
+    importer("git", "clone", "--quiet", ".", str(tmp_path / "other"))
+    refused("comes from elsewhere by dvc import: open it where", "HEAD", repo=tmp_path / "other", path="packed")
 
 
 @slow
