@@ -363,6 +363,7 @@ def measure(epoch: Epoch, at_least: float = SECONDS) -> dict[str, list[float] | 
 
     Returns:
         seconds: of each timed epoch.
+        cpu_seconds: of each timed epoch, all threads together.
         sizes: of the batches of the first epoch.
         whole: digest of all images and labels of the first epoch, whatever their order.
         parts: of each timed epoch, likewise, of every `EVERY`th pixel.
@@ -370,21 +371,23 @@ def measure(epoch: Epoch, at_least: float = SECONDS) -> dict[str, list[float] | 
         peak_mib: the largest resident set that the process has had, MiB.
         mapped_mib: what of it belongs to mapped files, at the end.
     """
-    sizes, whole, seconds, parts, orders = [], [], [], [], set()
+    sizes, whole, seconds, cpu_seconds, parts, orders = [], [], [], [], [], set()
     for images, labels in epoch(0):
         if images.dtype != np.uint8 or not images.flags.c_contiguous or len(images) != len(labels):
             sys.exit(f"a batch must be contiguous uint8 (n, H, W, C), with n labels: {images.dtype} {images.shape}")
         sizes.append(len(images))
         whole += rows_of(images, labels)
     while len(seconds) < EPOCHS or sum(seconds) < at_least:
-        begun = time.perf_counter()
+        begun, cpu_begun = time.perf_counter(), time.process_time()
         seen = [(pixels_of(images), np.array(labels)) for images, labels in epoch(len(seconds) + 1)]
         seconds.append(time.perf_counter() - begun)
+        cpu_seconds.append(time.process_time() - cpu_begun)
         rows = [rows_of(images, labels) for images, labels in seen]
         parts.append(digest(itertools.chain(*rows)))
         orders.add(tuple(map(digest, rows)))
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "sizes": sizes,
         "whole": digest(whole),
         "parts": parts,

@@ -67,11 +67,13 @@ class Speed:
 
     Attributes:
         rate: images a second, median of the epochs.
+        cpu: microseconds an image of all threads together, median of the epochs; hardly more on a busy machine.
         peak_mib: the largest resident set of its process, MiB.
         mapped_mib: what of that belongs to mapped files, which the system takes back when it needs memory.
     """
 
     rate: float
+    cpu: float
     peak_mib: float
     mapped_mib: float
 
@@ -185,19 +187,22 @@ def compare(data: Data, python: Path | None, rounds: int) -> dict[str, Speed]:
 
 def over_rounds(images: int, results: Sequence[dict]) -> Speed:
     """Median of all epochs, highest memory."""
-    seconds = [each for result in results for each in result["seconds"]]
+    seconds, cpu = (
+        median(each for result in results for each in result[key]) / images for key in ("seconds", "cpu_seconds")
+    )
     peak = max(results, key=lambda result: result["peak_mib"])
-    return Speed(images / median(seconds), peak["peak_mib"], peak["mapped_mib"])
+    return Speed(1 / seconds, 1e6 * cpu, peak["peak_mib"], peak["mapped_mib"])
 
 
 def report(images: int, speeds: dict[str, Speed]) -> str:
     """A line for each, beside the bound and our own speed."""
 
     def row(name: str, speed: Speed) -> str:
-        ratios = f"{speed.rate / speeds[BOUND].rate:10.2f}{speeds[OURS].rate / speed.rate:16.2f}"
-        return f"{name:28}{speed.rate:10.0f}{ratios}{speed.peak_mib:10.0f}{speed.mapped_mib:10.0f}"
+        ratios = f"{speed.rate / speeds[BOUND].rate:10.2f}{speeds[OURS].rate / speed.rate:10.2f}"
+        return f"{name:26}{speed.rate:10.0f}{ratios}{speed.cpu:10.1f}{speed.peak_mib:10.0f}{speed.mapped_mib:10.0f}"
 
-    head = f"{f'{images} images':28}{'images/s':>10}{'of bound':>10}{f'{OURS} / it':>16}{'peak MiB':>10}{'mapped':>10}"
+    columns = ("images/s", "of bound", "ours / it", "CPU us", "peak MiB", "mapped")
+    head = f"{f'{images} images':26}" + "".join(f"{column:>10}" for column in columns)
     return "\n".join([head, *(row(name, speed) for name, speed in speeds.items())])
 
 

@@ -106,7 +106,7 @@ def test_the_same_order_again_is_seen(arrays: Path):
 def test_a_promise_is_kept_or_missed():
     def verdicts(ours: float, peer: float) -> list[bool]:
         speeds = {readers.BOUND: 100, readers.OURS: ours, "LitData": peer, "HF datasets, bytes": 5}
-        return list(judge({name: Speed(rate, 0, 0) for name, rate in speeds.items()}).values())
+        return list(judge({name: Speed(rate, 0, 0, 0) for name, rate in speeds.items()}).values())
 
     assert verdicts(ours=80, peer=20) == [True, True]
     assert verdicts(ours=79, peer=20) == [False, True]
