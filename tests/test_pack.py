@@ -113,7 +113,7 @@ def test_duplicates_that_params_let_in_are_packed(workspace: Workspace):
         save(workspace.raw / f"cat/same{number}.png", picture(1))
     packed = workspace.run(validated=Validate(levels=Levels(exact_duplicate="ignore")))
     assert len(packed) == 30
-    assert len(set(packed._index.splits)) == 1
+    assert len(set(packed.splits)) == 1
 
 
 @given(st.integers(0, 5000), st.integers(1, 60), st.integers(0, 3))
