@@ -1,6 +1,7 @@
 """Rows of the shards, straight into an array: HDF5 says once where they lie and is left out from then on."""
 
 import ctypes
+import functools
 import io
 import itertools
 import math
@@ -154,7 +155,7 @@ class Shards:
         seen = self._seen.setdefault(shard, np.zeros(len(place.checksums), bool))
         if seen[row] and self._verify == "first-read":
             return
-        if _crc32c()(bytes(data)) != place.checksums[row]:
+        if _crc32c()(data.reshape(-1)) != place.checksums[row]:
             name = self._index.shard_names[shard]
             raise PackError(f"image {row} of shard {name} does not match its checksum: {AGAIN}")
         seen[row] = True
@@ -168,7 +169,7 @@ class Shards:
         file, place = self._open(shard)
         file.require_whole()
         parts = (file.view[start:stop] for start, stop in itertools.pairwise(place.offsets.tolist()))
-        return [row for row, data in enumerate(parts) if _crc32c()(bytes(data)) != place.checksums[row]]
+        return [row for row, data in enumerate(parts) if _crc32c()(data) != place.checksums[row]]
 
     def _open(self, shard: int) -> tuple[MappedFile, Place]:
         """A shard's file, and where its images lie in it; looked into once, kept open while it is among the latest.
@@ -204,7 +205,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _crc32c() -> Callable[[bytes], int]:
+@functools.cache
+def _crc32c() -> Callable[[np.ndarray], int]:
+    """From uint8 (n,) to its CRC-32C."""
     try:
         from google_crc32c import value
     except ImportError:
