@@ -25,7 +25,9 @@ def find(table: pl.DataFrame, rejected: Collection[str]) -> tuple[list[Finding],
     Returns:
         Findings (path, code, seen, the other's path), and which images are alike: int64, (P, 2), row numbers.
     """
-    usable = table.with_row_index("row").filter((pl.col("pixel_hash") != "") & (pl.col("label") != ""))
+    needed = ("path", "label", "batch", "sha256", "pixel_hash", "perceptual_hash", "signature")
+    usable = table.select(needed).with_row_index("row")
+    usable = usable.filter((pl.col("pixel_hash") != "") & (pl.col("label") != ""))
     batch = pl.col("batch").str.split("/").list.first()
     yields = [pl.col("path").is_in(list(rejected)), *(batch != name for name in KEEP_FIRST)]
     usable = usable.sort(*yields, "row")
