@@ -120,9 +120,12 @@ class Augment:
     epoch, image id, the function's name) alone."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.ops, list | tuple):
+            raise ValueError(f"ops must be a list of functions, is {self.ops!r}")
         faults = [fault for knob in fields(self) if knob.metadata and (fault := self._fault(knob))]
         names = [getattr(op, "__name__", None) for op in self.ops]
-        faults += [f"{op!r} in ops is no function" for op, name in zip(self.ops, names, strict=True) if not name]
+        functions = [name and callable(op) for op, name in zip(self.ops, names, strict=True)]
+        faults += [f"{op!r} in ops is no function" for op, known in zip(self.ops, functions, strict=True) if not known]
         faults += [f"two ops are called {name}: rename one" for name in {*names} - {None} if names.count(name) > 1]
         if faults:
             raise ValueError("; ".join(faults))

@@ -1,8 +1,10 @@
 """Batches: an endless run of epochs that can stop anywhere and go on, here or on another number of machines."""
 
 import hashlib
+import operator
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,10 +51,22 @@ class Batches:
         weights: np.ndarray | None,
         prefetch: int,
     ) -> None:
+        size, seed, epoch, rank, world_size, prefetch = (
+            _whole(name, value)
+            for name, value in {
+                "size": size,
+                "seed": seed,
+                "epoch": epoch,
+                "rank": rank,
+                "world_size": world_size,
+                "prefetch": prefetch,
+            }.items()
+        )
         for fault, words in (
             (size < 1, f"a batch needs at least 1 image, not {size}"),
             (not 0 <= rank < world_size, f"rank must be 0 to world_size - 1 = {world_size - 1}, is {rank}"),
-            (min(seed, epoch) < 0, f"seed and epoch must be 0 or more, are {seed} and {epoch}"),
+            (not 0 <= seed < 2**63, f"seed must be 0 to 2**63 - 1, is {seed}"),
+            (not 0 <= epoch < 2**63, f"epoch must be 0 to 2**63 - 1, is {epoch}"),
             (prefetch < 0, f"prefetch must be 0 or more batches, is {prefetch}"),
         ):
             if fault:
@@ -62,7 +76,8 @@ class Batches:
         self._cumulated = None if weights is None else _cumulate(weights, len(dataset))
         self.seed, self.epoch, self.samples = seed, epoch, 0
         self._next = epoch, 0
-        self._buffers = _Buffers((size, *dataset.shape))
+        self._buffers = _Buffers((size, *dataset.shape), prefetch + 4)
+        self._running: object = None
 
     def __len__(self) -> int:
         """Batches of a whole epoch on this rank; the same on every rank."""
@@ -77,10 +92,13 @@ class Batches:
         """
         self.epoch, self.samples = self._next
         self._next = self.epoch + 1, 0
+        self._running = this = object()  # the state is that of the iteration which began last
         for images, labels, samples in self._ahead(self.epoch, self.samples):
-            self.samples = samples  # before the batch is handed out: a state saved now counts it as done
+            if self._running is this:
+                self.samples = samples  # before the batch is handed out: a state saved now counts it as done
             yield images, labels
-        self.epoch, self.samples = self._next
+        if self._running is this:
+            self.epoch, self.samples = self._next
 
     def _ahead(self, epoch: int, samples: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
         """Batches and how far they lead, made by threads while the caller works on those before."""
@@ -92,9 +110,12 @@ class Batches:
             steps = self._fetching(steps)
         threads = min(self._prefetch, _cores())
         waiting: deque[Future] = deque()
+        process = os.getpid()
         with ThreadPoolExecutor(threads, thread_name_prefix="imagepack") as pool:
             try:
                 for step in steps:
+                    if os.getpid() != process:
+                        raise RuntimeError("this iteration is of the process that forked: begin one of your own")
                     waiting.append(pool.submit(self._make, self._buffers.get(len(step[0])), epoch, *step))
                     if len(waiting) > self._prefetch:
                         yield waiting.popleft().result()
@@ -129,7 +150,7 @@ class Batches:
         """
         total, together = len(self._dataset), self._size * self._world
         indices = self._indices(epoch)
-        while samples < (end := total - (together - 1 if self._drop_last else 0)):
+        while samples < (end := self._end()):
             parts, leads = [], []
             while samples < end and len(leads) * self._size < AT_ONCE:
                 share = min(self._size, -(-(total - samples) // self._world))
@@ -138,6 +159,10 @@ class Batches:
                 leads.append(samples)
             chosen = indices(np.concatenate(parts) % total)
             yield from zip(np.split(chosen, np.cumsum([len(part) for part in parts[:-1]])), leads, strict=True)
+
+    def _end(self) -> int:
+        """An epoch is over once all ranks together have had so many images."""
+        return len(self._dataset) - (self._size * self._world - 1 if self._drop_last else 0)
 
     def _indices(self, epoch: int):
         """The function from positions in this epoch's order to positions in the dataset."""
@@ -164,7 +189,8 @@ class Batches:
         """What decides the order beside seed and epoch."""
         if self._cumulated is not None:
             return f"weighted {hashlib.sha256(self._cumulated).hexdigest()}"
-        return ("shuffled in windows" if self._dataset.remote else "shuffled") if self._shuffle else "as packed"
+        windows = self._dataset.remote and self._dataset.bounds() is not None
+        return ("shuffled in windows" if windows else "shuffled") if self._shuffle else "as packed"
 
     def state_dict(self) -> dict[str, int | str]:
         """Where this is: small, JSON, the same on every rank."""
@@ -192,16 +218,21 @@ class Batches:
             )
         if state["order"] != mine["order"]:
             raise ValueError(f"this state is of batches {state['order']}, these are {mine['order']}")
-        self.seed, self.epoch, self.samples = state["seed"], state["epoch"], state["samples"]
-        self._next = self.epoch, self.samples
+        seed, epoch, samples = (_whole(name, state[name]) for name in ("seed", "epoch", "samples"))
+        if not (0 <= seed < 2**63 and 0 <= epoch < 2**63 and 0 <= samples <= len(self._dataset)):
+            raise ValueError(f"no state of batches: seed {seed}, epoch {epoch}, samples {samples}")
+        if samples >= self._end():  # of the last batch of an epoch: the next one begins
+            epoch, samples = epoch + 1, 0
+        self.seed, self.epoch, self.samples = seed, epoch, samples
+        self._next, self._running = (epoch, samples), None
 
 
 class _Buffers:
     """Memory for batches, used again once nobody has it any more: new memory costs as much as the copy into it."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        """Args: shape: of a full batch, uint8."""
-        self._shape = shape
+    def __init__(self, shape: tuple[int, ...], most: int) -> None:
+        """Args: shape: of a full batch, uint8; most: arrays that are kept to be used again."""
+        self._shape, self._most, self._lock = shape, most, threading.Lock()
         self._all = [np.empty(0, np.uint8)]
         (self._unused,) = self._references()  # so many has an array that is only in the list
         self._all.clear()
@@ -212,13 +243,18 @@ class _Buffers:
 
     def get(self, count: int) -> np.ndarray:
         """An array of `count` images that is nobody else's; whoever has it, or a view of it, keeps it."""
-        if not self._counted:
-            return np.empty((count, *self._shape[1:]), np.uint8)
-        free = [buffer for buffer, has in zip(self._all, self._references(), strict=True) if has == self._unused]
-        if not free:
-            free.append(np.empty(self._shape, np.uint8))
-            self._all += free
-        return free[0][:count]
+        with self._lock:
+            counts = self._references() if self._counted else []
+            for buffer, has in zip(self._all, counts, strict=False):
+                if has == self._unused:
+                    return buffer[:count]
+            new = np.empty(self._shape, np.uint8)
+            if len(self._all) < self._most:
+                self._all.append(new)
+            return new[:count]
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self._shape, self._most)
 
 
 class _Windows:
@@ -253,11 +289,25 @@ def _cumulate(weights: np.ndarray, count: int) -> np.ndarray:
         ValueError: not a finite number of 0 or more for each image, or all 0.
     """
     weights = np.asarray(weights, np.float64)
-    if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(weights.sum())
+    if not finite or weights.shape != (count,) or (weights < 0).any() or not weights.any():
         raise ValueError(f"weights must be {count} numbers of 0 or more, one an image, not all 0")
     cumulated = np.cumsum(weights)
     cumulated /= cumulated[-1]
     return cumulated
+
+
+def _whole(name: str, value: object) -> int:
+    """`value`, if it is a whole number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, is {value!r}") from None
 
 
 def _cores() -> int:

@@ -1,7 +1,7 @@
 """PackedImages: a pack as a sequence of (image, label), and as batches for training."""
 
-import copy
 import hashlib
+import operator
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -70,7 +70,7 @@ class PackedImages:
         """Open the pack in `folder` (data/packed).
 
         Args:
-            verify: when to compare an image's bytes with its checksum: "never", "first-read" (once in a process) or
+            verify: when to compare an image's bytes with its checksum: "never", "first-read" (once) or
                 "always". It needs google-crc32c.
 
         Raises:
@@ -101,8 +101,8 @@ class PackedImages:
             path: of the pack in the repository.
             verify: as for a folder; what is fetched is compared with its checksum on arrival in any case.
             cache: folder for what is fetched; None for $IMAGEPACK_CACHE or the user's folder for caches.
-            cache_bytes: how large it may become; what was not used for longest goes. Give it room for a window of
-                64 shards.
+            cache_bytes: how large it may become; what was not used for longest goes. Give it room for two windows
+                of 64 shards.
             remote: whether to shuffle in windows of shards; None if some shard is not in the local DVC cache. Where
                 several machines train together, set it, so that all have the same order.
 
@@ -182,29 +182,36 @@ class PackedImages:
         """
         if not 0 <= share <= 1:
             raise ValueError(f"a share is 0 to 1, not {share}")
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more, is {seed}")
         first = np.ascontiguousarray(self.ids[:, 16:24]).view(">u8")[:, 0]  # the split is chosen by bytes 0 to 7
         return self.subset(order.uniform(first, order.key(seed)) < share)
 
     def subset(self, which: np.ndarray | Sequence[int]) -> Self:
         """Some of the images: a bool for each, or their positions, in the order they are to have."""
-        which = np.asarray(which)
-        if which.dtype == bool and which.shape != (len(self),):
-            raise IndexError(f"a mask must have {len(self)} values, one an image, not {which.shape}")
-        part = copy.copy(self)
-        part.__dict__.pop("labels", None)
-        part.__dict__.pop("selection_digest", None)
-        part._rows = self._rows[which if which.dtype == bool else self._positions(which)]
+        part = object.__new__(type(self))  # not a copy, which would open the pack once more
+        own = ("labels", "selection_digest")
+        part.__dict__ |= {name: value for name, value in self.__dict__.items() if name not in own}
+        part._rows = self._rows[self._positions(which)]
         return part
 
     def _positions(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
-        """int64, (n,), 0 to N - 1; negative ones count from the end.
+        """int64, (n,), 0 to N - 1, from positions (negative ones count from the end) or a bool for each image.
 
         Raises:
-            IndexError: out of range.
+            IndexError: out of range, or a mask of another length.
+            TypeError: neither whole numbers nor bools.
         """
-        indices = np.asarray(indices, np.int64).reshape(-1)
+        indices = np.asarray(indices)
+        if indices.dtype == bool:
+            if indices.shape != (len(self),):
+                raise IndexError(f"a mask must have {len(self)} values, one an image, not {indices.shape}")
+            return np.flatnonzero(indices)
+        if indices.ndim != 1 or (len(indices) and indices.dtype.kind not in "iu"):
+            raise TypeError(f"positions must be a row of whole numbers, not {indices.dtype} {indices.shape}")
         if len(indices) and not -len(self) <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"indices {indices.min()} to {indices.max()} of a dataset of {len(self)} images")
+        indices = indices.astype(np.int64)
         return np.where(indices < 0, indices + len(self), indices)
 
     @cached_property
@@ -219,7 +226,11 @@ class PackedImages:
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
         """Image `i`, a fresh uint8 (H, W, C), and its label."""
-        return self.__getitems__([i])[0]
+        try:
+            position = operator.index(i)
+        except TypeError:
+            raise TypeError(f"an index is a whole number, not {i!r}: take and subset have several") from None
+        return self.__getitems__([position])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[np.ndarray, int]]:
         """Several at once, which DataLoader asks for: the same as one by one, and faster."""
@@ -230,7 +241,7 @@ class PackedImages:
         """Copy images out of the shards, once.
 
         Args:
-            indices: (n,), positions in this dataset, in any order.
+            indices: (n,), positions in this dataset, in any order; or a bool for each image.
             out: uint8, (n, H, W, C), contiguous, to be filled and returned; fresh if None.
 
         Raises:
@@ -242,8 +253,8 @@ class PackedImages:
         shape = (len(rows), *self.shape)
         if out is None:
             out = np.empty(shape, np.uint8)
-        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
-            raise ValueError(f"out must be contiguous uint8 {shape}, is {out.dtype} {out.shape}")
+        elif out.shape != shape or out.dtype != np.uint8 or not (out.flags.c_contiguous and out.flags.writeable):
+            raise ValueError(f"out must be writeable, contiguous uint8 {shape}, is {out.dtype} {out.shape}")
         self._shards.read(rows, out)
         return out
 

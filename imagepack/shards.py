@@ -1,6 +1,7 @@
 """Rows of the shards, straight into an array: HDF5 says once where they lie and is left out from then on."""
 
 import ctypes
+import errno
 import functools
 import io
 import itertools
@@ -19,8 +20,8 @@ from PIL import Image
 from imagepack import format as packs
 from imagepack.format import AGAIN, Index, PackError, Place
 
-OPEN_FILES = 256
-"""At the same time; systems mostly allow 1,024 to a process."""
+OPEN_FILES, AT_ONCE = 128, 64
+"""Shards that stay open, and those that one thread has open besides; systems mostly allow 1,024 files to a process."""
 VERIFY = ("never", "first-read", "always")
 
 
@@ -68,7 +69,7 @@ class Shards:
         Args:
             index: of the pack.
             find: from a shard's file name and size in bytes to where it is on this machine; may fetch it.
-            verify: when to compare an image with its checksum: never, first-read (once in a process) or always.
+            verify: when to compare an image with its checksum: never, first-read (once) or always.
             fetch: brings several shards, names and sizes, to this machine at once; None where all are here.
         """
         if verify not in VERIFY:
@@ -111,32 +112,40 @@ class Shards:
         Raises:
             PackError: a shard is missing, damaged or no such shard; an image does not match its checksum.
         """
-        shards = np.searchsorted(self._index.shard_starts, rows, "right") - 1
-        inside = (rows - self._index.shard_starts[shards]).tolist()
-        shards = shards.tolist()
         self.fetch(rows)
+        shards = np.searchsorted(self._index.shard_starts, rows, "right") - 1
+        inside = rows - self._index.shard_starts[shards]
+        by_shard = np.argsort(shards, kind="stable")
+        changes = np.flatnonzero(np.diff(shards[by_shard])) + 1
+        for places in np.split(by_shard, changes[AT_ONCE - 1 :: AT_ONCE]):
+            self._read_some(places.tolist(), shards[places].tolist(), inside[places].tolist(), out)
+
+    def _read_some(self, places: list[int], shards: list[int], inside: list[int], out: np.ndarray) -> None:
+        """Images of few shards, since each takes a file descriptor: where in `out`, of which shard, which row of it."""
         opened = {shard: self._open(shard) for shard in dict.fromkeys(shards)}
         for file, _ in opened.values():
             file.require_whole()
-        if self._index.encoding != "raw":
-            for i, (shard, row) in enumerate(zip(shards, inside, strict=True)):
+        if self._index.encoding == "raw":
+            self._copy(places, shards, inside, opened, out)
+        for i, shard, row in zip(places, shards, inside, strict=True):
+            if self._index.encoding != "raw":
                 self._decode(shard, row, *opened[shard], out[i])
-            return
-        self._copy(shards, inside, opened, out)
-        if self._verify != "never":
-            for i, (shard, row) in enumerate(zip(shards, inside, strict=True)):
+            elif self._verify != "never":
                 self._check(shard, row, opened[shard][1], out[i])
 
     def _copy(
-        self, shards: list[int], inside: list[int], opened: dict[int, tuple[MappedFile, Place]], out: np.ndarray
+        self,
+        places: list[int],
+        shards: list[int],
+        inside: list[int],
+        opened: dict[int, tuple[MappedFile, Place]],
+        out: np.ndarray,
     ) -> None:
         """Raw images, by C's memmove: it lets other threads run, and what Python adds to it is a tenth."""
-        size = math.prod(self._index.shape)
+        size, target = math.prod(self._index.shape), out.ctypes.data
         begins = {shard: file.address + int(place.offsets[0]) for shard, (file, place) in opened.items()}
-        target = out.ctypes.data
-        for shard, row in zip(shards, inside, strict=True):
-            ctypes.memmove(target, begins[shard] + row * size, size)
-            target += size
+        for i, shard, row in zip(places, shards, inside, strict=True):
+            ctypes.memmove(target + i * size, begins[shard] + row * size, size)
 
     def _decode(self, shard: int, row: int, file: MappedFile, place: Place, out: np.ndarray) -> None:
         data = file.view[place.offsets[row] : place.offsets[row + 1]]
@@ -186,7 +195,8 @@ class Shards:
         try:
             opened = MappedFile(path), place
         except OSError as error:
-            raise PackError(f"{path} cannot be opened ({error.strerror}): check its permissions") from None
+            fix = "raise the limit (ulimit -n)" if error.errno == errno.EMFILE else "check its permissions"
+            raise PackError(f"{path} cannot be opened ({error.strerror}): {fix}") from None
         with self._lock:
             self._places[shard] = place
             self._files[shard] = opened

@@ -2,13 +2,18 @@
 
 import itertools
 import json
+import os
+import pickle
+import subprocess
+import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Workspace, add_pictures, picture, save
+from conftest import REPOSITORY, Workspace, add_pictures, picture, save
 
 from imagepack import Augment, Batches, PackedImages
 from imagepack.order import key, permute, uniform
@@ -185,7 +190,9 @@ def test_weights_that_are_none_are_refused(packed: PackedImages, weights):
     [
         ({"size": 0}, "at least 1 image"),
         ({"rank": 2, "world_size": 2}, "rank must be 0 to world_size - 1 = 1, is 2"),
-        ({"epoch": -1}, "seed and epoch must be 0 or more"),
+        ({"epoch": -1}, "epoch must be 0 to"),
+        ({"seed": 2**64}, "seed must be 0 to"),
+        ({"size": 2.5}, "size must be a whole number, is 2.5"),
         ({"prefetch": -1}, "prefetch must be 0 or more"),
     ],
 )
@@ -227,6 +234,73 @@ def test_what_somebody_still_has_is_never_overwritten_and_the_rest_is_used_again
             copies.append(np.array(kept[-1]))
     assert all(np.array_equal(one, other) for one, other in zip(kept, copies, strict=True))
     assert len(places) <= len(kept) + prefetch + 3
+
+
+def test_memory_is_given_back_and_the_state_goes_through_pickle(packed: PackedImages):
+    batches = packed.batches(1, prefetch=2)
+    kept = [images for images, _ in batches]
+    assert len({images.ctypes.data for images in kept}) == COUNT
+    again = pickle.loads(pickle.dumps(batches))
+    assert again.state_dict() == batches.state_dict()
+    del kept
+    assert len(pickle.dumps(batches)) < 20_000
+
+
+def test_threads_that_share_batches_get_whole_ones(packed: PackedImages):
+    batches = packed.batches(4, shuffle=True, prefetch=0)
+    known = sums(packed)
+
+    def run(_: int) -> int:
+        return sum(image.tobytes() in known for images, _ in batches for image in images)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(run, range(8))) == [COUNT] * 8
+
+
+def test_the_state_is_that_of_the_iteration_that_began_last(packed: PackedImages):
+    batches = packed.batches(8, shuffle=True)
+    old, new = iter(batches), iter(batches)
+    next(old), next(old), next(new), next(old)
+    assert (batches.epoch, batches.samples) == (1, 8)
+    list(new)
+    next(old)
+    assert (batches.epoch, batches.samples) == (2, 0)
+
+
+def test_a_state_of_the_last_batch_is_the_next_epoch(packed: PackedImages):
+    for drop_last, last in ((False, 4), (True, 3)):
+        batches = packed.batches(16, shuffle=True, drop_last=drop_last)
+        for _ in itertools.islice(batches, last):
+            state = batches.state_dict()
+        again = packed.batches(16, shuffle=True, drop_last=drop_last)
+        again.load_state_dict(state)
+        assert (again.epoch, again.samples) == (1, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"samples": -1}, {"samples": 1000}, {"epoch": -1}, {"samples": "3"}, {"seed": 1.5}])
+def test_a_state_that_cannot_be_is_refused(packed: PackedImages, wrong: dict):
+    batches = packed.batches(5)
+    with pytest.raises(ValueError, match=r"no state of batches|must be a whole number"):
+        batches.load_state_dict(batches.state_dict() | wrong)
+
+
+def test_a_forked_child_is_told_that_an_iteration_is_not_its_own(packed: PackedImages):
+    if not hasattr(os, "fork"):
+        pytest.skip("this system does not fork")
+    code = (
+        "import os, sys, imagepack\n"
+        f"batches = iter(imagepack.PackedImages({str(packed._source.path)!r}).batches(1, prefetch=1))\n"
+        "next(batches)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    try:\n"
+        "        next(batches)\n"
+        "    except RuntimeError as error:\n"
+        "        os._exit(0 if 'begin one of your own' in str(error) else 2)\n"
+        "    os._exit(1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=60)
 
 
 def test_leaving_the_loop_ends_the_threads(packed: PackedImages):

@@ -17,7 +17,7 @@ from conftest import REPOSITORY, Workspace, add_pictures
 
 from imagepack import PackedImages, PackError, shards
 from imagepack.format import read_place
-from stages.params import Pack, Preprocess
+from stages.params import Levels, Pack, Preprocess, Validate
 
 COUNT = 40
 
@@ -216,9 +216,51 @@ def test_images_are_read_into_a_buffer_of_the_callers(folder: Path):
     assert packed.take([5, 0, 5], out=buffer) is buffer
     assert np.array_equal(buffer, [packed[i][0] for i in (5, 0, 5)])
     for wrong in (buffer[:2], buffer.astype(np.int16), np.zeros((3, 256, 3, 256), np.uint8).swapaxes(2, 3)):
-        with pytest.raises(ValueError, match=r"out must be contiguous uint8 \(3, 256, 256, 3\)"):
+        with pytest.raises(ValueError, match=r"out must be writeable, contiguous uint8 \(3, 256, 256, 3\)"):
             packed.take([5, 0, 5], out=wrong)
     assert packed.take([]).shape == (0, *packed.shape)
+
+
+def test_a_subset_opens_nothing_anew(copy: Path):
+    packed = PackedImages(copy)
+    (copy / "dataset.h5").unlink()
+    train = packed.split("train").fraction(0.5)
+    assert train.index is packed.index
+    assert len(train) < len(packed.labels)
+    assert len(train.labels) == len(train)
+
+
+def test_positions_that_are_none_are_refused(folder: Path):
+    packed = PackedImages(folder)
+    mask = packed.labels == 1
+    assert np.array_equal(packed.take(mask), packed.take(np.flatnonzero(mask)))
+    for wrong in ([0.5], ["3"], [[1, 2]], np.array([True] * COUNT, dtype=object)):
+        with pytest.raises(TypeError, match="positions must be a row of whole numbers"):
+            packed.take(wrong)
+    for wrong in (1.7, "3", [5, 3], slice(1, 3), (5, 3)):
+        with pytest.raises(TypeError, match=r"an index is a whole number, not .*: take and subset have several"):
+            packed[wrong]
+    with pytest.raises(IndexError):
+        packed.take(np.array([2**64 - 1], np.uint64))
+    read_only = np.frombuffer(bytes(packed[0][0].nbytes), np.uint8).reshape(1, *packed.shape)
+    with pytest.raises(ValueError, match="out must be writeable"):
+        packed.take([0], out=read_only)
+
+
+def test_more_shards_than_files_may_be_open(workspace: Workspace):
+    """In a process that may open few, each image in a shard of its own."""
+    resource = pytest.importorskip("resource")
+    add_pictures(workspace.raw, 300)
+    packed = workspace.run(Validate(levels=Levels(near_duplicate="ignore")), Preprocess(size=600), Pack(shard_mib=1))
+    assert len(packed.index.shard_names) == 300
+    code = (
+        "import imagepack, resource\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (256, {resource.getrlimit(resource.RLIMIT_NOFILE)[1]}))\n"
+        f"packed = imagepack.PackedImages({str(workspace.packed)!r})\n"
+        "print(sum(len(labels) for part in (packed, packed.split('train')) for _, labels in part.batches(300)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.strip() == str(300 + len(packed.split("train"))), done.stderr
 
 
 def test_several_at_once_are_the_same_as_one_by_one(folder: Path):
