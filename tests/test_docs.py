@@ -15,8 +15,8 @@ from stages.validate import FIXES
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 OUTPUT = (REPOSITORY / "docs/output.md").read_text(encoding="utf-8")
-OUTSIDE = {".venv", ".venv-training", "data"}
-DOCUMENTS = [path for path in REPOSITORY.rglob("*.md") if not OUTSIDE & set(path.relative_to(REPOSITORY).parts)]
+LISTED = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
+DOCUMENTS = [REPOSITORY / name for name in subprocess.check_output(LISTED, cwd=REPOSITORY, text=True).splitlines()]
 WITHOUT_FRAMEWORKS = [path for path in DOCUMENTS if path.name != "training.md"]  # test_frameworks.py runs that one
 
 
