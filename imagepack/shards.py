@@ -115,9 +115,12 @@ class Shards:
         self.fetch(rows)
         shards = np.searchsorted(self._index.shard_starts, rows, "right") - 1
         inside = rows - self._index.shard_starts[shards]
-        by_shard = np.argsort(shards, kind="stable")
-        changes = np.flatnonzero(np.diff(shards[by_shard])) + 1
-        for places in np.split(by_shard, changes[AT_ONCE - 1 :: AT_ONCE]):
+        parts = [np.arange(len(rows))]
+        if len(np.unique(shards)) > AT_ONCE:  # else in the order of `out`, which is faster
+            by_shard = np.argsort(shards, kind="stable")
+            changes = np.flatnonzero(np.diff(shards[by_shard])) + 1
+            parts = np.split(by_shard, changes[AT_ONCE - 1 :: AT_ONCE])
+        for places in parts:
             self._read_some(places.tolist(), shards[places].tolist(), inside[places].tolist(), out)
 
     def _read_some(self, places: list[int], shards: list[int], inside: list[int], out: np.ndarray) -> None:
