@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -115,30 +115,32 @@ class Shards:
         self.fetch(rows)
         shards = np.searchsorted(self._index.shard_starts, rows, "right") - 1
         inside = rows - self._index.shard_starts[shards]
-        parts = [np.arange(len(rows))]
-        if len(np.unique(shards)) > AT_ONCE:  # else in the order of `out`, which is faster
-            by_shard = np.argsort(shards, kind="stable")
-            changes = np.flatnonzero(np.diff(shards[by_shard])) + 1
-            parts = np.split(by_shard, changes[AT_ONCE - 1 :: AT_ONCE])
-        for places in parts:
+        if len(set(shards.tolist())) <= AT_ONCE:  # in the order of `out`, which is faster
+            self._read_some(range(len(rows)), shards.tolist(), inside.tolist(), out)
+            return
+        by_shard = np.argsort(shards, kind="stable")
+        changes = np.flatnonzero(np.diff(shards[by_shard])) + 1
+        for places in np.split(by_shard, changes[AT_ONCE - 1 :: AT_ONCE]):
             self._read_some(places.tolist(), shards[places].tolist(), inside[places].tolist(), out)
 
-    def _read_some(self, places: list[int], shards: list[int], inside: list[int], out: np.ndarray) -> None:
+    def _read_some(self, places: Sequence[int], shards: list[int], inside: list[int], out: np.ndarray) -> None:
         """Images of few shards, since each takes a file descriptor: where in `out`, of which shard, which row of it."""
         opened = {shard: self._open(shard) for shard in dict.fromkeys(shards)}
         for file, _ in opened.values():
             file.require_whole()
         if self._index.encoding == "raw":
             self._copy(places, shards, inside, opened, out)
+            if self._verify == "never":
+                return
         for i, shard, row in zip(places, shards, inside, strict=True):
             if self._index.encoding != "raw":
                 self._decode(shard, row, *opened[shard], out[i])
-            elif self._verify != "never":
+            else:
                 self._check(shard, row, opened[shard][1], out[i])
 
     def _copy(
         self,
-        places: list[int],
+        places: Sequence[int],
         shards: list[int],
         inside: list[int],
         opened: dict[int, tuple[MappedFile, Place]],
