@@ -1,0 +1,1 @@
+"""Two versions of a dataset side by side: what happened to the images, and whether it matters."""
