@@ -3,6 +3,7 @@
 
 python3 run.py                           set up, bring in data, run the pipeline, push
 python3 run.py test [PYTEST OPTIONS]     run the tests (-m "not slow" for the fast ones)
+python3 run.py compare [A [B]]           what happened to the images between two versions; --help says more
 python3 run.py s3 start|stop|status      the local S3 server of the first run
 python3 run.py quarantine [CODE ...]     move the files that validate rejected out of data/raw; --back undoes it
 python3 run.py hooks                     install DVC's git hooks: git push then also pushes the data
@@ -44,6 +45,8 @@ def main(arguments: list[str]) -> int:
     }
     if not arguments:
         command = [PYTHON, "-m", "quickstart"]
+    elif arguments[0] == "compare":
+        command = ["python", "-m", "compare", *arguments[1:]]  # where one is, for the names of its files
     elif arguments[0] in modules:
         command = [PYTHON, "-m", modules[arguments[0]], *arguments[1:]]
     elif arguments[0] == "--" and arguments[1:]:

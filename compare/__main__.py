@@ -1,0 +1,124 @@
+"""Compare two versions of the dataset: what happened to the images, and does it matter?
+
+    python3 run.py compare                       what changed since the last commit
+    python3 run.py compare v1                    since v1 (a commit, tag, branch or DVC experiment)
+    python3 run.py compare v1 v2 --html c.html   from v1 to v2, with pictures
+    python3 run.py compare --experiments         which experiments used the same data
+
+Only the manifests are fetched, and of the images those that are shown.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from compare import experiments, gates, markdown, page, pictures, terminal
+from compare.comparison import Comparison, compare
+from compare.versions import Version, read
+from imagepack.format import PackError
+from stages.toolkit.errors import InputError
+
+PICTURES = 200
+"""Changed images that are fetched and drawn, unless --pictures says otherwise."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.experiments:
+            return experiments.main(_project(), options.json)
+        rules = gates.parse(options.fail_on)
+        a, b = _versions(options.a, options.b)
+        found = compare(a, b, options.novelty)
+        found = _write(found, a, b, options)
+        print(terminal.text(found.summary, found.changes))
+        return _judge(found, rules)
+    except (InputError, PackError) as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 run.py compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("a", nargs="?", default="HEAD", metavar="A", help="the older version (HEAD unless given)")
+    parser.add_argument("b", nargs="?", metavar="B", help="the newer version (the workspace unless given)")
+    for name, what in (
+        ("json", "all of it, as data"),
+        ("markdown", "a comment for a pull request"),
+        ("html", "a page"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what}")
+    parser.add_argument(
+        "--fail-on", default="", metavar="RULES", help=f"exit code 1 on any of: {','.join(gates.RULES)}"
+    )
+    parser.add_argument("--novelty", action="store_true", help="look for new images that resemble old ones")
+    parser.add_argument(
+        "--pictures", type=_count, default=PICTURES, metavar="N",
+        help=f"changed images to fetch for --html and --json (0 for none; {PICTURES} unless given)",
+    )  # fmt: skip
+    parser.add_argument("--experiments", action="store_true", help="a table of all experiments and their data")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
+    return int(text)
+
+
+def _project() -> Path:
+    """The folder of dvc.yaml, this one or above."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").is_file():
+            return folder
+    raise InputError(f"there is no dvc.yaml in {here} or above: go to the dataset's repository")
+
+
+def _versions(a: str, b: str | None) -> tuple[Version, Version]:
+    project = _project()
+    versions = read(a, project), read(b, project)
+    if versions[0].revision == versions[1].revision:
+        raise InputError(f"{a} and {b} are the same commit, {versions[0].revision[:12]}: name two versions")
+    return versions
+
+
+def _write(found: Comparison, a: Version, b: Version, options: argparse.Namespace) -> Comparison:
+    """Write the files that were asked for; what pictures told is in the comparison returned."""
+    drawn = {}
+    if options.html or options.json:
+        drawn = pictures.draw(a, b, found.changes, page.pictured(found.changes, options.pictures))
+        found = Comparison(found.summary, _with_distances(found.changes, drawn))
+    if options.json:
+        found.write_json(options.json)
+    if options.markdown:
+        options.markdown.parent.mkdir(parents=True, exist_ok=True)
+        options.markdown.write_text(markdown.text(found.summary, found.changes), encoding="utf-8", newline="\n")
+    if options.html:
+        page.write(options.html, found.summary, found.changes, drawn)
+    return found
+
+
+def _with_distances(changes: pl.DataFrame, drawn: dict[int, pictures.Pictures]) -> pl.DataFrame:
+    distances = [None] * len(changes)
+    for row, picture in drawn.items():
+        distances[row] = picture.distance
+    return changes.with_columns(pixel_distance=pl.Series(distances, dtype=pl.Float64))
+
+
+def _judge(found: Comparison, rules: Sequence[str]) -> int:
+    """Say which rules are broken; the exit code."""
+    failures = gates.check(found.summary, found.changes, rules)
+    for failure in failures:
+        print(f"\n{failure.message}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
