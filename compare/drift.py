@@ -55,8 +55,8 @@ possible is 2 exp(-20) = 4e-9, enough for ALPHA after correction for two million
 little and would cost the others power."""
 LEAST_EXPECTED = 5
 """Images expected of a class; rarer ones are taken together (Cochran, Some methods for strengthening the common
-chi-squared tests, 1954). In simulations, chi-squared then exceeds its 0.01, 0.001 and 0.0002 points 1.1 times as often
-as it should at most."""
+chi-squared tests, 1954). In simulations with 2 to 1000 classes, p is then below 0.01 at most 1.1 times as often as it
+should be, below 0.001 at most 1.6 times."""
 MOST_LISTED = 1000
 BINS = 24
 TAIL = 0.005
@@ -344,6 +344,8 @@ def _mix(one: np.ndarray, other: np.ndarray, shared: np.ndarray, relabelled: int
     spread = float(_spread(n_a, n_b, n_shared))
     if not spread:
         return None
+    fourth = n_shared * (1 / n_a - 1 / n_b) ** 4 + ((n_a - n_shared) / n_a**4 + (n_b - n_shared) / n_b**4)
+    tailed = fourth / spread**2
     share = (one + other - shared) / (n_a + n_b - n_shared)
     if relabelled:
         spread += relabelled * (1 / n_a**2 + 1 / n_b**2) * (1 / (1 - float(share @ share)) - 1)
@@ -353,8 +355,20 @@ def _mix(one: np.ndarray, other: np.ndarray, shared: np.ndarray, relabelled: int
         return None
     difference = np.abs(np.add.reduceat((one / n_a - other / n_b)[np.concatenate(groups)], _starts(groups)))
     pooled = np.add.reduceat(share[np.concatenate(groups)], _starts(groups))
-    p = chi2.sf((difference**2 / pooled).sum() / spread, len(groups) - 1)
-    return {"n_a": n_a, "n_b": n_b, "effect": float(difference.sum() / 2), "p": float(p)}
+    p = _p_of_mix((difference**2 / pooled).sum() / spread, pooled, tailed)
+    return {"n_a": n_a, "n_b": n_b, "effect": float(difference.sum() / 2), "p": p}
+
+
+def _p_of_mix(chi_squared: float, share: np.ndarray, tailed: float) -> float:
+    """By a multiple of a chi-squared distribution with the mean and the variance that the statistic has.
+
+    Many classes that are expected few times give it a greater variance than 2 (C - 1), of labels drawn at random
+    2 (C - 1) + (sum of 1 / p - C^2 - 2 (C - 1)) sum of w^4 / S^2.
+    """
+    freedom = len(share) - 1
+    variance = 2 * freedom + max(0.0, tailed * (float((1 / share).sum()) - len(share) ** 2 - 2 * freedom))
+    factor = 2 * freedom / variance
+    return float(chi2.sf(chi_squared * factor, freedom * factor))
 
 
 def _starts(groups: list[np.ndarray]) -> np.ndarray:
