@@ -149,6 +149,19 @@ def test_all_pairs_within_the_distance_are_found_and_nothing_else():
     wanted = np.argwhere(np.triu(distances <= near_duplicates.FURTHEST, 1))
     assert len(wanted) > 300
     assert near_duplicates.find(hashes, signatures).tolist() == wanted.tolist()
+    assert near_duplicates.find(hashes, None).tolist() == wanted.tolist()
+    sides = rng.integers(0, 3, 300) == 0
+    across = wanted[sides[wanted[:, 0]] != sides[wanted[:, 1]]]
+    assert 100 < len(across) < len(wanted)
+    assert near_duplicates.find(hashes, None, sides).tolist() == across.tolist()
+
+
+def test_pixels_that_differ_deny_what_the_hash_says_unless_they_are_not_given():
+    hashes = np.tile(np.random.default_rng(0).integers(0, 256, 32, dtype=np.uint8), (2, 1))
+    signatures = np.random.default_rng(1).integers(0, 256, (2, SIGNATURE_BYTES), dtype=np.uint8)
+    assert near_duplicates.find(hashes, signatures).tolist() == []
+    assert near_duplicates.find(hashes, None).tolist() == [[0, 1]]
+    assert near_duplicates.find(np.empty((0, 32), np.uint8), None).tolist() == []
 
 
 def test_groups_are_linked_through_others():
