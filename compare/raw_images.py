@@ -1,0 +1,122 @@
+"""The bytes of some raw images of a version: from data/raw, the local DVC cache, or the remote."""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from imagepack.disk_cache import DiskCache
+from imagepack.dvc_files import DvcFiles, RemoteError
+from imagepack.format import PackError
+from stages.toolkit.images import file_of
+
+AT_ONCE = 8
+"""Files that are fetched at the same time; at most twice as many are held in memory."""
+LARGEST = 256 * 2**20
+"""Bytes; larger files are not fetched for a picture."""
+
+
+class RawImages:
+    """The raw images of a version.
+
+    Args:
+        dvc: of the version.
+        files: keeps what is fetched, by sha256.
+        path: of the folder of raw images in the repository.
+        folder: the same in the workspace; there a file serves any version that has the same bytes.
+    """
+
+    def __init__(self, dvc: DvcFiles, files: DiskCache, path: str, folder: Path) -> None:
+        self._dvc, self._files, self._path, self._folder = dvc, files, path, folder
+        self._down = ""  # why the remote is not asked again
+
+    def fetch(self, images: pl.DataFrame, paths: Sequence[str]) -> Iterator[tuple[str, bytes | None, str]]:
+        """See Version.fetch.
+
+        Args:
+            images: the version's manifest.
+            paths: some of its.
+        """
+        files = _files(images, paths)
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="compare-fetch") as pool:
+            waiting: deque[tuple[str, Future | None]] = deque()
+            try:
+                for path in paths:
+                    waiting.append((path, pool.submit(self._bytes, *files[path]) if path in files else None))
+                    if len(waiting) > AT_ONCE:
+                        yield _result(*waiting.popleft())
+                while waiting:
+                    yield _result(*waiting.popleft())
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _bytes(self, path: str, digest: str, size: int) -> tuple[bytes | None, str]:
+        """The content of a file with this sha256, or why there is none."""
+        if not digest:
+            return None, "the file is empty or could not be read"
+        if size > LARGEST:
+            return None, f"the file is larger than {LARGEST >> 20} MiB"
+        if (content := self._in_workspace(path, digest, size)) is not None:
+            return content, ""
+        try:
+            return self._from_dvc(f"{self._path}/{path}", digest), ""
+        except RemoteError as error:
+            self._down = str(error)
+            return None, str(error)
+        except (PackError, OSError) as error:
+            return None, str(error)
+
+    def _in_workspace(self, path: str, digest: str, size: int) -> bytes | None:
+        place = self._folder / path
+        if ".." in PurePosixPath(path).parts or PurePosixPath(path).is_absolute():
+            return None
+        try:
+            if not place.is_file() or place.stat().st_size != size:
+                return None
+        except (OSError, ValueError):
+            return None
+        return _content(place, digest)
+
+    def _from_dvc(self, path: str, digest: str) -> bytes:
+        name = f"{digest}.raw"
+        if found := self._files.find(name):
+            if (content := _content(found, digest)) is not None:
+                return content
+            found.unlink(missing_ok=True)  # damaged: fetch it again
+        if self._down:
+            raise PackError(self._down)
+        if not self._dvc.has(path):
+            raise PackError(f"{path} is not in DVC at {self._dvc!r}: run `dvc add` and `dvc push` there")
+        if found := self._dvc.in_dvc_cache(path):
+            if (content := _content(found, digest)) is None:
+                raise PackError(f"{found} is another file than was validated: remove it, and run `dvc fetch`")
+            return content
+        return self._files.get(name, partial(self._dvc.fetch, path, "sha256", digest)).read_bytes()
+
+
+def _files(images: pl.DataFrame, paths: Sequence[str]) -> dict[str, tuple[str, str, int]]:
+    """Path, sha256 and bytes of the file that each image is in; the sha256 of a later frame is no file's."""
+    asked = images.lazy().filter(pl.col("path").is_in(list(paths))).select("path", "frame").collect()
+    names = {path: file_of(path, frame) for path, frame in asked.iter_rows()}
+    found = images.lazy().filter(pl.col("path").is_in(list(set(names.values())))).select("path", "sha256", "bytes")
+    facts = {path: (digest, size) for path, digest, size in found.collect().iter_rows()}
+    return {path: (file, *facts[file]) for path, file in names.items() if file in facts}
+
+
+def _result(path: str, future: Future | None) -> tuple[str, bytes | None, str]:
+    if future is None:
+        return path, None, "it is not in the manifest"
+    return path, *future.result()
+
+
+def _content(path: Path, digest: str) -> bytes | None:
+    """Of a file, if it has this sha256."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return content if hashlib.sha256(content).hexdigest() == digest else None
