@@ -30,16 +30,21 @@ from compare.words import (
 
 LIMIT = 60_000
 """Characters; GitHub takes 65,536."""
-EACH = 100
+EACH = 50
 """Entries of a list."""
+WORDS = 100
+"""Of a sentence."""
 WIDTH = 120
 """Columns of a name; of a longer one its middle is left out."""
 ENDS = str.maketrans({"`": "\\x60", "|": "\\x7c"})
 """What would end a code span or a table cell, wherever it stands."""
-WORD = re.compile(r"\(?(?:[A-Za-z]{1,20}(?:'[a-z]{1,2})?|[0-9]{1,15}(?:\.[0-9]{1,6})?)\)?[,;:]?")
-"""A word of a sentence that is nothing in Markdown, whatever stands beside it."""
+WORD = re.compile(r"(\(?)([A-Za-z]{1,20}(?:'[a-z]{1,2})?|[0-9]{1,15}(?:\.[0-9]{1,6})?)(\)?)")
+"""A word of a sentence that is nothing in Markdown, unless it begins a line and is a number of a list."""
+SIGNS = {"->": "→", "<": "&lt;", "%": "%"}
+"""Signs that are as harmless, alone between spaces."""
 HEXADECIMAL = re.compile(r"[0-9a-fA-F]{7,}")
 """Which GitHub takes for a commit."""
+NOTHING = "(empty)"
 CUT = "\n_Cut here: too long for a comment. `python3 run.py compare` writes all of it with --html or --json._\n"
 
 
@@ -91,22 +96,24 @@ def _more(count: int) -> str:
 
 def code(name: str | None, width: int = WIDTH) -> str:
     """A name as a code span that shows it and does nothing, in a table too."""
-    return f"`{shorten(visible(name or '').translate(ENDS), width) or ' '}`"
+    return f"`{shorten(visible(name or NOTHING).translate(ENDS), width)}`"
 
 
 def prose(sentence: str) -> str:
     """A sentence with names in it: whatever is not a plain word becomes a code span."""
-    words = []
-    for word in sentence.split(" "):
-        if not word:
-            continue
-        ended = word[-1:] == "." and _is_plain(word[:-1]) and word[:-1].isalpha()
-        words.append(word if ended or _is_plain(word) else code(word, 60))
-    return " ".join(words[:100] + ["..."] * (len(words) > 100))
+    words = [word for word in sentence.split(" ") if word]
+    shown = [_word(word, first=i == 0) for i, word in enumerate(words[:WORDS])]
+    return " ".join([*shown, *["..."] * (len(words) > WORDS)])
 
 
-def _is_plain(word: str) -> bool:
-    return bool(WORD.fullmatch(word)) and not HEXADECIMAL.search(word)
+def _word(word: str, first: bool) -> str:
+    if word in SIGNS and not first:
+        return SIGNS[word]
+    end = word[-1] if word[-1] in ".,;:" else ""
+    body = word.removesuffix(end)
+    listed = first and body[:1].isdigit() and word != body.rstrip(")")  # "1." or "1)" would begin a list
+    plain = WORD.fullmatch(body) and not HEXADECIMAL.search(body) and not listed
+    return (body if plain else code(body, 60)) + end
 
 
 def _blocks(summary: dict, changes: pl.DataFrame) -> Iterator[Block]:
@@ -114,11 +121,11 @@ def _blocks(summary: dict, changes: pl.DataFrame) -> Iterator[Block]:
     a, b = summary["a"], summary["b"]
     verdict_of = verdict(summary, changes)
     yield Block(
-        f"### Dataset: {code(a['name'], 60)} → {code(b['name'], 60)}\n\n**{verdict_of[0].upper()}{verdict_of[1:]}**\n\n"
+        f"### Dataset: {code(a['name'], 60)} → {code(b['name'], 60)}\n\n**{verdict_of[0].upper()}{verdict_of[1:]}**\n"
     )
     warnings = [f"- {which.upper()}: {prose(w)}" for which in "ab" for w in summary[which]["warnings"]]
     yield from _list("Warnings:", warnings)
-    yield Block(_sizes(summary) + _counts(summary["counts"]))
+    yield Block(_sizes(summary) + _counts(summary["counts"]), tail="")
     leakage = summary["leakage"]
     yield from _references("of val or test look like one of train, and did not", leakage["new"], opened=True)
     yield from _references(
@@ -137,7 +144,7 @@ def _blocks(summary: dict, changes: pl.DataFrame) -> Iterator[Block]:
     yield from _list("Pipeline:", [f"- {prose(sentence)}" for sentence in summary["pipeline"]["explanation"]])
     yield from _metrics(summary["metrics"])
     if summary["transfer"]["a_to_b"]["files"]:
-        yield Block(f"To push: {transfer(summary['transfer']['a_to_b'])}.\n\n")
+        yield Block(f"To push: {transfer(summary['transfer']['a_to_b'])}.\n")
     for kind, words in KINDS.items():
         count = summary["counts"][kind]
         rows = (f"- {_change(change)}" for change in by_kind(changes, kind, EACH))

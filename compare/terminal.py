@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -24,6 +25,8 @@ from compare.words import (
 
 LINES = 40
 EXAMPLES = 3
+ROOM = [(3, 2), (2, 2), (2, 1), (1, 1)]
+"""Entries of a section and lines of an entry: the first that gives few enough lines is taken."""
 INDENT = 10
 MATTERS = {
     "test_changed": ("{} of test changed", "{} of test changed"),
@@ -44,11 +47,12 @@ def text(summary: dict, changes: pl.DataFrame, width: int = 100) -> str:
         changes: a row each.
         width: columns, 40 or more.
     """
-    for examples in range(EXAMPLES, -1, -1):  # as many examples as there is room for
-        lines = list(_lines(summary, changes, max(width, 40), examples))
+    width = max(width, 40)
+    for most, wrapped in ROOM:
+        lines = list(_lines(summary, changes, width, _Sections(width, most, wrapped)))
         if len(lines) <= LINES:
             break
-    return "".join(f"{shorten(line, max(width, 40))}\n" for line in lines[:LINES])
+    return "".join(f"{shorten(line, width)}\n" for line in lines[:LINES])
 
 
 def verdict(summary: dict, changes: pl.DataFrame) -> str:
@@ -59,112 +63,131 @@ def verdict(summary: dict, changes: pl.DataFrame) -> str:
     failures = {
         failure.rule: failure.count for failure in gates.check(summary, changes, list(MATTERS)) if failure.count
     }
-    matters = "; ".join(MATTERS[rule][count != 1].format(count) for rule, count in failures.items())
+    matters = [MATTERS[rule][count != 1].format(count) for rule, count in failures.items()]
+    unknown = []
+    if not (summary["a"]["packed"] and summary["b"]["packed"]):
+        unknown.append("splits are unknown, a version has no pack")
     if differ:
         happened = f"{differ} of {plural(total, 'image')} differ{'s' * (differ == 1)}"
     else:
         happened = f"the same {plural(total, 'image')}"
         if summary["pipeline"]["packed_changed"]:
             happened += ", but other packs"
-        elif not matters and not _worked_otherwise(summary):
-            return f"nothing changed: {happened}, labels and splits."
+        elif not matters and not _something_else(summary):
+            return f"nothing changed: {happened}{'' if unknown else ', labels and splits'}."
     if matters:
-        return f"{happened}. It matters: {matters}."
-    unknown = [] if summary["a"]["packed"] and summary["b"]["packed"] else ["splits unknown: a version has no pack"]
-    unknown = unknown or ["test as before, no new leakage, no drift"]
-    return f"{happened}; {unknown[0]}."
+        return f"{happened}, and it matters: {'; '.join([*matters, *unknown])}."
+    drift = ["no drift" if summary["drift"]["tests"] else "drift not tested"]
+    return f"{happened}; {', '.join((unknown or ['test as before', 'no new leakage']) + drift)}."
 
 
-def _worked_otherwise(summary: dict) -> bool:
-    return bool(summary["pipeline"]["stages"] or summary["pipeline"]["packages"] or summary["metrics"])
+def _something_else(summary: dict) -> bool:
+    """Whether anything but the images differs."""
+    pipeline, status = summary["pipeline"], summary["status"]
+    parts = (pipeline["stages"], pipeline["packages"], summary["metrics"], *status.values(), list(findings(summary)))
+    return any(parts)
 
 
-def _lines(summary: dict, changes: pl.DataFrame, width: int, examples: int) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Sections:
+    """How sections are laid out: columns, entries of a section, lines of an entry."""
+
+    width: int
+    most: int
+    wrapped: int
+
+    def __call__(self, title: str, texts: Iterable[str], most: int | None = None) -> Iterator[str]:
+        """A title and texts beside it; nothing where there are none."""
+        texts = [visible(text) for text in texts if text]
+        most = most or self.most
+        shown = texts[:most] + [f"... and {len(texts) - most} more"] * (len(texts) > most)
+        for text in shown:
+            for line in textwrap.wrap(text, self.width - INDENT, max_lines=self.wrapped, placeholder=" ..."):
+                yield f"{title:<{INDENT}}{line}"
+                title = ""
+
+
+def _lines(summary: dict, changes: pl.DataFrame, width: int, section: _Sections) -> Iterator[str]:
     a, b = summary["a"], summary["b"]
-    names = [shorten(visible(version["name"]), width // 4) for version in (a, b)]
-    yield from textwrap.wrap(f"{names[0]} -> {names[1]}: {verdict(summary, changes)}", width, max_lines=3)
-    yield from _section(
-        "Warnings", [f"{which.upper()}: {w}" for which in "ab" for w in summary[which]["warnings"]], width
-    )
+    yield from _headline(summary, changes, width)
+    yield from section("Warnings", [f"{which.upper()}: {w}" for which in "ab" for w in summary[which]["warnings"]])
     yield ""
-    yield from _section("Images", _numbers(a, b), width)
+    yield from section("Images", [", ".join(f"{_step(a[k], b[k])} {k}" for k in ("accepted", "rejected", "classes"))])
     for kind, count in summary["counts"].items():
         if count:
-            yield f"  {count:>8} {KINDS.get(kind, kind)}"
-            if kind != "unchanged":
-                yield from _examples(by_kind(changes, kind, examples), count if examples else 0, width)
-    yield from _section("Splits", _splits(summary["splits"]), width)
-    yield from _section("Classes", _classes(summary["classes"]), width)
-    yield from _section("Findings", [some(list(findings(summary)), 6)], width)
-    yield from _section("Rejected", _seen("now", summary["status"]["newly_rejected"]), width)
-    yield from _section("", _seen("no longer", summary["status"]["fixed"]), width)
-    leakage = summary["leakage"]
-    yield from _section("Leakage", _seen("new", leakage["new"]), width)
-    yield from _section("Leakage", _seen("was in train of A", leakage["trained_on"]), width)
-    yield from _section("Leakage", _seen("resolved", leakage["resolved"]), width)
-    yield from _section("Drift", _drift(summary["drift"]), width)
-    yield from _section("Pipeline", summary["pipeline"]["explanation"], width, 4)
+            yield f"{count:>{INDENT}} {_kind(kind, count, changes, width - INDENT - 1)}"
+    yield from section("Splits", _splits(summary["splits"]), 2)
+    yield from section("Classes", _classes(summary["classes"]), 3)
+    yield from section("Findings", [some(list(findings(summary)), 6)])
+    status, leakage = summary["status"], summary["leakage"]
+    yield from section("Rejected", [*_seen("now", status["newly_rejected"]), *_seen("no longer", status["fixed"])])
+    leaks = {"new": leakage["new"], "in train of A": leakage["trained_on"], "resolved": leakage["resolved"]}
+    yield from section("Leakage", [line for words, images in leaks.items() for line in _seen(words, images)])
+    yield from section("Drift", _drift(summary["drift"]))
+    yield from section("Pipeline", summary["pipeline"]["explanation"])
     if summary["transfer"]["a_to_b"]["files"]:
-        yield from _section("To push", [transfer(summary["transfer"]["a_to_b"])], width)
-    metrics = [
-        f"{visible(m['metric'])} {value(m['a'])} -> {value(m['b'])}" for m in summary["metrics"] if m["a"] != m["b"]
-    ]
-    yield from _section("Metrics", [some(metrics, 6)], width)
+        yield from section("To push", [transfer(summary["transfer"]["a_to_b"])])
+    yield from section("Metrics", [some(_metrics(summary["metrics"]), 6)])
 
 
-def _section(title: str, texts: Iterable[str], width: int, most: int = 3) -> Iterator[str]:
-    """A title and texts beside it, each wrapped to at most two lines; nothing where there are no texts."""
-    texts = [visible(text) for text in texts if text]
-    shown = texts[:most] + [f"... and {len(texts) - most} more"] * (len(texts) > most)
-    for i, text in enumerate(shown):
-        lines = textwrap.wrap(text, width - INDENT, max_lines=2, placeholder=" ...")
-        for j, line in enumerate(lines):
-            yield f"{title if i == j == 0 else '':<{INDENT}}{line}"
-
-
-def _numbers(a: dict, b: dict) -> list[str]:
-    keys = {"accepted": "accepted", "rejected": "rejected", "classes": "classes"}
-    return [", ".join(f"{_step(a[key], b[key])} {word}" for key, word in keys.items())]
+def _headline(summary: dict, changes: pl.DataFrame, width: int) -> Iterator[str]:
+    """One line; what matters, if anything does, below it."""
+    names = [shorten(visible(summary[which]["name"]), width // 5) for which in "ab"]
+    happened, matters, reasons = verdict(summary, changes).partition(" matters: ")
+    yield f"{names[0]} -> {names[1]}: {happened}{matters.rstrip()}"
+    yield from textwrap.wrap(reasons, width, initial_indent="  ", subsequent_indent="  ", max_lines=3)
 
 
 def _step(a: int, b: int) -> str:
     return str(a) if a == b else f"{a} -> {b}"
 
 
-def _examples(changes: list[dict], count: int, width: int) -> Iterator[str]:
-    for change in changes:
-        note = aside(change)
-        note = f" ({note})" if note else ""
-        yield " " * 11 + shorten(place(change), width - 11 - columns(note)) + note
-    if count > len(changes):
-        yield " " * 11 + f"... and {count - len(changes)} more"
+def _kind(kind: str, count: int, changes: pl.DataFrame, width: int) -> str:
+    """What happened, and to which images: as many examples as fit, at least one."""
+    title = KINDS.get(kind, kind)
+    if kind == "unchanged":
+        return title
+    examples = [place(change) + _noted(change) for change in by_kind(changes, kind, EXAMPLES)]
+    for shown in range(len(examples), 0, -1):
+        line = f"{title}: {some(examples, shown, count)}"
+        if columns(line) <= width:
+            return line
+    more = f", ... and {count - 1} more" if count > 1 else ""
+    return f"{title}: {shorten(examples[0], width - len(title) - 2 - len(more))}{more}" if examples else title
+
+
+def _noted(change: dict) -> str:
+    return f" ({note})" if (note := aside(change)) else ""
 
 
 def _splits(splits: dict) -> list[str]:
     table = [f"{row['split']} {_step(row['a'], row['b'])}" for row in splits["table"]]
     moves = [f"{move['from']} -> {move['to']} {move['images']}" for move in splits["moves"]]
-    return [some(table, 6), moves and f"moved: {some(moves, 6)}"]
+    return [some(table, 6), f"moved: {some(moves, 6)}" if moves else ""]
 
 
-def _classes(classes: dict) -> list[str]:
+def _classes(classes: dict) -> Iterator[str]:
+    """Those that are new, gone or renamed; five of each."""
     renamed = [f"{pair['a']} -> {pair['b']}" for pair in classes["renamed"]]
     taken = {pair[side] for pair in classes["renamed"] for side in "ab"}
     new, gone = ([name for name in classes[key] if name not in taken] for key in ("added", "removed"))
-    lists = {"new": new, "gone": gone, "renamed": renamed}
-    return [
-        f"{word}: {some([shorten(visible(name), 40) for name in names[:5]], 5, len(names))}"
-        for word, names in lists.items()
-        if names
-    ]
+    for words, names in (("new", new), ("gone", gone), ("renamed", renamed)):
+        if names:
+            yield f"{words}: {some([shorten(visible(name), 40) for name in names[:5]], 5, len(names))}"
 
 
-def _seen(word: str, images: list[dict]) -> list[str]:
+def _seen(words: str, images: list[dict]) -> list[str]:
     if not images:
         return []
     shown = [f"{shorten(place(image), 60)} ({shorten(visible(image['detail']), 40)})" for image in images[:2]]
-    return [f"{len(images)} {word}: {some(shown, 2, len(images))}"]
+    return [f"{len(images)} {words}: {some(shown, 2, len(images))}"]
 
 
 def _drift(drift: dict) -> list[str]:
     found = list(drifts(drift))
-    return found or [f"none ({plural(drift['tests'], 'test')})" if drift["tests"] else "not tested: too few images"]
+    return found or [f"none ({plural(drift['tests'], 'test')})" if drift["tests"] else "not tested"]
+
+
+def _metrics(metrics: list[dict]) -> list[str]:
+    changed = [metric for metric in metrics if metric["a"] != metric["b"]]
+    return [f"{shorten(visible(m['metric']), 40)} {value(m['a'])} -> {value(m['b'])}" for m in changed]

@@ -109,14 +109,14 @@ def by_kind(changes: pl.DataFrame, kind: str, count: int) -> list[dict]:
 
 
 def drifts(drift: dict) -> Iterator[str]:
-    """Each feature that drifted, in words: which images, how far, how likely by chance."""
+    """Each feature that drifted, in words: of which images, how far (effect: 0 to 1), how likely by chance."""
     for test in drift["features"]:
         if test["drifted"]:
             yield f"{_of(test)}: {_how_far(test)}, p {_probability(test['p_adjusted'])}"
 
 
 def _of(test: dict) -> str:
-    feature = "classes" if test["feature"] == "class" else visible(test["feature"])
+    feature = "shares of classes" if test["feature"] == "class" else visible(test["feature"])
     match test["scope"]:
         case "class":
             return f"{feature} within {visible(test['class'] or '(no class)')}"
@@ -126,10 +126,10 @@ def _of(test: dict) -> str:
 
 
 def _how_far(test: dict) -> str:
-    share = f"{100 * test['effect']:.0f} % of the images"
+    effect = f"effect {test['effect']:.2f}"
     if test["a"] is None or test["b"] is None:
-        return f"{share} are in another class than the shares of before would have them"
-    return f"median {test['a']['median']:.3g} -> {test['b']['median']:.3g}, {share} lie elsewhere"
+        return effect
+    return f"median {test['a']['median']:.3g} -> {test['b']['median']:.3g}, {effect}"
 
 
 def _probability(p: float) -> str:
