@@ -29,11 +29,11 @@ ROOM = [(3, 2), (2, 2), (2, 1), (1, 1)]
 """Entries of a section and lines of an entry: the first that gives few enough lines is taken."""
 INDENT = 10
 MATTERS = {
-    "test_changed": ("{} of test changed", "{} of test changed"),
+    "test_changed": ("{} image of test changed", "{} images of test changed"),
     "class_removed": ("{} class gone", "{} classes gone"),
-    "leakage": ("{} of val or test that training may have seen", "{} of val or test that training may have seen"),
-    "invalid_increase": ("{} more rejected", "{} more rejected"),
-    "label_conflict": ("{} new under two labels", "{} new under two labels"),
+    "leakage": ("{} image of val or test leaks from train", "{} images of val or test leak from train"),
+    "invalid_increase": ("{} more image rejected", "{} more images rejected"),
+    "label_conflict": ("{} image new under two labels", "{} images new under two labels"),
     "drift": ("the images as a whole have become others", "the images as a whole have become others"),
 }
 """Rules of gates.RULES that make a change matter, for one and for several."""

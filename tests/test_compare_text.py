@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from summaries import COLUMNS, SAME, change, comparison, drifted, eventful, reference
+from summaries import KINDS as ALL_KINDS
 
 from compare import markdown, terminal
 from compare.words import KINDS, columns, shorten, size, visible
@@ -89,6 +90,10 @@ def lines_of(text: str) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
+def test_every_kind_has_words():
+    assert ["unchanged", *KINDS] == ALL_KINDS
+
+
 def test_two_versions_with_the_same_images_say_that_nothing_happened():
     assert lines_of(terminal.text(*comparison()))[0] == (
         "v1 -> v2: nothing changed: the same 100 images, labels and splits."
@@ -99,7 +104,11 @@ def test_two_versions_with_the_same_images_say_that_nothing_happened():
     ("rows", "sections", "expected"),
     [
         ([change("added")], {}, "1 of 101 images differs; test as before, no new leakage, no drift."),
-        ([change("edited", split_a="test", split_b="test")], {}, "1 of 101 images differs, and it matters: 1 of test"),
+        (
+            [change("edited", split_a="test", split_b="test")],
+            {},
+            "1 of 101 images differs, and it matters: 1 image of test",
+        ),
         ([change("added")], {"b": {"packed": False}}, "splits are unknown, a version has no pack, no drift."),
         ([change("added")], {"drift": {"tests": 0}}, "no new leakage, drift not tested."),
         ([], {"pipeline": {"packed_changed": True}}, "the same 100 images, but other packs; test as before"),
@@ -116,7 +125,7 @@ def test_everything_that_happened_is_there_in_few_lines():
     text = "\n".join(lines)
     assert len(lines) <= 40
     for words in (
-        "v1 -> v2: 52 of 152 images differ, and it matters:", "8 of test changed; 1 class gone",
+        "v1 -> v2: 52 of 152 images differ, and it matters:", "8 images of test changed; 1 class gone",
         "data/raw has changed since", "98 -> 137 accepted, 2 -> 3 rejected", "       100 unchanged\n",
         "5 edited: cat/img0.jpg, cat/img1.jpg, cat/img2.jpg, ... and 2 more", "1 relabelled: cat/b.jpg -> dog/b.jpg",
         "cat/e.jpg (train -> test)", "cat/f.jpg (now rejected)", "moved: train -> test 1", "renamed: dog -> hound",

@@ -55,7 +55,7 @@ def project(new_project: Callable[[], Project]) -> Project:
     project("dvc", "add", "data/raw")
     project("dvc", "repro", "train")
     project.commit("Version 2")
-    experiment(project, "late", "train.yaml:rate=0.6")
+    experiment(project, "late", "train.yaml:rate=0.7")
     return project
 
 
@@ -102,7 +102,7 @@ def test_only_params_that_differ_and_the_metrics_of_models_are_columns(project: 
 def test_the_best_run_stands_first_and_its_data_with_it(project: Project):
     found = experiments.table(project.folder, "accuracy")
     assert found["sort_by"] == "model.json:accuracy"
-    assert [run["metrics"]["model.json:accuracy"] for run in found["runs"]] == [0.36, 0.3, 0.36, 0.2]
+    assert [run["metrics"]["model.json:accuracy"] for run in found["runs"]] == [0.42, 0.3, 0.36, 0.2]
     found = experiments.table(project.folder, "model.json:test.loss", ascending=True)
     assert names(found) == {"A": ["fast"], "B": ["late", "HEAD"], "C": ["small"]}
     assert experiments.table(project.folder, "accuracy") == experiments.table(project.folder, "accuracy")
@@ -128,12 +128,12 @@ def test_the_table_fits_a_terminal(project: Project):
 @slow
 def test_the_workspace_is_a_run_where_it_differs(project: Project):
     try:
-        project.write("train.yaml", "rate: 0.7\n")
+        project.write("train.yaml", "rate: 0.8\n")
         found = experiments.table(project.folder)
         assert names(found)["A"] == ["HEAD", "workspace", "late"]
         workspace = found["runs"][1]
         assert workspace["revision"] is None
-        assert workspace["params"]["train.yaml:rate"] == 0.7
+        assert workspace["params"]["train.yaml:rate"] == 0.8
     finally:
         project("git", "checkout", "train.yaml")
 
