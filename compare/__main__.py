@@ -9,6 +9,8 @@ Only the manifests are fetched, and of the images those that are shown.
 """
 
 import argparse
+import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,16 +32,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.experiments:
-            return experiments.main(_project(), options.json)
-        rules = gates.parse(options.fail_on)
+            return _experiments(options)
+        rules = gates.parse(options.fail_on) if options.fail_on is not None else []
         a, b = _versions(options.a, options.b)
         found = compare(a, b, options.novelty)
         found = _write(found, a, b, options)
-        print(terminal.text(found.summary, found.changes))
+        print(terminal.text(found.summary, found.changes, shutil.get_terminal_size((100, 24)).columns), end="")
         return _judge(found, rules)
     except (InputError, PackError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 1
+
+
+def _experiments(options: argparse.Namespace) -> int:
+    """The table of all experiments; the exit code."""
+    found = experiments.table(_project(), options.sort_by, options.ascending)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+        options.json.write_text(text, encoding="utf-8", newline="\n")
+    print(experiments.text(found, shutil.get_terminal_size((100, 24)).columns), end="")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,15 +67,15 @@ def _parser() -> argparse.ArgumentParser:
         ("html", "a page"),
     ):
         parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what}")
-    parser.add_argument(
-        "--fail-on", default="", metavar="RULES", help=f"exit code 1 on any of: {','.join(gates.RULES)}"
-    )
+    parser.add_argument("--fail-on", metavar="RULES", help=f"exit code 1 on any of: {','.join(gates.RULES)}")
     parser.add_argument("--novelty", action="store_true", help="look for new images that resemble old ones")
     parser.add_argument(
         "--pictures", type=_count, default=PICTURES, metavar="N",
         help=f"changed images to fetch for --html and --json (0 for none; {PICTURES} unless given)",
     )  # fmt: skip
     parser.add_argument("--experiments", action="store_true", help="a table of all experiments and their data")
+    parser.add_argument("--sort-by", metavar="METRIC", help="of --experiments: the best first")
+    parser.add_argument("--ascending", action="store_true", help="of --sort-by: the smallest is the best")
     return parser
 
 
