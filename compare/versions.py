@@ -74,6 +74,7 @@ class Version:
         packages: version by name, as requirements.lock has them.
         warnings: a sentence each, with the fix.
         metrics: by file: number by dotted name; of all files that DVC knows as metrics.
+        cached: outs that DVC keeps in its cache and remote; the others are in git.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Version:
     packages: dict[str, str]
     warnings: list[str]
     metrics: dict[str, dict[str, float]]
+    cached: frozenset[str] = frozenset()
     raw: RawImages | None = field(default=None, repr=False)
 
     def fetch(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes | None, str]]:
@@ -151,6 +153,7 @@ class _Reader:
             packages=self._packages(),
             warnings=warnings,
             metrics=metrics,
+            cached=frozenset(_path(out) for stage in self.stages.values() for out in stage.outs if out.use_cache),
             raw=RawImages(self.dvc, self.files, _path(raw), self.top / _path(raw)) if raw else None,
         )
 
