@@ -42,6 +42,7 @@ def _stages(a: dict, b: dict) -> Iterator[dict]:
             path: (_files(one).get(path), _files(other).get(path))
             for path in sorted(_files(one).keys() | _files(other))
         }
+        code = _code(one).keys() | _code(other)
         different = [path for path, (was, now) in files.items() if was != now and path != LOCK]
         found = {
             "stage": name,
@@ -50,9 +51,9 @@ def _stages(a: dict, b: dict) -> Iterator[dict]:
                 for key in sorted(params[0].keys() | params[1].keys())
                 if params[0].get(key) != params[1].get(key)
             ],
-            "code": [path for path in different if path.endswith(CODE)],
+            "code": [path for path in different if path in code],
             "command": one.get("cmd") != other.get("cmd"),
-            "data": [path for path in different if not path.endswith(CODE)],
+            "data": [path for path in different if path not in code],
         }
         if any(value for key, value in found.items() if key != "stage"):
             yield found
@@ -153,6 +154,7 @@ def _processed(here: Version, there: Version) -> dict:
 
 
 def _code(stage: dict) -> dict[str, str]:
+    """What the stage was made with: the hash of each module and of the lock."""
     deps = {entry["path"]: entry.get("md5") for entry in stage.get("deps", [])}
     return {path: md5 for path, md5 in deps.items() if path.endswith(CODE) or path == LOCK}
 
