@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import polars as pl
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ImageEnhance
 
-from compare.matching import KINDS, match
+from compare.matching import match
 
 SCHEMA = json.loads((REPOSITORY / "compare/schema.json").read_text(encoding="utf-8"))
 slow = pytest.mark.slow
@@ -169,6 +168,7 @@ def mirrored(changes: list[tuple[str, str | None, str | None]]) -> list[tuple[st
     return [(other.get(kind, kind), b, a) for kind, a, b in changes]
 
 
+@settings(max_examples=60, deadline=None)
 @given(HISTORIES)
 def test_every_change_is_found_and_no_other(history: History):
     changes = found(table(history.a), table(history.b, history.splits))
@@ -177,6 +177,7 @@ def test_every_change_is_found_and_no_other(history: History):
     assert sorted(b for _, _, b in changes if b) == sorted(history.b)
 
 
+@settings(max_examples=60, deadline=None)
 @given(HISTORIES)
 def test_swapped_arguments_give_the_mirrored_answer(history: History):
     a, b = table(history.a), table(history.b, history.splits)
@@ -189,7 +190,7 @@ PATHS = st.builds(
 TANGLES = st.dictionaries(PATHS, st.builds(Picture, *[st.integers(0, n) for n in (2, 3, 1)]))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(TANGLES, TANGLES)
 def test_copies_and_ties_are_paired_the_same_way_from_both_sides(one: dict, other: dict):
     a, b = table(one), table(other)
@@ -198,3 +199,27 @@ def test_copies_and_ties_are_paired_the_same_way_from_both_sides(one: dict, othe
     assert sorted(changes, key=str) == sorted(found(a.reverse(), b.reverse()), key=str)
     assert sorted(path for _, path, _ in changes if path) == sorted(one)
     assert sorted(path for _, _, path in changes if path) == sorted(other)
+
+
+def real_table(folder: Path, pictures: dict[str, Picture], splits: dict[str, str] | None = None) -> pl.DataFrame:
+    """The manifest that validate writes of real files."""
+    workspace = Workspace(folder)
+    for path, content in pictures.items():
+        image = picture(content.number)
+        image = ImageEnhance.Brightness(image).enhance(1.05) if content.edit else image
+        save(workspace.raw / path, image, compress_level=1 if content.encoding else 9)
+    if not pictures:
+        return table({})
+    names = pl.DataFrame({"path": list(pictures)}).with_columns(
+        split=pl.col("path").replace_strict(splits or {}, default="train", return_dtype=pl.String)
+    )
+    return workspace.validate().join(names, on="path")
+
+
+@slow
+@settings(max_examples=8, deadline=None)
+@given(history=HISTORIES)
+def test_every_change_to_real_files_is_found(history: History, tmp_path_factory: pytest.TempPathFactory):
+    a = real_table(tmp_path_factory.mktemp("a"), history.a)
+    b = real_table(tmp_path_factory.mktemp("b"), history.b, history.splits)
+    assert {change for change in found(a, b) if change[0] != "unchanged"} == history.done
