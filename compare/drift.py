@@ -376,14 +376,18 @@ def _starts(groups: list[np.ndarray]) -> np.ndarray:
 
 
 def _common(share: np.ndarray, rests_on: float) -> list[np.ndarray]:
-    """Classes, each by itself but for those too rare, which are together, with more common ones if need be."""
+    """Groups of classes, each expected often enough: the rare together, the rarest first, the others by themselves."""
     order = np.argsort(share, kind="stable")
     order = order[share[order] > 0]
-    expected = share[order] * rests_on
-    rare = int(np.searchsorted(expected, LEAST_EXPECTED))
-    if rare:
-        rare = max(rare, 1 + int(np.searchsorted(np.cumsum(expected), LEAST_EXPECTED)))
-    return [part for part in (order[:rare], *np.split(order[rare:], range(1, len(order) - rare))) if len(part)]
+    starts, expected = [], LEAST_EXPECTED
+    for place, more in enumerate((share[order] * rests_on).tolist()):
+        if expected >= LEAST_EXPECTED:
+            starts.append(place)
+            expected = 0
+        expected += more
+    if expected < LEAST_EXPECTED:
+        starts.pop()
+    return np.split(order, starts[1:])
 
 
 def _corrected(tests: pl.DataFrame) -> pl.DataFrame:
