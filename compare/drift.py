@@ -56,7 +56,7 @@ little and would cost the others power."""
 LEAST_EXPECTED = 5
 """Images expected of a class; rarer ones are taken together (Cochran, Some methods for strengthening the common
 chi-squared tests, 1954). In simulations with 2 to 1000 classes, p is then below 0.01 at most 1.1 times as often as it
-should be, below 0.001 at most 1.6 times."""
+should be, below 0.001 at most 1.3 times."""
 MOST_LISTED = 1000
 BINS = 24
 TAIL = 0.005
