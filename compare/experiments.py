@@ -12,6 +12,7 @@ from stages.toolkit.errors import InputError
 
 REPORTS = ("reports/pack.json", "reports/validation.json")
 """Of this pipeline; what they say has columns of its own, and is no result of a model."""
+PARAMS = "params.yaml"
 NO_DATA = "?"
 """Letter of the runs whose pack is not known."""
 HOW = "make one: dvc exp run -n NAME -S preprocess.size=64"
@@ -30,7 +31,7 @@ def table(repo: Path, sort_by: str | None = None, ascending: bool = False) -> di
         ascending: whether less is better.
 
     Returns:
-        {"schema_version": 1, "sort_by": "file:metric" or None,
+        {"schema_version": 1, "sort_by": "file:metric" or None, "warnings": [sentences],
          "data": [{"data": "A", "digest": str or None, "runs": int}, ...],
          "params": [names that differ between runs], "metrics": ["file:metric", ...],
          "runs": [{"name", "revision" (None: workspace), "data": "A", "files", "accepted", "rejected" (int or None),
@@ -49,6 +50,9 @@ def table(repo: Path, sort_by: str | None = None, ascending: bool = False) -> di
     return {
         "schema_version": 1,
         "sort_by": key,
+        "warnings": [
+            f"{run['name']}: cannot be read: {', '.join(run['unreadable'])}" for run in runs if run["unreadable"]
+        ],
         "data": data,
         "params": params,
         "metrics": metrics,
@@ -72,7 +76,7 @@ def text(found: dict, width: int = 100) -> str:
     lines = ["  ".join(_pad(row[i], wide[i]) for i in range(fits)).rstrip() for row in rows]
     if fits < len(header):
         lines += ["", f"Too narrow for: {', '.join(rows[0][fits:])}"]
-    lines += ["", *(_about(group) for group in found["data"])]
+    lines += ["", *(_about(group) for group in found["data"]), *map(visible, found["warnings"])]
     return "".join(f"{shorten(line, width)}\n" for line in lines)
 
 
@@ -167,45 +171,43 @@ def _runs(repo: Path) -> list[dict]:
     head = _git(repo, "rev-parse", "HEAD").decode().strip()
     named = [("HEAD", head, 0), *((name, commit, 2) for commit, name in experiments)]
     revisions = list(dict.fromkeys(commit for _, commit, _ in named))
-    params, metrics = _shown(repo, revisions)
-    reports = _reports(repo, revisions)
-    runs = [
-        _run(name, commit, place, reports[commit], params.get(commit), metrics.get(commit))
-        for name, commit, place in named
-    ]
+    shown, reports = _shown(repo, revisions), _reports(repo, revisions)
+    runs = [_run(name, commit, place, reports[commit], shown[commit]) for name, commit, place in named]
     here = {report: _read(repo / report) for report in REPORTS}
-    workspace = _run("workspace", None, 1, here, params.get("workspace"), metrics.get("workspace"))
+    workspace = _run("workspace", None, 1, here, shown["workspace"])
     same = all(workspace[key] == runs[0][key] for key in workspace.keys() - {"name", "revision", "place"})
     return runs if same else [*runs, workspace]
 
 
-def _run(name: str, revision: str | None, place: int, reports: dict, params: dict | None, metrics: dict | None) -> dict:
+def _run(name: str, revision: str | None, place: int, reports: dict, shown: Any) -> dict:
     pack, validation = (reports[report] for report in REPORTS)
-    counts = {key: validation.get(key) for key in ("files", "accepted", "rejected")}
     digest = pack.get("digest")
-    flat = {f"{file}:{metric}": number for file, metric, number in _flat_files(metrics) if file not in REPORTS}
-    files = list(_flat_files(params))
-    several = len({file for file, *_ in files}) > 1
-    named = {
-        f"{file}:{param}" if several and file != "params.yaml" else param: setting for file, param, setting in files
-    }
+    params, metrics = ({}, {}) if shown.data is None else (shown.data.params, shown.data.metrics)
     return {
         "name": name,
         "revision": revision,
         "place": place,
         "digest": digest if isinstance(digest, str) else None,
         "split": pack.get("split"),
-        **counts,
-        "params": named,
-        "metrics": flat,
+        **{key: validation.get(key) for key in ("files", "accepted", "rejected")},
+        "params": {param if file == PARAMS else f"{file}:{param}": entry for file, param, entry in _flat_files(params)},
+        "metrics": {f"{file}:{metric}": entry for file, metric, entry in _flat_files(metrics) if file not in REPORTS},
+        "unreadable": [shown.error.msg] if shown.error else sorted(_unreadable(params | metrics)),
     }
 
 
-def _flat_files(shown: dict | None) -> Iterator[tuple[str, str, Any]]:
+def _flat_files(shown: dict) -> Iterator[tuple[str, str, Any]]:
     """File, dotted name and value of each entry; files that could not be read have none."""
-    for file, result in ((shown or {}).get("data") or {}).items():
-        for name, entry in _flat(result.get("data")):
+    for file, result in shown.items():
+        for name, entry in _flat(result.get("data")) if "data" in result else ():
             yield Path(file).as_posix(), name, entry
+
+
+def _unreadable(shown: dict) -> Iterator[str]:
+    """Files that DVC could not read; but not the reports of a pipeline that has not run."""
+    for file, result in shown.items():
+        if "error" in result and (name := Path(file).as_posix()) not in REPORTS:
+            yield name
 
 
 def _flat(entry: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -217,17 +219,21 @@ def _flat(entry: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from _flat(inside, f"{prefix}.{key}" if prefix else str(key))
 
 
-def _shown(repo: Path, revisions: list[str]) -> tuple[dict, dict]:
-    """What DVC shows of params and metrics, by revision."""
+def _shown(repo: Path, revisions: list[str]) -> dict[str, Any]:
+    """What `dvc exp show` knows of revisions and of the workspace: an object with params and metrics, by file, each.
+
+    DVC keeps what it has read of a revision, so that only the first time takes long: some 0.2 s a revision.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from dvc.scm import SCMError
 
     try:
         with Repo(str(repo)) as project:
-            shown = [show(revs=revisions, hide_workspace=False) for show in (project.params.show, project.metrics.show)]
-    except DvcException as error:
+            states = project.experiments.show(revs=revisions, sha_only=True, hide_queued=True, hide_failed=True)
+    except (DvcException, SCMError) as error:
         raise InputError(f"DVC cannot read {repo}: {error}") from None
-    return tuple(shown)
+    return {state.rev: state for state in states}
 
 
 def _experiments(repo: Path) -> list[tuple[str, str]]:

@@ -91,16 +91,16 @@ def place(change: dict) -> str:
 
 
 def aside(change: dict) -> str:
-    """What a change did beside what its kind says: to the split, or to whether the image is accepted; may be empty."""
-    notes = []
-    if None not in (change["path_a"], change["path_b"]):
-        if change["status_a"] != change["status_b"]:
-            notes.append(f"now {change['status_b']}")
-        elif change["split_a"] != change["split_b"]:
-            notes.append(f"{visible(change['split_a'] or 'no split')} -> {visible(change['split_b'] or 'no split')}")
-    elif "rejected" in (change["status_a"], change["status_b"]):
-        notes.append("rejected")
-    return ", ".join(notes)
+    """What else is to know of a changed image: another status or split, else that it is of test; may be empty."""
+    splits, statuses = ([change[f"{key}_{side}"] for side in "ab"] for key in ("split", "status"))
+    in_both = None not in (change["path_a"], change["path_b"])
+    if in_both and statuses[0] != statuses[1]:
+        return f"now {statuses[1]}"
+    if in_both and splits[0] != splits[1]:
+        return " -> ".join(visible(split or "no split") for split in splits)
+    if "rejected" in statuses:
+        return "rejected"
+    return "test" if "test" in splits else ""
 
 
 def by_kind(changes: pl.DataFrame, kind: str, count: int) -> list[dict]:
@@ -119,7 +119,7 @@ def _of(test: dict) -> str:
     feature = "shares of classes" if test["feature"] == "class" else visible(test["feature"])
     match test["scope"]:
         case "class":
-            return f"{feature} within {visible(test['class'] or '(no class)')}"
+            return f"{feature} within {shorten(visible(test['class'] or '(no class)'), 40)}"
         case "added":
             return f"{feature} of what came, against what stayed"
     return feature

@@ -80,9 +80,10 @@ def test_no_command_has_text_of_a_pull_request_pasted_into_it():
         assert not any("${{" in command for command in steps(job).values())
 
 
-def test_its_rules_are_rules():
+def test_its_rules_are_rules_and_all_are_explained():
     for named in re.findall(r"--fail-on (\S+)", TEXT):
         assert gates.parse(named)
+    assert re.findall(r"^\| ([a-z]+(?:_[a-z]+)*) \| ", TEXT, flags=re.MULTILINE) == ["check", "rule", *gates.RULES]
 
 
 def test_every_command_of_it_is_tested_or_known_not_to_be():

@@ -127,13 +127,21 @@ def test_everything_that_happened_is_there_in_few_lines():
     for words in (
         "v1 -> v2: 52 of 152 images differ, and it matters:", "8 images of test changed; 1 class gone",
         "data/raw has changed since", "98 -> 137 accepted, 2 -> 3 rejected", "       100 unchanged\n",
-        "5 edited: cat/img0.jpg, cat/img1.jpg, cat/img2.jpg, ... and 2 more", "1 relabelled: cat/b.jpg -> dog/b.jpg",
+        "5 edited: cat/img0.jpg (test), cat/img1.jpg (test), cat/img2.jpg (test), ... and 2 more",
+        "1 relabelled: cat/b.jpg -> dog/b.jpg",
         "cat/e.jpg (train -> test)", "cat/f.jpg (now rejected)", "moved: train -> test 1", "renamed: dog -> hound",
         "blurry 3 -> 5 (3 new, 1 resolved)", "1 now: cat/f.jpg (truncated)", "1 new: cat/e.jpg (looks like",
         "brightness: median 118 -> 96, effect 0.31, p < 0.0001", "preprocess.size is 64 instead of 128.",
         "about 12 MiB in 44 files", "accuracy 0.9123 -> 0.93",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_the_end_is_there_however_much_happened_and_however_narrow():
+    summary, changes = many(1000)
+    summary["transfer"]["a_to_b"] = {"files": 1, "bytes": 1, "estimated": False, "parts": []}
+    for compared in ((summary, changes), eventful()):
+        assert [line for line in lines_of(terminal.text(*compared, 40))[-3:] if line.startswith("Metrics")]
 
 
 def test_what_is_zero_is_not_there():

@@ -148,6 +148,20 @@ def test_a_clone_with_the_experiments_and_no_data_has_the_same_table(project: Pr
 
 
 @slow
+def test_a_metric_that_cannot_be_read_is_said_so(project: Project):
+    try:
+        project.write("model.json", "{")
+        found = experiments.table(project.folder)
+        assert found["warnings"] == ["workspace: cannot be read: model.json"]
+        assert experiments.text(found).endswith("workspace: cannot be read: model.json\n")
+        assert (
+            next(run for run in found["runs"] if run["name"] == "workspace")["metrics"]["model.json:accuracy"] is None
+        )
+    finally:
+        project("git", "checkout", "model.json")
+
+
+@slow
 def test_a_metric_that_is_not_there_is_named_with_those_there_are(project: Project):
     with pytest.raises(InputError, match=r"no metric 'acuracy' in any run; .*: model.json:accuracy, model.json:test"):
         experiments.table(project.folder, "acuracy")
