@@ -1,9 +1,11 @@
 """The bytes of some raw images of a version: from data/raw, the local DVC cache, or the remote."""
 
 import hashlib
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +18,7 @@ from stages.toolkit.images import file_of
 
 AT_ONCE = 8
 """Files that are fetched at the same time; at most twice as many are held in memory."""
-LARGEST = 256 * 2**20
+LARGEST = 128 * 2**20
 """Bytes; larger files are not fetched for a picture."""
 
 
@@ -33,6 +35,7 @@ class RawImages:
     def __init__(self, dvc: DvcFiles, files: DiskCache, path: str, folder: Path) -> None:
         self._dvc, self._files, self._path, self._folder = dvc, files, path, folder
         self._down = ""  # why the remote is not asked again
+        self._answers, self._first = False, threading.Lock()
 
     def fetch(self, images: pl.DataFrame, paths: Sequence[str]) -> Iterator[tuple[str, bytes | None, str]]:
         """See Version.fetch.
@@ -63,10 +66,7 @@ class RawImages:
         if (content := self._in_workspace(path, digest, size)) is not None:
             return content, ""
         try:
-            return self._from_dvc(f"{self._path}/{path}", digest), ""
-        except RemoteError as error:
-            self._down = str(error)
-            return None, str(error)
+            return self._kept(digest) or self._from_dvc(f"{self._path}/{path}", digest), ""
         except (PackError, OSError) as error:
             return None, str(error)
 
@@ -81,21 +81,35 @@ class RawImages:
             return None
         return _content(place, digest)
 
+    def _kept(self, digest: str) -> bytes | None:
+        """What an earlier comparison has fetched."""
+        if not (found := self._files.find(f"{digest}.raw")):
+            return None
+        if (content := _content(found, digest)) is None:
+            found.unlink(missing_ok=True)  # damaged: it is fetched again
+        return content
+
     def _from_dvc(self, path: str, digest: str) -> bytes:
-        name = f"{digest}.raw"
-        if found := self._files.find(name):
-            if (content := _content(found, digest)) is not None:
-                return content
-            found.unlink(missing_ok=True)  # damaged: fetch it again
-        if self._down:
-            raise PackError(self._down)
+        """From the local DVC cache or the remote. Once the remote is down, nobody waits for it again."""
+        with nullcontext() if self._answers else self._first:  # till one has got through, the others wait for that
+            if self._down:
+                raise PackError(self._down)
+            try:
+                content = self._ask(path, digest)
+            except RemoteError as error:
+                self._down = str(error)
+                raise
+            self._answers = True
+        return content
+
+    def _ask(self, path: str, digest: str) -> bytes:
         if not self._dvc.has(path):
             raise PackError(f"{path} is not in DVC at {self._dvc!r}: run `dvc add` and `dvc push` there")
         if found := self._dvc.in_dvc_cache(path):
             if (content := _content(found, digest)) is None:
                 raise PackError(f"{found} is another file than was validated: remove it, and run `dvc fetch`")
             return content
-        return self._files.get(name, partial(self._dvc.fetch, path, "sha256", digest)).read_bytes()
+        return self._files.get(f"{digest}.raw", partial(self._dvc.fetch, path, "sha256", digest)).read_bytes()
 
 
 def _files(images: pl.DataFrame, paths: Sequence[str]) -> dict[str, tuple[str, str, int]]:

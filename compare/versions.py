@@ -125,6 +125,8 @@ class _Reader:
         self.name, self.files = name or WORKSPACE, DiskCache(user_folder(), CACHE_BYTES)
         self.dvc = DvcFiles(name, repo, self.files)
         self.repository = self.dvc.connected().repo
+        if not self.repository.dvc_dir:
+            raise InputError(f"{self.name} has no DVC: run `dvc init`, or name the folder of another repository")
         self.top = Path(self.repository.root_dir if name is None else self.repository.scm.root_dir)
         self.folder = self.top if name is None else None
         self.fix = AGAIN if name is None else f"check {name} out, run `dvc repro` and commit what it changes"
@@ -173,9 +175,7 @@ class _Reader:
         outs = self.stages["validate"].outs if "validate" in self.stages else []
         manifest = next((out for out in outs if PurePosixPath(_path(out)).name == MANIFEST_NAME), None)
         if manifest is None:
-            raise InputError(
-                f"{self.name} has no stage validate with a {MANIFEST_NAME} in its {PIPELINE}: {self.other}"
-            )
+            raise InputError(f"{self.name} has no stage validate that writes {MANIFEST_NAME}: {self.other}")
         if not manifest.hash_info and not (self.folder and (self.folder / _path(manifest)).is_file()):
             raise InputError(f"{self.name} has no {_path(manifest)}, since {LOCK} does not name it: {self.other}")
         return manifest
@@ -190,9 +190,7 @@ class _Reader:
         if self.folder:
             path = self.folder / _path(out)
             if not path.is_file():
-                raise InputError(
-                    f"{_path(out)} is not there: {AGAIN}, or `dvc pull {PurePosixPath(_path(out)).parent}`"
-                )
+                raise InputError(f"{_path(out)} is not there: {AGAIN}, or `dvc pull {_path(out)}`")
             return path
         path, md5 = _path(out), out.hash_info.value
         if not self.dvc.has(path):

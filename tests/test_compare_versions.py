@@ -32,7 +32,7 @@ def project(new_project: Callable[[], Project], s3_server: s3.Server) -> Project
     project.write("score.json", json.dumps({"val": {"accuracy": 0.5, "name": "x", "nan": float("nan")}}))
     for version, label, first, target in (("v1", "cat", 0, "validate"), ("v2", "dog", 20, "pack")):
         add_pictures(project.folder / RAW, 20, label, first)
-        save(project.folder / RAW / label / "tiny.png", picture(99, 4, 4))
+        save(project.folder / RAW / label / "tiny.png", picture(99 + first, 4, 4))
         project("dvc", "add", RAW)
         project("dvc", "repro", target)
         project.commit(f"Version {version}\n\nMore of it.")
@@ -129,7 +129,7 @@ def test_a_stale_workspace_says_what_has_changed(copy: Project):
     copy.write("params.yaml", text.replace("min_side: 16", "min_side: 3"))
     add_pictures(copy.folder / RAW, 1, "cow", 50)
     copy("dvc", "add", RAW)
-    (copy.folder / "stages/validate.py").open("a").write("\n")
+    copy.write("stages/validate.py", (copy.folder / "stages/validate.py").read_text(encoding="utf-8") + "\n")
     assert read(None, copy.folder).warnings == [
         "data/raw has changed since validate and preprocess ran: run `dvc repro`",
         "stages/validate.py, params.yaml changed since the last `dvc repro`: run `dvc repro`",
@@ -191,7 +191,7 @@ def test_what_is_not_there_is_said_so(clone: Project, tmp_path: Path):
     refused("nothing is no git repository with DVC at its top", None, tmp_path / "nothing")
     subprocess.run(["git", "init", "--quiet", tmp_path / "plain"], check=True)
     refused("plain has no revision 'v1'", "v1", tmp_path / "plain")
-    refused("plain is no git repository with DVC at its top", None, tmp_path / "plain")
+    refused("workspace has no DVC: run `dvc init`", None, tmp_path / "plain")
     refused(f"{MANIFEST} is not there: run `dvc repro`, or `dvc pull {MANIFEST}`", None, clone.folder)
     clone("git", "commit", "--quiet", "--allow-empty", "--message", "Same")
     clone("git", "rm", "--quiet", "dvc.lock")
@@ -229,8 +229,6 @@ def test_a_manifest_of_another_time_is_said_so(copy: Project):
 def test_what_was_not_pushed_is_said_so(project: Project, s3_server: s3.Server, tmp_path: Path):
     elsewhere = new_clone(project, s3_server, tmp_path / "a", url="s3://image-dataset/elsewhere")
     refused("manifest.parquet of .* is not on s3://image-dataset/elsewhere: run dvc push", "v2", elsewhere.folder)
-    no_bucket = new_clone(project, s3_server, tmp_path / "b", url="s3://no-such-bucket/data")
-    refused("there is no bucket no-such-bucket", "v2", no_bucket.folder)
 
 
 @slow
