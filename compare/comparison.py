@@ -52,6 +52,8 @@ def compare(a: Version, b: Version, novelty: bool = False) -> Comparison:
     pairs = match(a.images, b.images)
     both = _Both(a.images, b.images, pairs)
     counts = dict(pairs["kind"].value_counts().iter_rows())
+    classes = _classes(both)
+    names = {each["a"]: each["b"] for each in classes["renamed"]}
     packed = a.pack is not None and b.pack is not None
     summary = {
         "schema_version": SCHEMA_VERSION,
@@ -61,12 +63,12 @@ def compare(a: Version, b: Version, novelty: bool = False) -> Comparison:
         "status": _status(both),
         "findings": list(_findings(both)),
         "leakage": _leakage(both),
-        "classes": _classes(both),
+        "classes": classes,
         "splits": _splits(both) if packed else {"table": [], "moves": []},
         "pipeline": lineage.pipeline(a, b),
         "transfer": {"a_to_b": lineage.transfer(a, b), "b_to_a": lineage.transfer(b, a)},
         "metrics": lineage.metrics(a, b),
-        "drift": drift(a.images, b.images, pairs, novelty),
+        "drift": drift(a.images.with_columns(pl.col("label").replace(names)), b.images, pairs, novelty),
     }
     return Comparison(summary, both.changes())
 

@@ -83,12 +83,24 @@ def check(summary: dict, changes: pl.DataFrame, rules: Sequence[str]) -> list[Fa
         rules: names of RULES.
     """
     failures = []
+    changes = _with_turned(summary["status"], changes)
     for rule in rules:
         count, images, what = CHECKS[rule](summary, changes)
         if what:
             named = f": {some([visible(image) for image in images[:SHOWN]], SHOWN, len(images))}" if images else ""
             failures.append(Failure(rule, count, images, f"{rule}: {what}{named}"))
     return failures
+
+
+def _with_turned(status: dict, changes: pl.DataFrame) -> pl.DataFrame:
+    """The changes, and images that are as they were but now rejected, or accepted: they left a split, or came in."""
+    turned = [
+        {name: image[name] for name in ("path_a", "path_b", "split_a", "split_b")}
+        for image in (*status["newly_rejected"], *status["fixed"])
+    ]
+    rows = pl.DataFrame(turned, schema=dict.fromkeys(("path_a", "path_b", "split_a", "split_b"), pl.String))
+    rows = rows.join(changes, on=["path_a", "path_b"], how="anti")
+    return pl.concat([changes, rows.with_columns(kind=pl.lit("unchanged"))], how="diagonal")
 
 
 Found = tuple[int, list[str], str]

@@ -58,6 +58,11 @@ def reference(path: str, detail: str = "seen") -> dict:
     return {"path_a": path, "path_b": path, "detail": detail}
 
 
+def turned(path: str, detail: str = "seen", **splits) -> dict:
+    """An image of which the two versions say otherwise whether it is accepted; of train where it is not said."""
+    return reference(path, detail) | {"split_a": "train", "split_b": None} | splits
+
+
 def drifted(feature: str = "brightness", scope: str = "all", **fields) -> dict:
     """A test of drift that found some."""
     a, b = ({"p5": middle - 20.0, "median": middle, "p95": middle + 20} for middle in (118.0, 96.0))
@@ -108,7 +113,7 @@ def eventful() -> tuple[dict, pl.DataFrame]:
         *rows,
         a={"warnings": ["data/raw has changed since the last dvc repro"]},
         b={"accepted": 137, "rejected": 3, "images": 140},
-        status={"newly_rejected": [reference("cat/f.jpg", "truncated")], "fixed": [reference("cat/h.jpg", "blurry")]},
+        status={"newly_rejected": [turned("cat/f.jpg", "truncated")], "fixed": [turned("cat/h.jpg", "blurry")]},
         findings=[
             {"code": "blurry", "a": 3, "b": 5, "new": [reference("cat/i.jpg")] * 3, "resolved": [reference("k.jpg")]},
             {"code": "label_conflict", "a": 0, "b": 1, "new": [reference("cat/j.jpg")], "resolved": []},

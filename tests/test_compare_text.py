@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from summaries import COLUMNS, SAME, change, comparison, drifted, eventful, reference
+from summaries import COLUMNS, SAME, change, comparison, drifted, eventful, reference, turned
 from summaries import KINDS as ALL_KINDS
 
 from compare import markdown, terminal
@@ -35,11 +35,12 @@ def comparisons(draw) -> tuple[dict, pl.DataFrame]:
         splits = {f"split_{side}": draw(st.sampled_from(["train", "test", None])) for side in sides}
         rows.append(row | splits | {f"{key}_{side}": name + side for key in ("path", "label") for side in sides})
     references = st.lists(st.builds(reference, names, names), max_size=4)
+    rejected = st.lists(st.builds(turned, names.map(lambda name: name.translate(ours)), names), max_size=4)
     return comparison(
         *rows,
         a={"name": draw(names), "subject": draw(names), "warnings": draw(st.lists(names, max_size=4))},
         b={"name": draw(names), "packed": draw(st.booleans()), "rejected": draw(st.integers(0, 5))},
-        status={"newly_rejected": draw(references), "fixed": draw(references)},
+        status={"newly_rejected": draw(rejected), "fixed": draw(rejected)},
         leakage={key: draw(references) for key in ("new", "resolved", "trained_on")},
         findings=[{"code": draw(names), "a": 0, "b": 3, "new": draw(references), "resolved": []}],
         classes={
@@ -75,7 +76,7 @@ def many(count: int) -> tuple[dict, pl.DataFrame]:
             "table": [{"class": f"{name}{i}", "a": 1, "b": 0, "splits": {}} for i in range(few)],
         },
         leakage={"new": images, "trained_on": images},
-        status={"newly_rejected": images},
+        status={"newly_rejected": [turned(image["path_a"], name) for image in images]},
         findings=[{"code": "blurry", "a": 0, "b": few, "new": images[:1000], "resolved": images}],
         metrics=[{"file": name, "metric": f"{name}{i}", "a": 1, "b": 2.5} for i in range(few)],
         pipeline={"explanation": [name] * few},
@@ -112,7 +113,7 @@ def test_two_versions_with_the_same_images_say_that_nothing_happened():
         ([change("added")], {"b": {"packed": False}}, "splits are unknown, a version has no pack, no drift."),
         ([change("added")], {"drift": {"tests": 0}}, "no new leakage, drift not tested."),
         ([], {"pipeline": {"packed_changed": True}}, "the same 100 images, but other packs; test as before"),
-        ([], {"status": {"fixed": [reference("a.jpg")]}}, "the same 100 images; test as before"),
+        ([], {"status": {"fixed": [turned("a.jpg")]}}, "the same 100 images; test as before"),
         ([], {"b": {"packed": False}, "a": {"packed": False}}, "nothing changed: the same 100 images."),
     ],
 )

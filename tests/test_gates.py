@@ -1,7 +1,7 @@
 """Rules that a change is held to: each fails on what it names, and on nothing else."""
 
 import pytest
-from summaries import change, comparison, drifted, eventful, reference
+from summaries import change, comparison, drifted, eventful, reference, turned
 
 from compare import gates
 from stages.toolkit.errors import InputError
@@ -54,8 +54,8 @@ def test_rules_about_splits_fail_on_what_they_name(row: dict, broken: set[str]):
 
 
 def test_an_image_of_test_that_is_rejected_now_was_removed_from_test():
-    rejected = change("split_moved", split_a="test", split_b=None, status_b="rejected")
-    found = failures(rejected, b={"rejected": 3}, status={"newly_rejected": [reference("cat/a.jpg")]})
+    rejected = turned("cat/a.jpg", split_a="test")  # the image itself is as it was
+    found = failures(b={"rejected": 3}, status={"newly_rejected": [rejected]})
     assert set(found) == {*TEST_RULES, "invalid_increase"}
     assert found["removed_from_test"].message == "removed_from_test: 1 image no longer in test: cat/a.jpg"
 
@@ -91,7 +91,7 @@ def test_leakage_is_what_training_sees_or_has_seen():
 
 def test_more_rejected_images_are_named_whether_they_were_there_or_came():
     came = change("added", "cat/new.jpg", status_b="rejected", split_b=None)
-    found = failures(came, b={"rejected": 4}, status={"newly_rejected": [reference("cat/old.jpg")]})["invalid_increase"]
+    found = failures(came, b={"rejected": 4}, status={"newly_rejected": [turned("cat/old.jpg")]})["invalid_increase"]
     assert found.count == 2
     assert found.images == ["cat/old.jpg", "cat/new.jpg"]
     assert found.message == "invalid_increase: 4 rejected images instead of 2: cat/old.jpg, cat/new.jpg"
