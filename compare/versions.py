@@ -116,6 +116,10 @@ def read(name: str | None, repo: Path) -> Version:
         return _Reader(name, repo).version()
     except PackError as error:
         raise InputError(str(error)) from None
+    except FileNotFoundError as error:  # a stage that runs meanwhile removes its outs first
+        raise InputError(
+            f"{name or WORKSPACE} changed while it was read ({error}): run again after `dvc repro`"
+        ) from None
 
 
 class _Reader:
@@ -309,6 +313,8 @@ def read_manifest(path: Path, out, fix: str) -> pl.DataFrame:
     where = _path(out)
     try:
         schema = pl.read_parquet_schema(path)
+    except FileNotFoundError:
+        raise
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{where} is damaged ({str(error).splitlines()[0]}): {fix}") from None
     faults = [f"has no {name}" for name in COLUMNS if name not in schema]
@@ -318,6 +324,8 @@ def read_manifest(path: Path, out, fix: str) -> pl.DataFrame:
         raise InputError(f"{where} is of another version of this template ({'; '.join(faults)}): {fix}")
     try:
         return pl.read_parquet(path, columns=list(COLUMNS), glob=False)
+    except FileNotFoundError:
+        raise
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{where} is damaged ({str(error).splitlines()[0]}): {fix}") from None
 
