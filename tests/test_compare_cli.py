@@ -60,7 +60,7 @@ def project(new_project: Callable[[], Project], s3_server: s3.Server) -> Project
     project("dvc", "exp", "run", "--name", "small", "--set-param", "preprocess.size=64", "pack")
     project("dvc", "push")
     project("git", "reset", "--quiet", "--hard")
-    project("dvc", "checkout")
+    project("dvc", "checkout", "data/packed", "data/processed")
     project("dvc", "push", "--all-tags")
     return project
 
