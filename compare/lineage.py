@@ -133,8 +133,8 @@ def _part(name: str, files: int, size: int, estimated: bool = False) -> dict:
 
 
 def _raw(here: Version, there: Version) -> dict:
-    files = there.images.filter(pl.col("frame") <= 1, pl.col("sha256") != "").unique("sha256")
-    new = files.join(here.images, on="sha256", how="anti")
+    files = there.images.filter(pl.col("frame") <= 1, pl.col("sha256") != "")
+    new = files.join(here.images, on="sha256", how="anti").unique("sha256")
     return _part("raw images", len(new), int(new["bytes"].sum()))
 
 
