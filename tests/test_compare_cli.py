@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from conftest import REPOSITORY, Project, add_pictures, picture, save
 from PIL import ImageEnhance
+from test_ci_docs import steps
 from test_versions import connect, new_clone
 
 from quickstart import s3
@@ -62,6 +63,7 @@ def project(new_project: Callable[[], Project], s3_server: s3.Server) -> Project
     project("git", "reset", "--quiet", "--hard")
     project("dvc", "checkout", "data/packed", "data/processed")
     project("dvc", "push", "--all-tags")
+    project("git", "branch", "base", "v1")
     return project
 
 
@@ -132,6 +134,15 @@ def test_every_output_is_written_and_the_gates_name_rule_and_image(clone: Projec
     assert "invalid_increase" in text and "cat/img6.png" in text
     assert all(path.stat().st_size > 1000 for path in files.values())
     assert files["html"].read_text(encoding="utf-8").count("data:image/") >= 8
+
+
+def test_the_workflow_for_pull_requests_says_what_is_wrong_and_fails(clone: Project):
+    script = steps("compare")["Compare"].replace("python3 run.py", "python -m")
+    text = clone("bash", "-e", "-c", script, ok=False, BASE="base")
+    assert "\ninvalid_increase: 1 rejected image instead of 0: cat/img6.png" in text
+    assert {path.name for path in clone.folder.glob("compare.*")} == {"compare.md", "compare.html", "compare.json"}
+    for path in clone.folder.glob("compare.*"):
+        path.unlink()
 
 
 @pytest.mark.parametrize(
