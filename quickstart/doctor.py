@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from dvc.scm import SCMError
 from tqdm import tqdm
 
 from quickstart import doctor_data, doctor_machine
@@ -51,7 +52,7 @@ def main() -> int:
         for name, check in CHECKS.items():
             for level, text in findings(check, case):
                 counts[level] += 1
-                tqdm.write(f"{level:8} {name}: {text}")
+                tqdm.write(f"{level:8} {name}: {case.without_keys(text)}")
     except KeyboardInterrupt:
         print("doctor: stopped", file=sys.stderr)
         return 130
@@ -66,6 +67,8 @@ def findings(check: Callable[[Case], Findings], case: Case) -> Findings:
     """What a check finds, once it has found it."""
     try:
         yield from list(check(case))
+    except SCMError:
+        yield HINT, "not looked at, since this is no git repository"
     except Exception as error:  # noqa: BLE001  (a check that fails must not keep the others from being made)
         first = (str(error).splitlines() or [""])[0]
         yield PROBLEM, f"could not be looked at: {type(error).__name__}: {first}"

@@ -1,12 +1,14 @@
 """What the checks of `python3 run.py doctor` share: levels, and what is read once."""
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
 
-from dvc.config import Config
+from dvc.config import Config, ConfigError
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
@@ -17,6 +19,7 @@ OK, HINT, PROBLEM = "ok", "hint", "problem"
 Findings = Iterator[tuple[str, str]]
 """Level, and a sentence with the fix. Never keys."""
 TOOL = "python3 run.py --"
+SECRET_NAME = r"key|secret|token|password|passphrase|connection_string|auth_header"
 SECONDS = 8
 """How long a check waits for the remote, and for each git remote."""
 
@@ -57,6 +60,16 @@ class Case:
         found = lines("ls-remote", "--heads", "--tags", name, seconds=SECONDS)
         found = found or lines("for-each-ref", "--format=%(objectname)\t%(refname)", f"refs/remotes/{name}")
         return [(line.split("\t")[0], line.split("\t")[1]) for line in found]
+
+    def without_keys(self, text: str) -> str:
+        """`text`, with stars for what an exception of a library may quote: keys, and passwords in addresses."""
+        keys = [os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")]
+        with suppress(ConfigError):
+            for remote in self.config["remote"].values():
+                keys += [str(value) for name, value in remote.items() if re.search(SECRET_NAME, name)]
+        for key in filter(None, keys):
+            text = text.replace(key, "***")
+        return re.sub(r"://[^/\s@]*:[^/\s@]*@", "://***@", text)
 
     def close(self) -> None:
         """Give back what DVC holds open."""

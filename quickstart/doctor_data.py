@@ -92,8 +92,8 @@ def _known_to_git_remotes(case: Case) -> dict[str, str]:
                 names.setdefault(commit, []).append(f"{remote_name} {short}")
     if not names:
         return {}
-    newest = lines("rev-list", "--no-walk", f"--max-count={VERSIONS}", *names)
-    return {commit: some(names[commit]) for commit in newest}
+    newest = lines("rev-list", "--no-walk", *names)
+    return {commit: some(names[commit]) for commit in newest[:VERSIONS]}
 
 
 def pushed_versions(case: Case) -> Findings:
@@ -257,9 +257,6 @@ def commits(case: Case) -> Findings:
     )
     if changed:
         names = [line[3:] for line in changed]
-        yield (
-            HINT,
-            f"not committed: {some(names)}: git add {some(names).split(' and ')[0].replace(',', '')} && git commit",
-        )
+        yield HINT, f"not committed: {some(names)}: git add them and git commit"
     else:
         yield OK, "dvc.lock, .dvc files, params.yaml and reports are committed"

@@ -59,7 +59,7 @@ def parameters(case: Case) -> Findings:
     try:
         params.load(Path("params.yaml"))
     except InputError as error:
-        yield PROBLEM, str(error)
+        yield PROBLEM, "; ".join(line.strip() for line in str(error).splitlines()).replace(":; ", ": ")
     except FileNotFoundError:
         yield PROBLEM, "params.yaml is gone: git checkout params.yaml"
     else:

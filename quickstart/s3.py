@@ -8,6 +8,7 @@ Its data, keys and log lie in .local-s3 (not in git). DVC is told about it in .d
 import argparse
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -233,6 +234,7 @@ def fault(remote: dict) -> str:
         remote: `url`, `endpointurl`, `access_key_id`, ...
     """
     endpoint = remote.get("endpointurl") or os.environ.get("AWS_ENDPOINT_URL")
+    shown = re.sub(r"//[^/@]*@", "//", endpoint or "AWS")  # some put a name and password there
     bucket = urlparse(remote["url"]).netloc
     own = remote["url"] != TEMPLATE_URL or not remote.get("access_key_id", OUR_KEY).startswith(OUR_KEY)
     set_keys = (
@@ -253,13 +255,13 @@ def fault(remote: dict) -> str:
     except ClientError as error:
         match error.response["ResponseMetadata"]["HTTPStatusCode"]:
             case 403 | 401:
-                return f"{endpoint or 'AWS'} refuses these keys for the bucket {bucket}: {set_keys}"
+                return f"{shown} refuses these keys for the bucket {bucket}: {set_keys}"
             case 404:
-                return f"there is no bucket {bucket} at {endpoint or 'AWS'}: make it, or `dvc remote modify s3 url s3://...`"
-        return f"{endpoint or 'AWS'} answers: {error}"
+                return f"there is no bucket {bucket} at {shown}: make it, or `dvc remote modify s3 url s3://...`"
+        return f"{shown} answers: {error}"
     except (HTTPClientError, EndpointConnectionError):
         start_it = "start it with python3 run.py s3 start" if not own else "check the address and the network"
-        return f"no S3 answers at {endpoint or 'AWS'}: {start_it}"
+        return f"no S3 answers at {shown}: {start_it}"
     except BotoCoreError as error:
         return str(error)
     return ""
