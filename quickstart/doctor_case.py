@@ -67,7 +67,7 @@ class Case:
         with suppress(ConfigError):
             for remote in self.config["remote"].values():
                 keys += [str(value) for name, value in remote.items() if re.search(SECRET_NAME, name)]
-        for key in filter(None, keys):
+        for key in (key for key in keys if key and len(key) > 3):
             text = text.replace(key, "***")
         return re.sub(r"://[^/\s@]*:[^/\s@]*@", "://***@", text)
 

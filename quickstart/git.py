@@ -19,6 +19,7 @@ def git(*arguments: str, folder: Path | None = None, seconds: float = 60) -> str
             encoding="utf-8",
             errors="surrogateescape",
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # without a terminal ssh asks nothing
             env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"},
         )
     except subprocess.TimeoutExpired:

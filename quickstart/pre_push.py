@@ -8,6 +8,7 @@ that DVC remembers as complete. And it waits for a running `dvc repro`. This one
 that the git remote lacks, and needs no lock, since it reads commits and adds objects.
 """
 
+import logging
 import os
 import sys
 from collections import Counter
@@ -28,6 +29,7 @@ class Refused(Exception):
 
 def main() -> int:
     """The exit code; git pushes nothing unless it is 0."""
+    logging.getLogger("dvc").setLevel(logging.ERROR)
     remote = sys.argv[1] if len(sys.argv) > 1 else ""
     os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))  # the local S3
     try:

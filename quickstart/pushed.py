@@ -22,8 +22,6 @@ from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 
 from quickstart.git import git
 
-OWN_LISTS = {"feature": {"data_index_cache": False}}
-"""DVC keeps what it read of a version in a database; another DVC that runs beside us may hold it."""
 Objects = dict[HashInfo, str]
 """Objects, and where each is met first: `data/raw of 1234567`."""
 
@@ -47,8 +45,7 @@ def open_repo(root: Path, commit: str | None = None) -> Repo:
         config = Config._load_paths(config, str(root / ".dvc/config"))
         for section, values in Config(dvc_dir=str(root / ".dvc"), validate=False).load_one("local").items():
             _merge(config.setdefault(section, {}), values)
-    _merge(config, OWN_LISTS)
-    return Repo(str(root), config=config)
+    return Repo(str(root), config=config or None)
 
 
 def _merge(into: dict, values: dict) -> None:

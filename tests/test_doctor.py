@@ -154,6 +154,9 @@ def test_a_server_that_never_answers_is_not_waited_for(project: Project):
         port = deaf.stdout.readline().strip()
         found = doctor(project, ok=False, AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}")
         assert f"problem no S3 answers at http://127.0.0.1:{port}" in found["remote"]
+        project("git", "remote", "set-url", "origin", f"git://127.0.0.1:{port}/x.git")
+        found = doctor(project)["pushed"]  # goes by what git last saw there
+        assert found.startswith("ok all ")
     finally:
         deaf.kill()
         deaf.communicate()
