@@ -6,7 +6,8 @@ python3 run.py test [PYTEST OPTIONS]     run the tests (-m "not slow" for the fa
 python3 run.py compare [A [B]]           what happened to the images between two versions; --help says more
 python3 run.py s3 start|stop|status      the local S3 server of the first run
 python3 run.py quarantine [CODE ...]     move the files that validate rejected out of data/raw; --back undoes it
-python3 run.py hooks                     install DVC's git hooks: git push then also pushes the data
+python3 run.py hooks                     install git hooks: git push then pushes the data first
+python3 run.py doctor [--deep] [--push]  what is wrong with this clone, its data and its remote, and the fix
 python3 run.py -- COMMAND ...            run a command inside the environment: -- dvc pull
 python3 run.py --help                    this text
 
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> int:
         "s3": "quickstart.s3",
         "quarantine": "quickstart.quarantine",
         "hooks": "quickstart.hooks",
+        "doctor": "quickstart.doctor",
     }
     if not arguments:
         command = [PYTHON, "-m", "quickstart"]

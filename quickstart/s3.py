@@ -8,6 +8,7 @@ Its data, keys and log lie in .local-s3 (not in git). DVC is told about it in .d
 import argparse
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -223,14 +224,26 @@ def explain() -> str:
     """Why the remote cannot be used and what to do, in a sentence; empty if it can."""
     if is_own() and forget():
         return "The remote is your own now: took the local S3's address and keys out of .dvc/config.local. Try again."
-    remote = Config(dvc_dir=".dvc", validate=False)["remote"][REMOTE]
+    return fault(Config(dvc_dir=".dvc", validate=False)["remote"][REMOTE])
+
+
+def fault(remote: dict) -> str:
+    """As `explain`, of what DVC's configuration has of an S3 remote; changes nothing.
+
+    Args:
+        remote: `url`, `endpointurl`, `access_key_id`, ...
+    """
     endpoint = remote.get("endpointurl") or os.environ.get("AWS_ENDPOINT_URL")
+    shown = re.sub(r"//[^/@]*@", "//", endpoint or "AWS")  # some put a name and password there
     bucket = urlparse(remote["url"]).netloc
+    own = remote["url"] != TEMPLATE_URL or not remote.get("access_key_id", OUR_KEY).startswith(OUR_KEY)
     set_keys = (
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `dvc remote modify --local s3 access_key_id ...` "
         "and `... secret_access_key ...`"
     )
-    if not endpoint and not is_own():
+    if own and remote.get("access_key_id", "").startswith(OUR_KEY):
+        return ".dvc/config.local still has the local S3's address and keys: python3 run.py s3 explain takes them out"
+    if not endpoint and not own:
         return "the local S3 has never been started here: python3 run.py s3 start"
     try:
         client = _client(
@@ -242,13 +255,13 @@ def explain() -> str:
     except ClientError as error:
         match error.response["ResponseMetadata"]["HTTPStatusCode"]:
             case 403 | 401:
-                return f"{endpoint or 'AWS'} refuses these keys for the bucket {bucket}: {set_keys}"
+                return f"{shown} refuses these keys for the bucket {bucket}: {set_keys}"
             case 404:
-                return f"there is no bucket {bucket} at {endpoint or 'AWS'}: make it, or `dvc remote modify s3 url s3://...`"
-        return f"{endpoint or 'AWS'} answers: {error}"
+                return f"there is no bucket {bucket} at {shown}: make it, or `dvc remote modify s3 url s3://...`"
+        return f"{shown} answers: {error}"
     except (HTTPClientError, EndpointConnectionError):
-        start_it = "start it with python3 run.py s3 start" if not is_own() else "check the address and the network"
-        return f"no S3 answers at {endpoint or 'AWS'}: {start_it}"
+        start_it = "start it with python3 run.py s3 start" if not own else "check the address and the network"
+        return f"no S3 answers at {shown}: {start_it}"
     except BotoCoreError as error:
         return str(error)
     return ""
