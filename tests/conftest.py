@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from browser import browser, chromium  # noqa: F401  (fixtures)
 from PIL import Image
 
 from imagepack import PackedImages

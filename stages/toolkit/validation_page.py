@@ -63,11 +63,11 @@ def write(
     labels = sorted({_label(name, files) for name in names})
     template = TEMPLATE.read_text(encoding="utf-8")
     parts = {
-        "policy": policy(template),
+        "policy": _policy(template),
         "tiles": _tiles(table, findings),
         "levels": _level_boxes(groups),
-        "codes": options((code, f"{code} ({count:,})") for _, code, count in groups),
-        "classes": options((label, label or NO_CLASS) for label in labels),
+        "codes": _options((code, f"{code} ({count:,})") for _, code, count in groups),
+        "classes": _options((label, label or NO_CLASS) for label in labels),
         "groups": "\n".join(sections) or NOTHING_FOUND,
     }
     page = re.sub(r"<!-- (\w+) -->", lambda place: parts[place[1]], template)  # one pass: no name can be a place
@@ -92,7 +92,7 @@ def _groups(findings: pl.DataFrame) -> list[tuple[str, str, int]]:
     return sorted(counted, key=lambda group: (list(LEVELS).index(group[0]), -group[2], group[1]))
 
 
-def policy(template: str) -> str:
+def _policy(template: str) -> str:
     """A content security policy that allows this style, this script and data: images, and nothing else."""
     hashes = {}
     for tag in ("style", "script"):
@@ -128,7 +128,7 @@ def _level_boxes(groups: list[tuple[str, str, int]]) -> str:
     )
 
 
-def options(choices: Iterable[tuple[str, str]]) -> str:
+def _options(choices: Iterable[tuple[str, str]]) -> str:
     """The entries of a select: value and text."""
     return "\n".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in choices)
 
@@ -151,7 +151,7 @@ def _card(finding: dict[str, str], files: dict[str, dict], thumbnails: dict[str,
     paths = [path for path in (finding["path"], finding["other"]) if path]
     figures = "".join(_figure(path, files, thumbnails.get(path)) for path in paths)
     kind = "card pair" if len(paths) == 2 else "card"
-    return f'<li class="{kind}"><div class="figures">{figures}</div><p class="seen">{text(finding["seen"])}</p></li>'
+    return f'<li class="{kind}"><div class="figures">{figures}</div><p class="seen">{_text(finding["seen"])}</p></li>'
 
 
 def _figure(path: str, files: dict[str, dict], thumbnail: bytes | None) -> str:
@@ -163,13 +163,13 @@ def _figure(path: str, files: dict[str, dict], thumbnail: bytes | None) -> str:
         picture = f'<img src="data:image/jpeg;base64,{base64.b64encode(thumbnail).decode()}" alt="">'
     return (
         f'<figure data-label="{escape(_label(path, files))}"><div class="picture">{picture}</div><figcaption>'
-        f'<code class="path" dir="ltr">{text(path)}</code>{_facts(file) if file else ""}</figcaption></figure>'
+        f'<code class="path" dir="ltr">{_text(path)}</code>{_facts(file) if file else ""}</figcaption></figure>'
     )
 
 
 def _facts(file: dict) -> str:
     """Label, status, and pixels and bytes where they are known."""
-    facts = [f'<span class="label">{text(file["label"]) or NO_CLASS}</span>', file["status"]]
+    facts = [f'<span class="label">{_text(file["label"]) or NO_CLASS}</span>', file["status"]]
     if file["width"]:
         facts.append(f"{file['width']:,} × {file['height']:,} pixels")
     if file["sha256"]:  # without one the file is empty or could not be read
@@ -177,7 +177,7 @@ def _facts(file: dict) -> str:
     return " ".join(f'<span class="fact">{fact}</span>' for fact in facts)
 
 
-def text(text: str) -> str:
+def _text(text: str) -> str:
     """Any text, as itself; the style shows the number of an invisible character before it.
 
     Such a character has an element of its own, which confines what it does to the direction of writing.
