@@ -191,7 +191,8 @@ def _figure(name: str, picture: bytes) -> str:
     kind = "png" if picture.startswith(PNG) else "jpeg"
     data = base64.b64encode(picture).decode()
     picture = f'<img src="data:image/{kind};base64,{data}" alt="{name}" loading="lazy" decoding="async">'
-    return f'<figure class="{name.split()[0]}"><div class="picture">{picture}</div><figcaption>{name}</figcaption></figure>'
+    caption = f"<figcaption>{name}</figcaption>"
+    return f'<figure class="{name.split()[0]}"><div class="picture">{picture}</div>{caption}</figure>'
 
 
 def _opener(drawn: Pictures | None) -> str:

@@ -76,7 +76,7 @@ def _drawing(distribution: dict) -> str:
     densities = {side: _density(distribution[side], edges) for side in SIDES if sum(distribution[side])}
     top = max((max(density) for density in densities.values()), default=0) or 1
     paths = "".join(
-        f'<path class="of-{side}" d="{_outline([d / top for d in density], edges)}" vector-effect="non-scaling-stroke"/>'
+        f'<path class="of-{side}" d="{_outline([d / top for d in density], edges)}"/>'
         for side, density in densities.items()
     )
     return (

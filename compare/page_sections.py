@@ -279,6 +279,6 @@ def _table(head: Iterable[str], rows: list[list[str]]) -> str:
     cut = f'<p class="more">{most:,} of {len(rows):,} shown; the JSON has all.</p>' if len(rows) > most else ""
     body = "\n".join(lines)
     return (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="table"><table><thead><tr>{titles}</tr></thead><tbody>\n{body}\n'
-        f"</tbody></table></div>{cut}\n"
+        '<div class="scroll" tabindex="0" role="group" aria-label="table"><table>'
+        f"<thead><tr>{titles}</tr></thead><tbody>\n{body}\n</tbody></table></div>{cut}\n"
     )
