@@ -136,8 +136,8 @@ def _card(change: dict, drawn: Pictures | None) -> str:
     facts = "".join(f'<span class="fact">{fact}</span> ' for fact in _facts(change))
     figures = f'<div class="figures">{_figures(drawn)}</div>' if drawn and (drawn.before or drawn.after) else ""
     return (
-        f'<li class="card" tabindex="-1"{data}>{figures}<div class="told"><p class="paths">{_paths(change)}</p>'
-        f'<p class="facts">{facts}</p>{evidence}{note}{_opener(drawn)}</div></li>'
+        f'<li class="card" tabindex="-1"{data}>{figures}<div class="told"><div><p class="paths">{_paths(change)}</p>'
+        f'<p class="facts">{facts}</p>{evidence}{note}</div>{_opener(drawn)}</div></li>'
     )
 
 

@@ -2,6 +2,7 @@
 tests say of them, in words."""
 
 from collections.abc import Iterator, Sequence
+from html import escape
 from itertools import pairwise
 
 from compare.words import plural, probability
@@ -30,7 +31,8 @@ def section(drift: dict) -> str:
 def _summary(drift: dict) -> str:
     if not drift["tests"]:
         return "Not tested: too few images."
-    many = f"{plural(drift['tests'], 'test')}; chance of a false alarm over all of them {drift['alpha']:.2g}"
+    many = f"{plural(drift['tests'], 'test')}; chance of a false alarm in any of them {drift['alpha']:.2g}"
+    many += "; effect: the greatest share of images by which the two differ, 0 to 1"
     if drift["drifted"]:
         return f'<strong class="bad">The images as a whole have become others.</strong> ({many}.)'
     return f'<strong class="good">No drift.</strong> ({many}.)'
@@ -39,9 +41,9 @@ def _summary(drift: dict) -> str:
 def _chart(distribution: dict, drift: dict) -> str:
     """A feature: its name, the drawing, the ends of its axis, what was tested."""
     feature, edges, categories = (distribution[key] for key in ("feature", "edges", "categories"))
-    ends = [f"{edges[0]:.3g}", f"{edges[-1]:.3g}"] if edges else [markup(categories[0]), markup(categories[-1])]
+    ends = [number(edges[0]), number(edges[-1])] if edges else [markup(categories[0]), markup(categories[-1])]
     unit = "the most frequent first" if categories else markup(distribution["unit"])
-    tests = [test for test in drift["features"] if test["feature"] == feature and test["scope"] != "class"]
+    tests = [test for test in drift["features"] if test["feature"] == feature]
     told = "".join(
         f"<li>{_told(test, drift)}</li>" for test in sorted(tests, key=lambda test: test["scope"] == "added")
     )
@@ -54,20 +56,20 @@ def _chart(distribution: dict, drift: dict) -> str:
 
 def _told(test: dict, drift: dict) -> str:
     """A test in words."""
-    of = "" if test["scope"] == "all" else "What was added, against what stayed: "
     if test["drifted"]:
-        verdict = f'<strong class="bad">{"drifted" if of else "Drifted"}</strong>'
+        verdict = '<strong class="bad">drifted</strong>'
     elif test["p_adjusted"] <= drift["alpha"]:
-        verdict = (
-            f"{'differs' if of else 'Differs'}, by too little to matter (effect below {drift['least_effect']:.2g})"
-        )
+        verdict = f"differs, too little to matter (effect below {drift['least_effect']:.2g})"
     else:
-        verdict = f"{'no' if of else 'No'} more than chance gives"
-    medians = [f"{test[side]['median']:.3g}" for side in "ab" if test[side]]
-    middle = f"median {' → '.join(medians)}, " if len(medians) == 2 else ""
-    return f"{of}{verdict}: {middle}effect {test['effect']:.2f} of 1, p {probability(test['p_adjusted'])}".replace(
-        "p <", "p &lt;"
-    )
+        verdict = "no drift"
+    medians = dict.fromkeys(number(test[side]["median"]) for side in "ab" if test[side])
+    middle = f"median {' → '.join(medians)}, " if medians else ""
+    return f"{verdict}; {middle}effect {test['effect']:.2f}, p {escape(probability(test['p_adjusted']))}"
+
+
+def number(value: float) -> str:
+    """`0.0123`, `47.4`, `1,130`."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _drawing(distribution: dict) -> str:

@@ -119,16 +119,11 @@ def findings(summary: dict) -> str:
             f"{f['a']:,}",
             f"{f['b']:,}",
             delta(f["b"] - f["a"]),
-            *map(_many, (f["new"], f["resolved"])),
+            *(f"{len(f[key]):,}" for key in ("new", "resolved")),
         ]
         for f in found
     ]
     return _table(["Finding", "A", "B", "±", "new", "resolved"], rows) if rows else "<p>None in either version.</p>"
-
-
-def _many(images: list) -> str:
-    """How many, where the list may have been cut."""
-    return f"{len(images):,}{' or more' if len(images) >= 1000 else ''}"
 
 
 def classes(summary: dict) -> str:
@@ -211,7 +206,7 @@ def _both(item: dict) -> tuple:
 
 
 def _value(anything: object) -> str:
-    text = value(anything)
+    text = f"{anything:,}" if type(anything) is int else value(anything)
     return f'<span class="value">{markup(text)}</span>'
 
 
@@ -256,12 +251,12 @@ def _part(way: dict, name: str) -> str:
     return next((transfer(part) for part in way["parts"] if part["part"] == name), "-")
 
 
-def delta(number: float) -> str:
-    """`+12`, `−3.2`, or a dot that is no eye-catcher where nothing changed."""
-    if not number:
-        return '<span class="same">·</span>'
-    text = f"{abs(number):,}" if isinstance(number, int) else f"{abs(number):.4g}"
-    return f'<span class="{"up" if number > 0 else "down"}">{"+" if number > 0 else "−"}{text}</span>'
+def delta(difference: float) -> str:
+    """`+12`, `−3.2`; nothing where nothing changed."""
+    if not difference:
+        return ""
+    text = f"{abs(difference):,}" if isinstance(difference, int) else f"{abs(difference):.4g}"
+    return f'<span class="delta">{"+" if difference > 0 else "−"}{text}</span>'
 
 
 def _titled(title: str, head: list[str], rows: list[list[str]]) -> str:
