@@ -45,7 +45,10 @@ def _chart(distribution: dict, drift: dict) -> str:
     unit = "the most frequent first" if categories else markup(distribution["unit"])
     tests = [test for test in drift["features"] if test["feature"] == feature]
     told = "".join(
-        f"<li>{_told(test, drift)}</li>" for test in sorted(tests, key=lambda test: test["scope"] == "added")
+        f"<li>{words}: {_told(test, drift)}</li>"
+        for scope, words in (("all", "B against A"), ("added", "Added against kept"))
+        for test in tests
+        if test["scope"] == scope
     )
     return (
         f'<article class="chart"><h3>{"classes" if feature == "class" else markup(feature)}</h3>'

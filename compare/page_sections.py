@@ -243,12 +243,12 @@ def moved_bytes(summary: dict) -> str:
     ways = summary["transfer"]["a_to_b"], summary["transfer"]["b_to_a"]
     names = dict.fromkeys(part["part"] for way in ways for part in way["parts"])
     rows = [[markup(name), *(_part(way, name) for way in ways)] for name in names]
-    rows.append(["<b>all</b>", *(f"<b>{transfer(way)}</b>" for way in ways)])
+    rows.append(["<b>all</b>", *(f'<b class="value">{transfer(way)}</b>' for way in ways)])
     return _table(["Part", "from A to B", "from B to A"], rows)
 
 
 def _part(way: dict, name: str) -> str:
-    return next((transfer(part) for part in way["parts"] if part["part"] == name), "-")
+    return next((f'<span class="value">{transfer(p)}</span>' for p in way["parts"] if p["part"] == name), "-")
 
 
 def delta(difference: float) -> str:
