@@ -81,9 +81,7 @@ def test_few_changes_are_all_shown_with_their_row_numbers():
 def test_of_many_changes_each_kind_is_shown_and_none_wastes_room():
     listed = shown(many(reencoded=50_000, edited=10, moved=40_000, added=700))
     counts = dict(listed.group_by("kind").len().iter_rows())
-    assert counts == {"edited": 10, "reencoded": 645, "moved": 645, "added": 700} or sum(counts.values()) == 2000
-    assert counts["edited"] == 10
-    assert min(counts["reencoded"], counts["moved"], counts["added"]) >= 600
+    assert counts == {"edited": 10, "added": 663, "moved": 663, "reencoded": 664}
     assert listed["row"].is_sorted()
     assert listed.filter(kind="moved")["path_a"].max() > "cat/039"  # from all over the paths
 
@@ -361,7 +359,7 @@ def test_before_and_after_are_swiped_by_keyboard(browser: Browser, tmp_path: Pat
     dialog = browser.find("dialog")
     assert dialog.is_displayed()
     clip = "getComputedStyle(document.querySelector('.over')).clipPath"
-    assert browser.js(clip) == "inset(0px calc(50%) 0px 0px)" or "50%" in browser.js(clip)
+    assert "50%" in browser.js(clip)
     press(browser, *["right"] * 10)
     assert browser.js("document.querySelector('dialog input').value") == "60"
     assert "40%" in browser.js(clip)
