@@ -112,7 +112,7 @@ def drifts(drift: dict) -> Iterator[str]:
     """Each feature that drifted, in words: of which images, how far (effect: 0 to 1), how likely by chance."""
     for test in drift["features"]:
         if test["drifted"]:
-            yield f"{_of(test)}: {_how_far(test)}, p {_probability(test['p_adjusted'])}"
+            yield f"{_of(test)}: {_how_far(test)}, p {probability(test['p_adjusted'])}"
 
 
 def _of(test: dict) -> str:
@@ -132,7 +132,8 @@ def _how_far(test: dict) -> str:
     return f"median {test['a']['median']:.3g} -> {test['b']['median']:.3g}, {effect}"
 
 
-def _probability(p: float) -> str:
+def probability(p: float) -> str:
+    """`0.013`, `< 0.0001`."""
     return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
 
 

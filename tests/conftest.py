@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from browser import Browser
 from PIL import Image
 
 from imagepack import PackedImages
@@ -145,3 +146,21 @@ def aws_variables(server: s3.Server) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": server.access_key,
         "AWS_SECRET_ACCESS_KEY": server.secret_key,
     }
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests: to start it takes longer than they do."""
+    browser = Browser(tmp_path_factory.mktemp("browser"))
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """The browser; afterwards it must have nothing to complain about, and must have asked nobody."""
+    chromium.driver.get("about:blank")
+    chromium.requests(), chromium.driver.get_log("browser")  # what came before
+    yield chromium
+    assert chromium.driver.get_log("browser") == []
+    assert set(chromium.requests()) <= {"file", "data"}

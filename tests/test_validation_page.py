@@ -1,14 +1,12 @@
 """The validation page: small, the same each time, safe whatever files are called, and its filters filter."""
 
 import io
-import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
+from browser import HOSTILE, Browser
 from conftest import picture
 
 from stages.toolkit.manifest import FACTS
@@ -16,18 +14,6 @@ from stages.toolkit.validation_page import pictured, shown, write
 
 COLUMNS = FACTS | {"status": pl.String, "issues": pl.List(pl.String), "seen": pl.List(pl.String)}
 FIXES = {"jpeg_damage": "copy it again", "label_conflict": "keep it in one", "odd": "look at it", "few": "add some"}
-HOSTILE = [
-    "cat/<img src=x onerror=alert(1)>.png",
-    "cat/</script><script>alert(2)</script>.png",
-    "cat/</style></li></ul></main><!-- groups -->.png",
-    """cat/" onload="alert(3)" x='&amp;'.png""",
-    "cat/new\nline\r\n\r.png",
-    "cat/bell\x07 next\x85line \u2028\u2029.png",
-    "cat/\u202egnp.exe",
-    "cat/חתול \u2069\u2067قطة.png",
-    "cat/" + "x" * 247,
-    "\"><img src=x onerror=alert(4)>'&lt;/picture.png",
-]
 
 
 def files(*paths: str, **facts) -> pl.DataFrame:
@@ -153,78 +139,6 @@ def test_a_million_files_make_no_larger_a_page(tmp_path: Path):
 def test_a_dataset_without_findings_is_praised(tmp_path: Path):
     assert "Every file passed every check" in written(tmp_path, files("cat/a.png"), findings())
     assert "Every file passed every check" not in written(tmp_path, files("cat/a.png"), damaged("cat/a.png"))
-
-
-class Browser:
-    """A headless Chromium on one page."""
-
-    def __init__(self, folder: Path) -> None:
-        webdriver = pytest.importorskip("selenium.webdriver")
-        service = pytest.importorskip("selenium.webdriver.chrome.service")
-        chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-        if not (chromium and driver):
-            pytest.skip("needs chromium and chromedriver")
-        options = webdriver.ChromeOptions()
-        options.binary_location = chromium
-        quiet = ["disable-gpu", "no-first-run", "disable-background-networking", "disable-component-update"]
-        for option in ["headless=new", "no-sandbox", "disable-sync", *quiet, f"user-data-dir={folder}"]:
-            options.add_argument(f"--{option}")
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options, service.Service(driver))
-
-    def open(self, page: Path, width: int = 1000, **media: str) -> None:
-        """Open a file in a window of `width` pixels; `media` as in media queries."""
-        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        kind = media.pop("type", "screen")
-        features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": kind, "features": features})
-        self.driver.get(page.as_uri())
-
-    def js(self, script: str):
-        """What an expression of JavaScript gives."""
-        return self.driver.execute_script(f"return {script}")
-
-    def find(self, selector: str):
-        """The first element."""
-        return self.driver.find_element("css selector", selector)
-
-    def choose(self, name: str, text: str) -> None:
-        """Type into a select until it has this entry, as one does without a mouse."""
-        self.find(f"select[name={name}]").send_keys(text)
-
-    def visible(self) -> list[str]:
-        """The first path of each card that can be seen."""
-        cards = [card for card in self.driver.find_elements("css selector", ".card") if card.is_displayed()]
-        return [card.find_element("css selector", ".path").get_property("textContent") for card in cards]
-
-    def counted(self) -> str:
-        """What the page says about that."""
-        return self.find("output").text
-
-    def requests(self) -> list[str]:
-        """The kinds of all addresses that were asked for since the last call."""
-        entries = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        urls = [e["params"]["request"]["url"] for e in entries if e["method"] == "Network.requestWillBeSent"]
-        return [url.partition(":")[0] for url in urls]
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all tests: to start it takes longer than they do."""
-    browser = Browser(tmp_path_factory.mktemp("browser"))
-    yield browser
-    browser.driver.quit()
-
-
-@pytest.fixture
-def browser(chromium: Browser) -> Iterator[Browser]:
-    """The browser; afterwards it must have nothing to complain about, and must have asked nobody."""
-    chromium.driver.get("about:blank")
-    chromium.requests(), chromium.driver.get_log("browser")  # what came before
-    yield chromium
-    assert chromium.driver.get_log("browser") == []
-    assert set(chromium.requests()) <= {"file", "data"}
 
 
 EVERYTHING = ["cat/b.png", "cat/a.png", "cat/Été.png", "loose.png", "bird"]

@@ -2,7 +2,7 @@
 
 The markup of a finding is here; the frame, the style and the script are in validation_page.html. Every name is
 escaped here, so the page shows all of it without its script too, which only filters: some viewers of build
-artifacts run none.
+artifacts run none. The page of a comparison (compare/page.py) is filled and escaped by the same functions.
 """
 
 import base64
@@ -61,16 +61,28 @@ def write(
         cards[finding["level"], finding["code"]].append(_card(finding, files, thumbnails))
     sections = [_group(level, code, count, fixes[code], cards[level, code]) for level, code, count in groups]
     labels = sorted({_label(name, files) for name in names})
-    template = TEMPLATE.read_text(encoding="utf-8")
     parts = {
-        "policy": _policy(template),
         "tiles": _tiles(table, findings),
         "levels": _level_boxes(groups),
-        "codes": _options((code, f"{code} ({count:,})") for _, code, count in groups),
-        "classes": _options((label, label or NO_CLASS) for label in labels),
+        "codes": options((code, f"{code} ({count:,})") for _, code, count in groups),
+        "classes": options((label, label or NO_CLASS) for label in labels),
         "groups": "\n".join(sections) or NOTHING_FOUND,
     }
-    page = re.sub(r"<!-- (\w+) -->", lambda place: parts[place[1]], template)  # one pass: no name can be a place
+    fill(TEMPLATE, parts, path)
+
+
+def fill(template: Path, parts: dict[str, str], path: Path) -> None:
+    """Write a page: a template of HTML, in which `<!-- name -->` stands for a part of that name.
+
+    Args:
+        template: with one style and one script. `<!-- policy -->`, which needs no part, stands for a content security
+            policy that allows these two and data: images.
+        parts: HTML, in which all text is escaped.
+        path: the HTML file; its folder is made.
+    """
+    frame = template.read_text(encoding="utf-8")
+    parts = parts | {"policy": _policy(frame)}
+    page = re.sub(r"<!-- (\w+) -->", lambda place: parts[place[1]], frame)  # one pass: no name can be a place
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8", newline="\n")
 
@@ -128,8 +140,8 @@ def _level_boxes(groups: list[tuple[str, str, int]]) -> str:
     )
 
 
-def _options(choices: Iterable[tuple[str, str]]) -> str:
-    """The entries of a select: value and text."""
+def options(choices: Iterable[tuple[str, str]]) -> str:
+    """The entries of a select: value and text, escaped here."""
     return "\n".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in choices)
 
 
@@ -151,7 +163,7 @@ def _card(finding: dict[str, str], files: dict[str, dict], thumbnails: dict[str,
     paths = [path for path in (finding["path"], finding["other"]) if path]
     figures = "".join(_figure(path, files, thumbnails.get(path)) for path in paths)
     kind = "card pair" if len(paths) == 2 else "card"
-    return f'<li class="{kind}"><div class="figures">{figures}</div><p class="seen">{_text(finding["seen"])}</p></li>'
+    return f'<li class="{kind}"><div class="figures">{figures}</div><p class="seen">{markup(finding["seen"])}</p></li>'
 
 
 def _figure(path: str, files: dict[str, dict], thumbnail: bytes | None) -> str:
@@ -163,13 +175,13 @@ def _figure(path: str, files: dict[str, dict], thumbnail: bytes | None) -> str:
         picture = f'<img src="data:image/jpeg;base64,{base64.b64encode(thumbnail).decode()}" alt="">'
     return (
         f'<figure data-label="{escape(_label(path, files))}"><div class="picture">{picture}</div><figcaption>'
-        f'<code class="path" dir="ltr">{_text(path)}</code>{_facts(file) if file else ""}</figcaption></figure>'
+        f'<code class="path" dir="ltr">{markup(path)}</code>{_facts(file) if file else ""}</figcaption></figure>'
     )
 
 
 def _facts(file: dict) -> str:
     """Label, status, and pixels and bytes where they are known."""
-    facts = [f'<span class="label">{_text(file["label"]) or NO_CLASS}</span>', file["status"]]
+    facts = [f'<span class="label">{markup(file["label"]) or NO_CLASS}</span>', file["status"]]
     if file["width"]:
         facts.append(f"{file['width']:,} × {file['height']:,} pixels")
     if file["sha256"]:  # without one the file is empty or could not be read
@@ -177,8 +189,8 @@ def _facts(file: dict) -> str:
     return " ".join(f'<span class="fact">{fact}</span>' for fact in facts)
 
 
-def _text(text: str) -> str:
-    """Any text, as itself; the style shows the number of an invisible character before it.
+def markup(text: str) -> str:
+    """Any text as HTML, as itself; the style of a page shows the number of an invisible character before it.
 
     Such a character has an element of its own, which confines what it does to the direction of writing.
     """
