@@ -650,3 +650,33 @@ def test_with_dvc_too_incremental_runs_end_in_the_same_bytes(new_project: Callab
     add_pictures(raw, 1, "b/dog", first=9852)
     assert "from the memo" not in project("dvc", "repro")
     assert outs() == first
+
+
+def test_the_command_shows_what_there_is_and_removes_it(tmp_path: Path):
+    def memo(*arguments: str, code: int = 0) -> str:
+        env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        command = [sys.executable, "-m", "quickstart.memo", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=env, text=True, capture_output=True)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    (tmp_path / "params.yaml").write_text("memo: {max_gib: 0.5}")
+    assert memo().splitlines()[1:] == ["limit of each: 0.5 GiB (memo.max_gib in params.yaml)"]
+    incremental = Incremental(tmp_path)
+    add_pictures(incremental.raw, 30)
+    incremental.run()
+    first, *stages, _ = memo().splitlines()
+    assert first.split() == ["stage", "entries", "MiB"]
+    assert [line.split()[:2] for line in stages] == [["pack", "1"], ["preprocess", "30"], ["validate", "30"]]
+    assert "no such command: cler" in memo("cler", code=2)
+    spoil_all(tmp_path / ".memo")
+    assert "remove it with python3 run.py memo clear" in memo(code=1)
+    assert re.fullmatch(r"Removed \.memo: [\d.]+ MiB\.\n", memo("clear"))
+    assert not (tmp_path / ".memo").exists()
+    (tmp_path / "params.yaml").write_text("memo: {max_gib: 0}")
+    assert "off" in memo()
+
+
+def spoil_all(memo: Path) -> None:
+    for path in memo_files(memo):
+        path.write_bytes(b"spoilt" * 1000)
