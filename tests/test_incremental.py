@@ -1,5 +1,6 @@
 """The law: any sequence of changes, run with a memo, ends in the same bytes as a run from nothing without one."""
 
+import importlib
 import os
 import random
 import re
@@ -23,7 +24,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from PIL import Image
 
 from stages.params import Levels, Pack, Preprocess, Split, Validate
-from stages.toolkit import memo_store
+from stages.preprocess import make_png
+from stages.toolkit import dependencies, memo_store
 from stages.toolkit.errors import InputError
 from stages.toolkit.memo import Memo
 
@@ -680,3 +682,28 @@ def test_the_command_shows_what_there_is_and_removes_it(tmp_path: Path):
 def spoil_all(memo: Path) -> None:
     for path in memo_files(memo):
         path.write_bytes(b"spoilt" * 1000)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_modules_of_a_function_are_those_that_dvc_yaml_lists(stage: str):
+    function = getattr(importlib.import_module(f"stages.{stage}"), stage)
+    listed = {REPOSITORY / dep for dep in DVC_YAML["stages"][stage]["deps"] if dep.endswith(".py")}
+    assert {Path(path) for path, *_ in dependencies.of(function).stamps} == listed
+
+
+def test_a_file_that_is_written_to_while_a_stage_runs_is_noticed(tmp_path: Path):
+    """The worker may have loaded it before or after, so its results are not kept."""
+    table = tmp_path / "table.txt"
+    table.write_text("1")
+    before = dependencies.of(make_png, [table])
+    assert before.unchanged()
+    table.write_text("2")
+    assert not before.unchanged()
+    assert dependencies.of(make_png, [table]).digest != before.digest
+
+
+def test_a_library_counts_with_all_that_it_requires():
+    (pillow,) = dependencies._library("PIL")
+    assert pillow.startswith("pillow 1")
+    assert len(dependencies._library("polars")) == 2  # and the compiled part of it
+    assert dependencies._library("test_workers")  # installed by nobody: its source
