@@ -14,7 +14,6 @@ depends on (dependencies.py).
 import contextlib
 import hashlib
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -125,7 +124,7 @@ class Memo:
                 store.close()
                 return
             except memo_store.FAILURES as error:
-                if not attempt and type(error) is sqlite3.DatabaseError:
+                if not attempt and memo_store.is_damage(error):
                     self._say(f"{place.name}: {place.folder} is damaged ({error}): begins anew")
                     continue
                 self._say(f"{place.name}: works without its memo in {place.folder}: {error}")
@@ -262,7 +261,7 @@ class _Desk:
                 self.tally.said.append(f"{self._place.name}: no more fits into its memo: {more}")
 
     def _fail(self, error: Exception) -> None:
-        if type(error) is sqlite3.DatabaseError:  # not a subclass: those are about locks, full disks and the like
+        if memo_store.is_damage(error):
             with contextlib.suppress(OSError):
                 (self._place.folder / memo_store.DAMAGED).touch()
         self._give_up(str(error) or type(error).__name__)

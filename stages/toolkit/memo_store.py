@@ -10,6 +10,7 @@ write-ahead log does not work over network file systems (https://sqlite.org/wal.
 """
 
 import contextlib
+import re
 import secrets
 import shutil
 import sqlite3
@@ -36,8 +37,17 @@ CREATE TABLE entries (key BLOB PRIMARY KEY, segment INTEGER NOT NULL, start INTE
 CREATE INDEX entries_of_a_segment ON entries (segment);
 PRAGMA user_version = {VERSION};
 """
-FAILURES = (sqlite3.Error, OSError, MemoryError)
-"""What may go wrong with a memo; none of it is a reason to stop."""
+FAILURES = (sqlite3.Error, OSError, MemoryError, TypeError, ValueError)
+"""What may go wrong with a memo, the last two where its index is damaged; none of it is a reason to stop."""
+NO_DAMAGE = ("AUTH", "BUSY", "CANTOPEN", "FULL", "IOERR", "LOCKED", "NOMEM", "PERM", "PROTOCOL", "READONLY")
+"""SQLite's errors that say nothing of the index: locks, rights, disks."""
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether one of FAILURES tells that the index cannot be used any more."""
+    if isinstance(error, sqlite3.Error):
+        return not getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").startswith(NO_DAMAGE)
+    return isinstance(error, (TypeError, ValueError))
 
 
 class Store:
@@ -111,7 +121,7 @@ class Store:
         if name not in self._files:
             if len(self._files) >= OPEN_FILES:
                 self._files.pop(next(iter(self._files))).close()
-            self._files[name] = (self._segments / name).open("rb", buffering=0)
+            self._files[name] = self._path(name).open("rb", buffering=0)
         return self._files[name]
 
     def put(self, items: Sequence[tuple[bytes, bytes]]) -> bool:
@@ -188,7 +198,7 @@ class Store:
         with self._transaction():
             known = set()
             for segment, name, size in self._index.execute("SELECT id, name, bytes FROM segments").fetchall():
-                path = self._segments / name
+                path = self._path(name)
                 if not path.exists():
                     self._index.execute("DELETE FROM entries WHERE segment = ?", (segment,))
                     self._index.execute("DELETE FROM segments WHERE id = ?", (segment,))
@@ -196,13 +206,19 @@ class Store:
                     self._index.execute("UPDATE segments SET bytes = ? WHERE id = ?", (actual, segment))
                 known.add(name)
             gone = self._make_room(0)
-        self._remove((files - known).union(gone or []))
+        self._remove({name for name in files - known if name.endswith(".bin")}.union(gone or []))
 
     def _remove(self, names: Iterable[str]) -> None:
         """Remove segments that the index no longer has; one that cannot be removed now, `tidy` removes later."""
         for name in names:
             with contextlib.suppress(OSError):
-                (self._segments / name).unlink()
+                self._path(name).unlink()
+
+    def _path(self, name: str) -> Path:
+        """Of a segment: never anything outside, whatever a damaged index says."""
+        if not re.fullmatch(r"[0-9a-f]{16}\.bin", name):
+            raise ValueError(f"no segment is called {name!r}")
+        return self._segments / name
 
     def size(self) -> int:
         """Bytes on disk."""
