@@ -22,6 +22,7 @@ import yaml
 from benchmarks import measure, photographs
 from imagepack import PackedImages
 from stages import params
+from stages.toolkit import memo
 from stages.toolkit.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -62,9 +63,9 @@ class Project:
         return measure.run(command, self.folder, self._environment)
 
     def reset(self) -> None:
-        """Remove all that was made since `dvc add`: outs, what the cache holds of them, run cache, dvc.lock."""
+        """Remove all that was made since `dvc add`: outs, what the cache holds of them, run cache, dvc.lock, memo."""
         made = [self.folder / "dvc.lock", *self._outs, *(set(self._cache()) - self._raw_in_cache)]
-        for path in [self.folder / ".dvc/cache/runs", *made]:
+        for path in [self.folder / ".dvc/cache/runs", self.folder / memo.FOLDER, *made]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -27,7 +27,7 @@ import polars as pl
 from benchmarks import measure, photographs
 from benchmarks.pipeline import positive
 from quickstart import s3
-from stages.pack import cut, pack, read
+from stages.pack import cut, decode, pack
 from stages.params import Pack, Split
 from stages.toolkit import manifest as manifests
 from stages.toolkit import workers
@@ -217,7 +217,7 @@ def write_images(path: Path, processed: Path, paths: pl.Series) -> None:
     with h5py.File(path, "w") as file:
         images = file.create_dataset("image", (len(paths), SIDE, SIDE, 3), "u1")
         for row, name in enumerate(paths):
-            _, image = read(processed / f"{name}.png")
+            image = decode((processed / f"{name}.png").read_bytes())
             images[row] = np.asarray(image)
 
 

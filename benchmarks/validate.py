@@ -35,6 +35,7 @@ from PIL import Image, ImageFilter
 
 from benchmarks import measure, photographs
 from benchmarks.pipeline import ROOT, copy_repository, positive
+from stages.toolkit import memo
 from stages.toolkit.errors import InputError
 
 VALIDATE, PEERS = "validate", ("cleanvision", "imagededup")
@@ -91,12 +92,13 @@ class Project:
         self._photos *= times
 
     def validate(self) -> measure.Taken:
-        """Run the stage.
+        """Run the stage, which remembers nothing of earlier runs.
 
         Raises:
             InputError: it failed, or its manifest has not all images.
         """
         (self.folder / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / memo.FOLDER, ignore_errors=True)
         taken = self.run(self._command)
         seen = pl.scan_parquet(self.folder / MANIFEST).select(pl.len()).collect().item()
         if seen != self.images:

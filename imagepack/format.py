@@ -114,10 +114,20 @@ class Place:
 def write_shard(folder: Path, images: np.ndarray | Sequence[bytes], ids: np.ndarray) -> tuple[str, int]:
     """Write one shard, named after its content; return its file name and size in bytes.
 
-    The same images and ids give the same bytes with every h5py since 3.11.
-
     Args:
         folder: where to.
+        images, ids: as for `shard_content`.
+    """
+    content = shard_content(images, ids)
+    name = shard_name(content)
+    write_file(folder / name, content)
+    return name, len(content)
+
+
+def shard_content(images: np.ndarray | Sequence[bytes], ids: np.ndarray) -> bytes:
+    """The bytes of a shard; the same images and ids give the same with every h5py since 3.11.
+
+    Args:
         images: uint8, (n, H, W, C); or n image files, encoded.
         ids: uint8, (n, 32).
     """
@@ -129,10 +139,12 @@ def write_shard(folder: Path, images: np.ndarray | Sequence[bytes], ids: np.ndar
     else:
         starts = np.cumsum([0, *map(len, images)], dtype="<i8")
         pixels = {"data": np.frombuffer(b"".join(images), "u1"), "start": starts}
-    content = _file_image(pixels | {"id": ids, "crc32c": checksums})
-    name = f"{hashlib.sha256(content).hexdigest()}.h5"
-    _write(folder / name, content)
-    return name, len(content)
+    return _file_image(pixels | {"id": ids, "crc32c": checksums})
+
+
+def shard_name(content: bytes) -> str:
+    """The file name of a shard with this content."""
+    return f"{hashlib.sha256(content).hexdigest()}.h5"
 
 
 def write_index(folder: Path, index: Index) -> int:
@@ -159,7 +171,7 @@ def write_index(folder: Path, index: Index) -> int:
         "std": index.std.astype("<f8"),
     }
     content = _file_image(arrays, attributes, index if index.encoding == "raw" else None)
-    _write(folder / INDEX_NAME, content)
+    write_file(folder / INDEX_NAME, content)
     return len(content)
 
 
@@ -312,8 +324,8 @@ def _link_shards(file: h5py.File, index: Index) -> None:
     h5py.h5d.create(file.id, b"images", h5py.h5t.STD_U8LE, whole, layout)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, so that a killed run leaves no half shard under a good name."""
+def write_file(path: Path, content: bytes) -> None:
+    """Write it whole or not at all, so that a killed run leaves no half shard under a good name."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_bytes(content)
     part.replace(path)

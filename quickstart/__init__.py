@@ -1,1 +1,1 @@
-"""What `python3 run.py` does after the environment is made: the first run, the local S3, quarantine, git hooks."""
+"""What `python3 run.py` does after the environment is made: first run, local S3, quarantine, memo, git hooks."""

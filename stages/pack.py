@@ -9,6 +9,8 @@ import io
 import itertools
 import json
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +21,8 @@ from PIL import Image
 from imagepack import format as packs
 from stages.params import Pack, Split
 from stages.toolkit import manifest as manifests
-from stages.toolkit import workers
 from stages.toolkit.errors import InputError
+from stages.toolkit.memo import NO_MEMO, Memo
 from stages.toolkit.stage import empty_folder, run_stage
 
 CHOSEN = packs.SPLITS[:3]
@@ -30,15 +32,15 @@ TYPICAL_SHARE = {"raw": 1.0, "png": 0.6, "jpeg": 0.1}
 may depend on nothing that a single image changes."""
 
 
-def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack) -> str:
+def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack, memo: Memo = NO_MEMO) -> str:
     """Write the accepted images, in the manifest's order, to `out`, and the counts to `report`."""
     table = manifests.read_accepted(manifest)
     ids = np.frombuffer(bytes.fromhex("".join(table["sha256"])), "u1").reshape(-1, 32)
     splits = choose_splits(ids, table["batch"], params.split)
     if params.split.leakage == "exclude":
         splits = exclude_leaks(splits, table["group"])
-    mode, side = peek(processed / f"{table['path'][0]}.png")
-    shape = (*side[::-1], len(mode))
+    mode, width, height = peek(processed / f"{table['path'][0]}.png")
+    shape = (height, width, len(mode))
     starts = cut(
         ids, table["batch"], max(1, int(params.shard_mib * 2**20 / math.prod(shape) / TYPICAL_SHARE[params.encoding]))
     )
@@ -47,8 +49,10 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack)
     counted = splits == 0 if (splits == 0).any() else np.ones(len(splits), bool)  # train, or all where it is empty
     files = [processed / f"{path}.png" for path in table["path"]]
     tasks = (list(zip(files[a:b], ids[a:b], counted[a:b], strict=True)) for a, b in itertools.pairwise(starts))
-    write = partial(write_shard, out / packs.SHARDS_NAME, params, mode, side)
-    shards = list(workers.map_in_order(write, tasks, len(table), "pack"))
+    how = How(mode, width, height, params.encoding, params.jpeg_quality if params.encoding == "jpeg" else 0)
+    make = memo.of(make_shard, shorten, partial(restore, memo.earlier))
+    write = partial(write_shard, out / packs.SHARDS_NAME, how, make)
+    shards = list(memo.map_in_order(write, tasks, len(table), "pack"))
     mean, std = mean_and_std(sum(counts for *_, counts in shards))
     classes = sorted(table["label"].unique())
     index = packs.Index(
@@ -79,7 +83,8 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack)
     report.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
     split = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in CHOSEN)
     plural = "s" if len(shards) > 1 else ""
-    return f"{len(table)} images ({split}) in {len(shards)} shard{plural}, {metrics['bytes'] / 2**20:.1f} MiB"
+    size = f"{metrics['bytes'] / 2**20:.1f} MiB"
+    return f"{len(table)} images ({split}) in {len(shards)} shard{plural}, {size}{memo.summary()}"
 
 
 def choose_splits(ids: np.ndarray, batches: pl.Series, params: Split) -> np.ndarray:
@@ -149,36 +154,112 @@ def _number(ids: np.ndarray, offset: int) -> np.ndarray:
     return np.ascontiguousarray(ids[:, offset : offset + 8]).view(">u8")[:, 0].astype("u8")
 
 
+@dataclass(frozen=True)
+class Shard:
+    """What becomes of a task.
+
+    Attributes:
+        name: of its file.
+        content: the file.
+        counts: int64, (C, 256): how often each channel of the images to be counted has each value.
+    """
+
+    name: str
+    content: bytes
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class How:
+    """What all images of a pack have in common.
+
+    Attributes:
+        mode, width, height: of the processed images.
+        encoding, quality: of the pack; quality is 0 where it is no matter.
+    """
+
+    mode: str
+    width: int
+    height: int
+    encoding: str
+    quality: int
+
+
+class BadImage(Exception):
+    """Number of the image in its task, and what it is."""
+
+
 def write_shard(
-    folder: Path, params: Pack, mode: str, side: tuple[int, int], task: list[tuple[Path, np.ndarray, bool]]
+    folder: Path, how: How, make: Callable[..., Shard], task: list[tuple[Path, np.ndarray, bool]]
 ) -> tuple[str, int, np.ndarray]:
     """Runs in a worker; a task is one shard: processed file, id, and whether its pixels are counted, of each image.
 
     Returns:
         File name, size in bytes, and how often each channel has each value: int64, (C, 256).
     """
-    counts = np.zeros((len(mode), 256), np.int64)
+    files = [read(path) for path, *_ in task]
+    try:
+        shard = make(files, [image_id.tobytes() for _, image_id, _ in task], [bool(c) for *_, c in task], how)
+    except BadImage as error:
+        number, what = error.args
+        raise InputError(f"{task[number][0]} is {what}: run dvc repro again") from None
+    packs.write_file(folder / shard.name, shard.content)
+    return shard.name, len(shard.content), shard.counts
+
+
+def make_shard(files: list[bytes], ids: list[bytes], counted: list[bool], how: How) -> Shard:
+    """A shard of these processed images. It must depend on the arguments alone, since the memo keeps what it was.
+
+    Raises:
+        BadImage: one does not decode, or is of another mode, width or height.
+    """
+    counts = np.zeros((len(how.mode), 256), np.int64)
     parts = []
-    for path, _, counted in task:
-        data, image = read(path, mode, side)
-        if counted:
+    for number, (data, count) in enumerate(zip(files, counted, strict=True)):
+        try:
+            image = decode(data)
+        except OSError as error:
+            raise BadImage(number, f"missing or damaged ({error})") from None
+        found, expected = (image.mode, *image.size), (how.mode, how.width, how.height)
+        if found != expected:
+            found, others = (f"{mode} of {width} x {height} pixels" for mode, width, height in (found, expected))
+            raise BadImage(number, f"{found}, others are {others}")
+        if count:
             counts += np.array(image.histogram()).reshape(counts.shape)
-        parts.append(encode(data, image, params))
-    images = np.stack(parts) if params.encoding == "raw" else parts
-    ids = np.stack([image_id for _, image_id, _ in task])
-    return *packs.write_shard(folder, images, ids), counts
+        parts.append(encode(data, image, how))
+    images = np.stack(parts) if how.encoding == "raw" else parts
+    content = packs.shard_content(images, np.frombuffer(b"".join(ids), "u1").reshape(-1, 32))
+    return Shard(packs.shard_name(content), content, counts)
 
 
-def encode(data: bytes, image: Image.Image, params: Pack) -> np.ndarray | bytes:
+def shorten(shard: Shard) -> bytes:
+    """What the memo keeps of a shard: all but the content, which its name tells and DVC's cache mostly has."""
+    return f"{shard.name} ".encode() + shard.counts.astype("<i8").tobytes()
+
+
+def restore(find: Callable[[str], Path | None], kept: bytes) -> Shard | None:
+    """The shard, from the file that `find` finds; None if it finds none, or one of another content."""
+    name, _, counts = kept.partition(b" ")
+    try:
+        path = find(name.decode())
+        content = path.read_bytes() if path else b""
+    except OSError:
+        return None
+    if packs.shard_name(content) != name.decode():
+        return None
+    return Shard(name.decode(), content, np.frombuffer(counts, "<i8").reshape(-1, 256))
+
+
+def encode(data: bytes, image: Image.Image, how: How) -> np.ndarray | bytes:
     """As the shard holds it: pixels, uint8 (H, W, C); or a PNG, which `data` is; or a JPEG."""
-    match params.encoding:
+    match how.encoding:
         case "raw":
             return np.asarray(image).reshape(image.height, image.width, -1)
         case "png":
             return data
         case "jpeg":
             file = io.BytesIO()
-            image.save(file, "JPEG", quality=params.jpeg_quality)
+            image.save(file, "JPEG", quality=how.quality)
             return file.getvalue()
 
 
@@ -194,28 +275,39 @@ def mean_and_std(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(np.maximum(second / total / 255**2 - mean**2, 0))
 
 
-def peek(path: Path) -> tuple[str, tuple[int, int]]:
+def peek(path: Path) -> tuple[str, int, int]:
     """Mode, width and height of a processed image."""
-    _, image = read(path)
-    return image.mode, image.size
+    try:
+        image = decode(read(path))
+    except OSError as error:
+        raise InputError(f"{path} is missing or damaged ({error}): run dvc repro again") from None
+    return image.mode, *image.size
 
 
-def read(path: Path, mode: str | None = None, side: tuple[int, int] | None = None) -> tuple[bytes, Image.Image]:
-    """A processed image: the file, and what it shows.
+def read(path: Path) -> bytes:
+    """A processed file.
 
     Raises:
-        InputError: it is missing or damaged, or not of this mode, width and height.
+        InputError: it is missing.
     """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} is missing or damaged ({error}): run dvc repro again") from None
+
+
+def decode(data: bytes) -> Image.Image:
+    """A processed image.
+
+    Raises:
+        OSError: it is damaged.
+    """
+    try:
         image = Image.open(io.BytesIO(data), formats=["PNG"])
         image.load()
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} is missing or damaged ({error}): run dvc repro again") from None
-    if side and (image.mode, image.size) != (mode, side):
-        found, others = (f"{m} of {w} x {h} pixels" for m, (w, h) in ((image.mode, image.size), (mode, side)))
-        raise InputError(f"{path} is {found}, others are {others}: run dvc repro again")
-    return data, image
+    except SyntaxError as error:
+        raise OSError(str(error)) from None
+    return image
 
 
 if __name__ == "__main__":

@@ -140,6 +140,12 @@ class Augment(Section):
     erase: Fraction = 0.0
 
 
+class Memo(Section):
+    """Section `memo`, which no stage of dvc.yaml lists: it changes no result."""
+
+    max_gib: float = Field(10.0, ge=0, le=1_000_000)
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -148,6 +154,7 @@ class Params(Section):
     pack: Pack = Pack()
     preview: Preview = Preview()
     augment: Augment = Augment()
+    memo: Memo = Memo()
 
 
 def load(path: Path) -> Params:

@@ -6,18 +6,16 @@ Nothing in data/raw is changed. To add a check, see CONTRIBUTING.md.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import polars as pl
-from PIL import Image
 
 from stages.params import Validate
 from stages.toolkit import (
-    appearance,
     duplicates,
-    endings,
+    examination,
     gate,
     images,
     raw_files,
@@ -28,7 +26,9 @@ from stages.toolkit import (
 from stages.toolkit import manifest as manifests
 from stages.toolkit.appearance import Appearance
 from stages.toolkit.errors import InputError
+from stages.toolkit.examination import Examination, Limits, Seen, examine
 from stages.toolkit.images import Content
+from stages.toolkit.memo import NO_MEMO, Memo
 from stages.toolkit.stage import run_stage
 
 FIXES = {  # every code that this stage can give, and what to do about it
@@ -78,7 +78,9 @@ Finding = tuple[str, str, str, str]
 """Path, code, what was seen, and the path of another image that it is about, or an empty text."""
 
 
-def validate(raw: Path, acknowledged: Path, manifest: Path, reports: Path, params: Validate) -> str:
+def validate(
+    raw: Path, acknowledged: Path, manifest: Path, reports: Path, params: Validate, memo: Memo = NO_MEMO
+) -> str:
     """Check every file under `raw`; write the manifest and the reports; return a summary line.
 
     Raises:
@@ -93,7 +95,7 @@ def validate(raw: Path, acknowledged: Path, manifest: Path, reports: Path, param
     paths, ignored = raw_files.find(raw)
     if not paths:
         raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
-    table, found = check_all(raw, paths, params)
+    table, found = check_all(raw, paths, params, memo)
     table = manifests.in_order(table)
     found += raw_files.name_collisions(table) + mode_mix(table)
     rejected = {path for path, code, *_ in found if levels[code] == "error"}
@@ -115,15 +117,15 @@ def validate(raw: Path, acknowledged: Path, manifest: Path, reports: Path, param
         left_out += f"; {largest} images that look alike form one group, of which one split alone can have any"
     return (
         f"{len(table)} {what} in {classes} classes: {counts['accepted']} accepted, "
-        f"{counts.get('rejected', 0)} rejected (see {reports / 'validation.html'}){left_out}"
+        f"{counts.get('rejected', 0)} rejected (see {reports / 'validation.html'}){left_out}{memo.summary()}"
     )
 
 
-def check_all(raw: Path, paths: list[str], params: Validate) -> tuple[pl.DataFrame, list[Finding]]:
+def check_all(raw: Path, paths: list[str], params: Validate, memo: Memo) -> tuple[pl.DataFrame, list[Finding]]:
     """Check each file by itself, in worker processes; the manifest's facts and the findings."""
     frames, findings = [], []
-    results = workers.map_in_order(
-        partial(check_files, raw, params),
+    results = memo.map_in_order(
+        partial(check_files, raw, params, memo.of(examine)),
         workers.groups(paths),
         len(paths),
         "validate",
@@ -137,67 +139,70 @@ def check_all(raw: Path, paths: list[str], params: Validate) -> tuple[pl.DataFra
     return pl.concat(frames, rechunk=True), findings
 
 
-def check_files(raw: Path, params: Validate, paths: list[str]) -> tuple[list[tuple], list[Finding]]:
+def check_files(
+    raw: Path, params: Validate, examine: Callable[..., bytes], paths: list[str]
+) -> tuple[list[tuple], list[Finding]]:
     """Facts, a row a file (or a frame, where files are split), and findings; runs in a worker."""
     rows, findings = [], []
     for path in paths:
-        for row, found in check_file(raw, path, params):
+        for row, found in check_file(raw, path, params, examine):
             rows.append(row)
             findings += [(row[0], code, seen, "") for code, seen in found]
     return rows, findings
 
 
-def check_file(raw: Path, path: str, params: Validate) -> list[tuple[tuple, list[tuple[str, str]]]]:
+def check_file(
+    raw: Path, path: str, params: Validate, examine: Callable[..., bytes] = examine
+) -> list[tuple[tuple, list[Seen]]]:
     """Read, hash and decode one file, each once; its facts and its findings (code, what was seen).
 
     Where params split files, those of later frames follow.
     """
     place, found = raw_files.place(raw, path, params.multi_frame == "split")
-    digest, size, content, look, frames, later = "", 0, Content(), None, 0, []
+    digest, size, seen = "", 0, Examination()
     try:
         data = raw_files.read(raw / path)
         digest, size = hashlib.sha256(data).hexdigest(), len(data)
         if raw_files.is_junk(path):
             raise images.Fault("junk", f"is called {PurePosixPath(path).name}")
-        image = images.open_image(data, params.max_pixels)
-        try:
-            pixels = images.decode_strictly(image, data)
-        except images.Fault as fault:
-            if fault.code != "jpeg_damage" or params.levels.jpeg_damage == "error":
-                raise
-            found.append((fault.code, fault.seen))
-            pixels = None
-            images.decode(image)  # as viewers do, and preprocess
-        content, seen = images.inspect(image, pixels)
-        look, frames = appearance.measure(seen), 1
-        found += _judge(PurePosixPath(path), content, look, params)
-        for frame in images.later_frames(image, params.max_frames, params.max_pixels):
-            frames += 1
-            if params.multi_frame == "split":
-                later.append(_check_frame(frame, PurePosixPath(path), params))
-        if frames > 1:
-            found.append(("multi_frame", f"{frames} frames" + (" at least" if frames == params.max_frames else "")))
-        found += _ending(data, content.format, image.format == "MPO")
+        seen = examination.read(examine(data, _limits(params)))
     except images.Fault as fault:
-        for its_found in (found, *(each[-1] for each in later)):
-            its_found.append((fault.code, fault.seen))
+        found.append((fault.code, fault.seen))
     except MemoryError:
         found.append(("resource_limit", "needs more memory than a worker may have"))
-    except Exception as error:  # noqa: BLE001  (no file may end the run, however odd its pixels are)
-        found.append(("decode_error", f"{type(error).__name__}: {error}"[:200]))
-    checked = [(_row(place, digest, size, content, min(frames, 1), frames, look), found)]
-    for number, (its_content, its_look, its_found) in enumerate(later, 2):
+    found += seen.damage + _judged(path, seen.content, seen.look, params) + seen.ending
+    checked = [(_row(place, digest, size, seen.content, min(seen.frames, 1), seen.frames, seen.look), found)]
+    for number, (content, look) in enumerate(seen.later, 2):
         its_place = (f"{place[0]}#{number}", *place[1:])
-        row = _row(its_place, frame_id(digest, number), size, its_content, number, frames, its_look)
-        checked.append((row, its_found))
+        row = _row(its_place, frame_id(digest, number), size, content, number, seen.frames, look)
+        of_all = seen.ending[len(seen.ending) - seen.all_frames :]
+        checked.append((row, _judged(path, content, look, params) + of_all))
     return checked
 
 
-def _check_frame(frame: Image.Image, path: PurePosixPath, params: Validate) -> tuple[Content, Appearance, list]:
-    """What a later frame is and looks like, and the findings about it."""
-    content, seen = images.inspect(frame, None)
-    look = appearance.measure(seen)
-    return content, look, list(_judge(path, content, look, params))
+def _limits(params: Validate) -> Limits:
+    """Those params on which it depends how a file is decoded; after a change of others none is decoded again."""
+    return Limits(
+        max_pixels=params.max_pixels,
+        max_frames=params.max_frames,
+        split=params.multi_frame == "split",
+        strict=params.levels.jpeg_damage == "error",
+        timeout=params.timeout,
+        memory_mib=params.memory_mib,
+    )
+
+
+def _judged(path: str, content: Content, look: Appearance | None, params: Validate) -> list[Seen]:
+    """Findings about a frame; none of one that does not decode. A check that fails is a finding too."""
+    found = []
+    try:
+        if look:
+            found += _judge(PurePosixPath(path), content, look, params)
+    except images.Fault as fault:
+        found.append((fault.code, fault.seen))
+    except Exception as error:  # noqa: BLE001  (no file may end the run, however odd its pixels are)
+        found.append(("decode_error", f"{type(error).__name__}: {error}"[:200]))
+    return found
 
 
 def frame_id(digest: str, number: int) -> str:
@@ -255,15 +260,6 @@ def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Vali
         yield "blurry", f"sharpness of {look.sharpness:.0f}"
     if content.orientation != 1:
         yield "exif_orientation", f"orientation {content.orientation}"
-
-
-def _ending(data: bytes, form: str, more_pictures: bool) -> Iterator[tuple[str, str]]:
-    """Findings about the end of the file; behind a phone's JPEG its further pictures are in place."""
-    end = endings.end_of(data, form)
-    if end is None:
-        yield "missing_end_marker", f"{form} without its end"
-    elif end < len(data) and not more_pictures:
-        yield "trailing_bytes", f"{len(data) - end} bytes behind the image; begin with {data[end : end + 12]!r}"
 
 
 def mode_mix(table: pl.DataFrame) -> list[Finding]:

@@ -17,6 +17,7 @@ from quickstart import s3
 from stages.pack import pack
 from stages.params import Pack, Preprocess, Validate
 from stages.preprocess import preprocess
+from stages.toolkit.memo import NO_MEMO, Memo
 from stages.validate import validate
 
 REPOSITORY = Path(__file__).parents[1]
@@ -51,9 +52,14 @@ class Workspace:
         self.manifest, self.reports = folder / "manifest.parquet", folder / "reports"
         self.processed, self.packed = folder / "processed", folder / "packed"
 
+    def memo(self, stage: str) -> Memo:
+        """What stages are given; here none, so that no test depends on what another left behind."""
+        return NO_MEMO
+
     def validate(self, params: Validate | None = None) -> pl.DataFrame:
         """Validate; the manifest."""
-        validate(self.raw, self.acknowledged, self.manifest, self.reports, params or Validate())
+        memo = self.memo("validate")
+        validate(self.raw, self.acknowledged, self.manifest, self.reports, params or Validate(), memo)
         return pl.read_parquet(self.manifest)
 
     def run(
@@ -61,8 +67,10 @@ class Workspace:
     ) -> PackedImages:
         """Validate, preprocess and pack; the pack."""
         self.validate(validated)
-        preprocess(self.raw, self.manifest, self.processed, preprocessed or Preprocess(size=16))
-        pack(self.processed, self.manifest, self.packed, self.reports / "pack.json", packed or Pack())
+        memo = self.memo("preprocess")
+        preprocess(self.raw, self.manifest, self.processed, preprocessed or Preprocess(size=16), memo)
+        report = self.reports / "pack.json"
+        pack(self.processed, self.manifest, self.packed, report, packed or Pack(), self.memo("pack"))
         return PackedImages(self.packed)
 
 

@@ -17,7 +17,7 @@ from conftest import REPOSITORY, Workspace, add_pictures, contents, picture, sav
 from PIL import Image, ImageCms
 
 from stages.params import Preprocess, Validate
-from stages.preprocess import fit, preprocess, read
+from stages.preprocess import fit, make_png, preprocess, read, write_images
 from stages.toolkit.errors import InputError
 from stages.validate import check_file
 
@@ -40,7 +40,7 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 def processed(path: Path, **params) -> np.ndarray:
     """Pixels, int, of what becomes of an image."""
     knobs = Preprocess(**params)
-    return np.asarray(fit(read(path, knobs), knobs)).astype(int)
+    return np.asarray(fit(read(path.read_bytes(), knobs), knobs)).astype(int)
 
 
 def as_shown(image: Image.Image, folder: Path, **params) -> np.ndarray:
@@ -462,7 +462,7 @@ def test_an_image_lost_or_replaced_after_validation_is_named(data: bytes | None,
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(InputError, match=r"a\.png has changed since it was validated"):
-        read(path, Preprocess())
+        write_images(tmp_path, tmp_path, Preprocess(), make_png, [("a.png", 1)])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker below the server process that forks it")

@@ -16,7 +16,8 @@ def run_stage(stage: Callable[..., str]) -> None:
     """Call `stage` with the command line's paths and its sections of params.yaml; print its summary line.
 
     An argument of `stage` annotated `Path` comes from the command line, in order; one annotated with a class
-    of stages.params is that section. What a user can mend ends in a message and exit code 1, without traceback.
+    of stages.params is that section; one with a class that has `for_stage`, such as Memo, is what that makes.
+    What a user can mend ends in a message and exit code 1, without traceback.
     """
     try:
         wanted = inspect.signature(stage).parameters.values()
@@ -24,8 +25,11 @@ def run_stage(stage: Callable[..., str]) -> None:
         for path in (p for p in wanted if p.annotation is Path):
             parser.add_argument(path.name, type=Path)
         arguments = vars(parser.parse_args())
-        sections = {type(section): section for _, section in params.load(Path("params.yaml"))}
+        loaded = params.load(Path("params.yaml"))
+        sections = {type(section): section for _, section in loaded}
         arguments |= {p.name: sections[p.annotation] for p in wanted if p.annotation in sections}
+        beside = {p.name: p.annotation for p in wanted if hasattr(p.annotation, "for_stage")}
+        arguments |= {name: kind.for_stage(stage.__name__, loaded.memo.max_gib) for name, kind in beside.items()}
         print(f"{stage.__name__}: {stage(**arguments)}")
     except KeyboardInterrupt:
         sys.exit(f"{stage.__name__}: stopped")

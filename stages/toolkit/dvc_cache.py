@@ -1,0 +1,62 @@
+"""Files of a stage's last result, as they lie in DVC's cache on this machine.
+
+What is found there is a hint, for the memo: whoever uses it checks its content. Where DVC keeps things in another way
+than it did in version 3, nothing is found.
+"""
+
+import configparser
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+
+@dataclass(frozen=True)
+class LastOuts:
+    """Of a stage. Picklable, however many files there are.
+
+    Attributes:
+        cache: DVC's, where files are called after their md5.
+        listings: in it, those of the stage's folders.
+    """
+
+    cache: Path
+    listings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, stage: str) -> "LastOuts":
+        """By the dvc.lock of the repository in which the stage runs."""
+        try:
+            outs = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"][stage]["outs"]
+            return cls(_cache_folder(), tuple(out["md5"] for out in outs if out["md5"].endswith(".dir")))
+        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError, configparser.Error):
+            return cls(Path(), ())
+
+    def find(self, name: str) -> Path | None:
+        """The file called `name`, whatever its folder, where it lies now."""
+        return _files(self).get(name)
+
+
+def _cache_folder() -> Path:
+    """cache.dir of DVC's configuration, the local one before the repository's; its user's and system's are left out."""
+    folder = Path(".dvc", "cache")
+    for name in ("config", "config.local"):
+        config = configparser.ConfigParser(interpolation=None)
+        config.read(Path(".dvc", name), encoding="utf-8")
+        if chosen := config.get("cache", "dir", fallback=None):
+            folder = Path(".dvc", chosen)
+    return folder.absolute() / "files" / "md5"
+
+
+@cache
+def _files(outs: LastOuts) -> dict[str, Path]:
+    found = {}
+    for listing in outs.listings:
+        try:
+            entries = json.loads((outs.cache / listing[:2] / listing[2:]).read_bytes())
+            found |= {Path(e["relpath"]).name: outs.cache / e["md5"][:2] / e["md5"][2:] for e in entries}
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+    return found
