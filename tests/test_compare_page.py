@@ -233,7 +233,7 @@ def test_a_hundred_thousand_changes_make_a_page_in_seconds_and_no_larger(tmp_pat
     started = time.monotonic()
     pictures = {row: Pictures(*[b"\xff\xd8" + b"x" * 9000] * 2, None) for row in pictured(changes, 100)}
     page = written(tmp_path, (summary, changes), pictures)
-    assert time.monotonic() - started < 10  # 1 s where nothing else runs
+    assert time.monotonic() - started < 10  # 0.2 s where nothing else runs
     assert len(page) < 2000 * 1000 + 100 * 12_500 + 300_000
     assert "2,000 of 100,000 changes are on this page" in page
     assert "500 of 10,000 classes" in page
@@ -486,7 +486,7 @@ def test_two_thousand_cards_are_shown_and_filtered_at_once(browser: Browser, tmp
     started = time.monotonic()
     browser.open(tmp_path / "page.html")
     assert browser.counted() == "Showing 2,000 of 2,000".replace(",", "")
-    assert time.monotonic() - started < 10  # 0.5 s where nothing else runs
+    assert time.monotonic() - started < 10  # 0.3 s where nothing else runs
     spent = browser.js("(() => { const start = performance.now(); filter(); document.body.offsetHeight;"
                        " return performance.now() - start })()")  # fmt: skip
     assert spent < 2000  # milliseconds
