@@ -17,7 +17,7 @@ RULES = {
     "leakage": "an image of val or test looks like one of train, or was one",
     "invalid_increase": "more images are rejected",
     "label_conflict": "an image looks like one with another label, and did not",
-    "drift": "the images as a whole have become others",
+    "drift": "the images as a whole have drifted",
 }
 """Name and meaning.
 

@@ -34,7 +34,7 @@ def _summary(drift: dict) -> str:
     many = f"{plural(drift['tests'], 'test')}; chance of a false alarm in any of them {drift['alpha']:.2g}"
     many += "; effect: the greatest share of images by which the two differ, 0 to 1"
     if drift["drifted"]:
-        return f'<strong class="bad">The images as a whole have become others.</strong> ({many}.)'
+        return f'<strong class="bad">The images have drifted.</strong> ({many}.)'
     return f'<strong class="good">No drift.</strong> ({many}.)'
 
 

@@ -34,7 +34,7 @@ MATTERS = {
     "leakage": ("{} image of val or test leaks from train", "{} images of val or test leak from train"),
     "invalid_increase": ("{} more image rejected", "{} more images rejected"),
     "label_conflict": ("{} image new under two labels", "{} images new under two labels"),
-    "drift": ("the images as a whole have become others", "the images as a whole have become others"),
+    "drift": ("the images have drifted", "the images have drifted"),
 }
 """Rules of gates.RULES that make a change matter, for one and for several."""
 

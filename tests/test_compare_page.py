@@ -124,7 +124,7 @@ def test_everything_of_an_eventful_comparison_is_said(tmp_path: Path):
         "look like an image of train", "looks like cat/l.jpg of train", "rejected now", "truncated",
         "no longer rejected", "New: fox", "Gone: cow", "Renamed: dog → hound (12)", "new under two labels",
         "preprocess.size is 64 instead of 128", "accuracy", "0.9123", "+0.01765", "about 12 MiB in 44 files",
-        "The images as a whole have become others",
+        "The images have drifted",
     ]:  # fmt: skip
         assert said in text, said
 
