@@ -123,6 +123,7 @@ class _Bundles:
         if self._seconds:
             seconds = min(max(threads * OVERHEAD / SCHEDULER_SHARE, SHORTEST), LONGEST)
             wanted = min(seconds * self._images / self._seconds, self._left / (2 * FLIGHT * max(1, threads)))
+            wanted = max(wanted, 1.0)
         bundle, images = [], 0
         while images < wanted and (task := next(self._tasks, None)) is not None:
             bundle.append(task)
@@ -165,20 +166,19 @@ class _Cluster:
         """Each bundle with its outcomes (cluster_worker.run), in order."""
         waiting: deque = deque()
         finished: queue.SimpleQueue = queue.SimpleQueue()
-        running = 0
+        running, more = 0, True
         try:
-            while True:
+            while more or waiting:
                 limit = self._limit()
-                while running < limit and len(waiting) < UNREAD * limit and (bundle := bundles.next(self._threads)):
-                    waiting.append((bundle, self._submit(bundle)))
-                    waiting[-1][-1].add_done_callback(finished.put)
-                    running += 1
-                if not waiting:
-                    return
+                wanted = min(limit - running, UNREAD * limit - len(waiting))
+                fresh = list(itertools.takewhile(bool, (bundles.next(self._threads) for _ in range(wanted))))
+                more = len(fresh) == max(0, wanted)
+                waiting += zip(fresh, self._submit(fresh, finished), strict=True)
+                running += len(fresh)
                 ready = [future for _, future in itertools.takewhile(lambda each: each[1].done(), waiting)]
-                if not ready:
-                    running -= _taken(finished, LOOK)
-                    self._look()
+                if waiting or running:
+                    running -= _taken(finished, 0 if ready else LOOK)
+                self._look()
                 for worker, fault, seconds, outcomes in self._gather(ready):
                     bundle, _ = waiting.popleft()
                     if fault:
@@ -195,9 +195,15 @@ class _Cluster:
         limit = FLIGHT * max(1, self._threads)
         return min(limit, workers.count()) if os.environ.get("STAGE_WORKERS") else limit
 
-    def _submit(self, bundle: list[Sequence]):
-        data = [(len(task), pickle.dumps(task)) for task in bundle]
-        return self._client.submit(self._work, self.setting, data, pure=False, retries=RETRIES)
+    def _submit(self, bundles: list[list[Sequence]], finished: queue.SimpleQueue) -> list:
+        """Their futures, which come into `finished` when they are."""
+        if not bundles:
+            return []
+        data = [[(len(task), pickle.dumps(task)) for task in bundle] for bundle in bundles]
+        futures = self._client.map(self._work, data, setting=self.setting, key="images", pure=False, retries=RETRIES)
+        for future in futures:
+            future.add_done_callback(finished.put)
+        return futures
 
     def _gather(self, futures: list) -> list:
         """Results of `futures`, which are finished."""
@@ -354,7 +360,7 @@ def _far_functions(loaded: str) -> tuple[Callable, Callable]:
             return "has loaded another stages/toolkit/cluster_worker.py: update the repository and restart the worker"
         return ""
 
-    def work(setting: bytes, tasks: list[tuple[int, bytes]]) -> tuple[str, str, float, list]:
+    def work(tasks: list[tuple[int, bytes]], setting: bytes) -> tuple[str, str, float, list]:
         import distributed
 
         address = distributed.get_worker().address
@@ -410,10 +416,8 @@ def _taken(finished: queue.SimpleQueue, seconds: float) -> int:
     """Wait until something is in the queue, or `seconds` have gone by; empty it, and say how much was in it."""
     count = 0
     with suppress(queue.Empty):
-        finished.get(timeout=seconds)
-        count = 1
         while True:
-            finished.get_nowait()
+            finished.get(timeout=0 if count else seconds)
             count += 1
     return count
 
