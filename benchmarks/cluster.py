@@ -62,13 +62,20 @@ class LocalCluster:
         self.address = json.loads(file.read_text(encoding="utf-8"))["address"]
 
     def start_worker(
-        self, *options: str, path: Sequence[Path] = (ROOT,), cwd: Path | None = None, **environment: str
+        self, path: Sequence[Path] = (ROOT,), cwd: Path | None = None, before: Sequence[str] = (), **environment: str
     ) -> psutil.Popen:
-        """Start one that imports from `path`; `require` waits for it."""
+        """Start one that imports from `path`; `require` waits for it.
+
+        Args:
+            path: of modules.
+            cwd: where it starts; the cluster's folder if not given.
+            before: a command that runs the worker's.
+            environment: more variables.
+        """
         environment = {"PYTHONPATH": os.pathsep.join(map(str, path))} | environment
         name = ("--name", f"worker-{len(self.workers)}", "--local-directory", str(self.folder))
-        options = (self.address, "--nthreads", "1", *name, *options)
-        worker = self._start("worker", *options, cwd=cwd or self.folder, **environment)
+        options = (self.address, "--nthreads", "1", *name)
+        worker = self._start("worker", *options, cwd=cwd or self.folder, before=before, **environment)
         self.workers.append(worker)
         return worker
 
@@ -95,11 +102,13 @@ class LocalCluster:
                         each.kill()
             process.wait()
 
-    def _start(self, what: str, *options: str, cwd: Path, **environment: str) -> psutil.Popen:
+    def _start(
+        self, what: str, *options: str, cwd: Path, before: Sequence[str] = (), **environment: str
+    ) -> psutil.Popen:
         number = f"-{len(self.workers)}" if what == "worker" else ""
         with (self.folder / f"{what}{number}.log").open("wb") as log:
             return psutil.Popen(
-                [sys.executable, "-m", "dask", what, "--host", "127.0.0.1", "--no-dashboard", *options],
+                [*before, sys.executable, "-m", "dask", what, "--host", "127.0.0.1", "--no-dashboard", *options],
                 cwd=cwd,
                 env=os.environ | environment,
                 stdout=log,

@@ -30,7 +30,7 @@ from stages.toolkit.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-OVERHEAD = 0.001
+OVERHEAD = 0.002
 """Seconds that a task costs the scheduler, generously: benchmarks/cluster.py measures it."""
 SCHEDULER_SHARE = 0.1
 """How busy the scheduler may become."""
