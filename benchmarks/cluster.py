@@ -123,7 +123,8 @@ def running(folder: Path, count: int = WORKERS, **options) -> Iterator[LocalClus
     try:
         for _ in range(count):
             local.start_worker(**options)
-        local.require(count)
+        if count:
+            local.require(count)
         yield local
     finally:
         local.stop()

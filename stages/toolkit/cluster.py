@@ -293,6 +293,7 @@ def _connected(address: str, run: str, bar: tqdm) -> Iterator[_Cluster]:
     distributed = _library()
     patience, _ = _times()
     try:
+        distributed.comm.get_address_host(address)  # a client of no address complains once more when it goes
         with _quiet():
             client = distributed.Client(address, timeout=patience, set_as_default=False)
     except (OSError, ValueError, ImportError) as error:
