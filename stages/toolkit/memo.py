@@ -13,6 +13,7 @@ depends on (dependencies.py).
 
 import contextlib
 import hashlib
+import os
 import shutil
 import sys
 import time
@@ -103,7 +104,12 @@ class Memo:
 
     @classmethod
     def for_stage(cls, name: str, max_gib: float) -> "Memo":
-        """The memo of the stage `name`, in the repository where it runs."""
+        """The memo of the stage `name`, in the repository where it runs; none on a cluster.
+
+        Many machines cannot share its index: SQLite's locks do not hold on network file systems.
+        """
+        if os.environ.get("DASK_SCHEDULER_ADDRESS"):
+            return cls()
         try:
             files = dependencies.of_stage(name)
             return cls(FOLDER / name, int(max_gib * 2**30), files, dvc_cache.LastOuts.of(name).find)

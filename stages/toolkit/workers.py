@@ -56,17 +56,18 @@ def map_in_order(
         lost: what to yield for an image whose worker died or took too long, from the image and what happened
             ("decoder_crash" or "timeout"). The others of its task are computed again, each a task by itself.
 
+    Where DASK_SCHEDULER_ADDRESS is set, the workers are those of that Dask cluster; the results are the same.
+
     Raises:
-        InputError: a worker died or took too long, and there is no `lost`.
+        InputError: a worker died or took too long, and there is no `lost`; or the cluster cannot be used.
     """
+    if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
+        from stages.toolkit import cluster
+
+        yield from cluster.map_in_order(address, function, tasks, total, desc, timeout, memory_mib, lost)
+        return
     workers = count()
-    # Forked from a clean server that has imported the libraries once: a plain fork would copy the locks of
-    # polars' threads as they happen to be.
-    forkserver = "forkserver" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if forkserver else "spawn")
-    if forkserver:
-        context.set_forkserver_preload([name for name in sys.modules if name.startswith("stages.")])
-    pool = ProcessPool(workers, context=context, initializer=_prepare, initargs=(memory_mib, function))
+    pool = ProcessPool(workers, context=process_context(), initializer=_prepare, initargs=(memory_mib, function))
     waiting: deque = deque()
 
     def results(task: Sequence[Item], future) -> Iterator[Result]:
@@ -78,10 +79,7 @@ def map_in_order(
         except ProcessExpired:
             what = "decoder_crash"
         if lost is None:
-            raise InputError(
-                f"a worker process died after {bar.n} of {total} images (killed, or out of memory?): run again, "
-                "with fewer workers (STAGE_WORKERS=1) if memory was short"
-            )
+            raise worker_died(bar)
         if len(task) == 1:
             yield lost(task[0], what)
             return
@@ -93,7 +91,7 @@ def map_in_order(
         yield from results(task, future)
         bar.update(len(task))
 
-    with ExitStack() as ending, tqdm(total=total, desc=desc, unit="img", **_bar_style()) as bar:
+    with ExitStack() as ending, progress_bar(total, desc) as bar:
         ending.callback(pool.join)
         ending.callback(pool.stop)  # at once, whether all is done or an error ends it
         for task in tasks:
@@ -104,8 +102,31 @@ def map_in_order(
             yield from next_results()
 
 
+def process_context(modules: Iterable[str] | None = None) -> multiprocessing.context.BaseContext:
+    """How worker processes are started; `modules` are imported once for all of them, None: the stages' that are here.
+
+    Forked from a clean server that has imported the libraries once: a plain fork would copy the locks of polars'
+    threads as they happen to be.
+    """
+    forkserver = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if forkserver else "spawn")
+    if forkserver:
+        context.set_forkserver_preload(list(stage_modules() if modules is None else modules))
+    return context
+
+
+def stage_modules() -> list[str]:
+    """Those of the stages' modules that this process has imported."""
+    return [name for name in sys.modules if name.startswith("stages.")]
+
+
 def _prepare(memory_mib: int | None, function: Callable) -> None:
     """Runs in each worker at its start; to receive `function` has loaded its module, before memory is short."""
+    limit_process(memory_mib)
+
+
+def limit_process(memory_mib: int | None) -> None:
+    """Make this process one that works on images: undisturbed by Ctrl-C, and limited where there is a limit."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which stops the workers
     if memory_mib:  # files of other people: what libtiff prints about them names none, and their findings do
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -116,8 +137,15 @@ def _prepare(memory_mib: int | None, function: Callable) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _bar_style() -> dict:
+def worker_died(bar: tqdm) -> InputError:
+    """What to raise where a process has died and no image may be lost."""
+    return InputError(
+        f"a worker process died after {bar.n} of {bar.total} images (killed, or out of memory?): run again, "
+        "with fewer workers (STAGE_WORKERS=1) if memory was short"
+    )
+
+
+def progress_bar(total: int, desc: str) -> tqdm:
     """A bar on a terminal; elsewhere a line every half minute."""
-    if sys.stderr.isatty():
-        return {}
-    return {"bar_format": "{desc}: {n_fmt} of {total_fmt} images, {rate_fmt}\n", "mininterval": 30, "delay": 30}
+    style = {"bar_format": "{desc}: {n_fmt} of {total_fmt} images, {rate_fmt}\n", "mininterval": 30, "delay": 30}
+    return tqdm(total=total, desc=desc, unit="img", **({} if sys.stderr.isatty() else style))
