@@ -42,6 +42,7 @@ class Project:
         stages: the commands of dvc.yaml, by stage, in its order.
         plain: the command of the plain script, for images of the same size.
         added: what `dvc add` took.
+        environment: of every command.
     """
 
     def __init__(self, folder: Path, images: int) -> None:
@@ -49,7 +50,7 @@ class Project:
         copy_repository(folder)
         photographs.generate(folder / "data/raw", images)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self._environment = os.environ | {"PATH": path, "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site")}
+        self.environment = os.environ | {"PATH": path, "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site")}
         stages = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
         self.stages = {name: shlex.split(stage["cmd"]) for name, stage in stages.items()}
         self._outs = [folder / out for stage in stages.values() for out in outs_of(stage)]
@@ -60,7 +61,7 @@ class Project:
 
     def run(self, command: Sequence[str]) -> measure.Taken:
         """Run `command` in the copy and measure it."""
-        return measure.run(command, self.folder, self._environment)
+        return measure.run(command, self.folder, self.environment)
 
     def reset(self) -> None:
         """Remove all that was made since `dvc add`: outs, what the cache holds of them, run cache, dvc.lock, memo."""

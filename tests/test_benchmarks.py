@@ -28,3 +28,26 @@ def test_the_push_benchmark_counts_what_arrives_and_the_promises_are_kept():
     assert int(lines["1 % more, own batch"][3]) == 1
     assert len(lines["split changed"]) == 2  # megabytes and seconds: no shard
     assert len(re.findall("^kept: ", output, flags=re.MULTILINE)) == 5
+
+
+@pytest.mark.slow
+def test_the_comparison_benchmark_counts_what_it_changed():
+    command = [sys.executable, "-m", "benchmarks.compare", "--rows", "2100", "--files", "200", "--runs", "1"]
+    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    for kind in ("edited", "moved_edited", "reencoded", "added", "removed"):
+        assert f"'{kind}': 3" in output
+    assert re.search(r"200 files, dvc diff / compare: \d", output)
+    assert "dvc diff names 2 modified files, compare 2 edited images" in output
+
+
+@pytest.mark.slow
+def test_the_incremental_benchmark_prints_its_ratios():
+    pytest.importorskip("skimage", reason="needs scikit-image")
+    command = [sys.executable, "-m", "benchmarks.incremental", "--images", "100"]
+    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    for ratio in (
+        "dvc repro, cold / plain script",
+        "1 % changed / dvc repro, cold",
+        "nothing changed / (empty pipeline)",
+    ):
+        assert re.search(rf"^{re.escape(ratio)}: \d", output, flags=re.MULTILINE)

@@ -707,3 +707,9 @@ def test_a_library_counts_with_all_that_it_requires():
     assert pillow.startswith("pillow 1")
     assert len(dependencies._library("polars")) == 2  # and the compiled part of it
     assert dependencies._library("test_workers")  # installed by nobody: its source
+
+
+def test_a_cluster_has_no_memo(monkeypatch: pytest.MonkeyPatch):
+    """Its machines could not share it."""
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
+    assert Memo.for_stage("preprocess", 1).of(make_png) is make_png
