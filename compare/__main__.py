@@ -9,17 +9,18 @@ Only the manifests are fetched, and of the images those that are shown.
 """
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from compare import experiments, gates, markdown, page, pictures, terminal
 from compare.comparison import Comparison, compare
-from compare.versions import Version, read
+from compare.versions import WORKSPACE, Version, read
 from imagepack.format import PackError
 from stages.toolkit.errors import InputError
 
@@ -29,15 +30,17 @@ PICTURES = 200
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _check(parser, options)
     try:
         if options.experiments:
             return _experiments(options)
         rules = gates.parse(options.fail_on) if options.fail_on is not None else []
-        a, b = _versions(options.a, options.b)
+        a, b = _versions(options.a or "HEAD", options.b or WORKSPACE)
         found = compare(a, b, options.novelty)
-        found = _write(found, a, b, options)
         print(terminal.text(found.summary, found.changes, shutil.get_terminal_size((100, 24)).columns), end="")
+        found = _write(found, a, b, options)
         return _judge(found, rules)
     except (InputError, PackError) as error:
         print(f"compare: {error}", file=sys.stderr)
@@ -48,9 +51,9 @@ def _experiments(options: argparse.Namespace) -> int:
     """The table of all experiments; the exit code."""
     found = experiments.table(_project(), options.sort_by, options.ascending)
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-        options.json.write_text(text, encoding="utf-8", newline="\n")
+        with _writing(options.json):
+            text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+            options.json.write_text(text, encoding="utf-8", newline="\n")
     print(experiments.text(found, shutil.get_terminal_size((100, 24)).columns), end="")
     return 0
 
@@ -59,14 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 run.py compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("a", nargs="?", default="HEAD", metavar="A", help="the older version (HEAD unless given)")
-    parser.add_argument("b", nargs="?", metavar="B", help="the newer version (the workspace unless given)")
+    parser.add_argument("a", nargs="?", metavar="A", help="the older version (HEAD unless given)")
+    parser.add_argument("b", nargs="?", metavar="B", help="the newer version (workspace unless given)")
     for name, what in (
         ("json", "all of it, as data"),
         ("markdown", "a comment for a pull request"),
         ("html", "a page"),
     ):
-        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write {what}")
+        parser.add_argument(f"--{name}", type=_file, metavar="FILE", help=f"write {what}")
     parser.add_argument("--fail-on", metavar="RULES", help=f"exit code 1 on any of: {','.join(gates.RULES)}")
     parser.add_argument("--novelty", action="store_true", help="look for new images that resemble old ones")
     parser.add_argument(
@@ -77,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sort-by", metavar="METRIC", help="of --experiments: the best first")
     parser.add_argument("--ascending", action="store_true", help="of --sort-by: the smallest is the best")
     return parser
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not text or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder, or no name: name a file")
+    return path
 
 
 def _count(text: str) -> int:
@@ -94,12 +104,35 @@ def _project() -> Path:
     raise InputError(f"there is no dvc.yaml in {here} or above: go to the dataset's repository")
 
 
-def _versions(a: str, b: str | None) -> tuple[Version, Version]:
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    if options.experiments and (options.html or options.markdown or options.fail_on or options.a or options.b):
+        parser.error("--experiments goes with --json, --sort-by and --ascending alone")
+    if not options.experiments and (options.sort_by or options.ascending):
+        parser.error("--sort-by and --ascending go with --experiments")
+    files = [path.absolute() for path in (options.json, options.markdown, options.html) if path]
+    if len(set(files)) < len(files):
+        parser.error("two outputs have the same name")
+
+
+def _versions(a: str, b: str) -> tuple[Version, Version]:
     project = _project()
-    versions = read(a, project), read(b, project)
-    if versions[0].revision == versions[1].revision:
-        raise InputError(f"{a} and {b} are the same commit, {versions[0].revision[:12]}: name two versions")
-    return versions
+    if a == b == WORKSPACE:
+        raise InputError("both are the workspace: name two versions")
+    one, other = (read(None if name == WORKSPACE else name, project) for name in (a, b))
+    if one.revision == other.revision:
+        raise InputError(f"{a} and {b} are the same commit, {one.revision[:12]}: name two versions")
+    return one, other
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What writes to `path` runs in here."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}): name another file") from None
 
 
 def _write(found: Comparison, a: Version, b: Version, options: argparse.Namespace) -> Comparison:
@@ -109,12 +142,14 @@ def _write(found: Comparison, a: Version, b: Version, options: argparse.Namespac
         drawn = pictures.draw(a, b, found.changes, page.pictured(found.changes, options.pictures))
         found = Comparison(found.summary, _with_distances(found.changes, drawn))
     if options.json:
-        found.write_json(options.json)
+        with _writing(options.json):
+            found.write_json(options.json)
     if options.markdown:
-        options.markdown.parent.mkdir(parents=True, exist_ok=True)
-        options.markdown.write_text(markdown.text(found.summary, found.changes), encoding="utf-8", newline="\n")
+        with _writing(options.markdown):
+            options.markdown.write_text(markdown.text(found.summary, found.changes), encoding="utf-8", newline="\n")
     if options.html:
-        page.write(options.html, found.summary, found.changes, drawn)
+        with _writing(options.html):
+            page.write(options.html, found.summary, found.changes, drawn)
     return found
 
 

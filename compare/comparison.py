@@ -60,7 +60,7 @@ def compare(a: Version, b: Version, novelty: bool = False) -> Comparison:
         "a": _describe(a),
         "b": _describe(b),
         "counts": {kind: counts.get(kind, 0) for kind in KINDS},
-        "status": _status(both),
+        "status": _status(both, {"a": _levels(a), "b": _levels(b)}),
         "findings": list(_findings(both)),
         "leakage": _leakage(both),
         "classes": classes,
@@ -128,22 +128,30 @@ def _noted(table: pl.DataFrame, *more: str) -> list[dict]:
     return table.select("path_a", "path_b", *more, "detail").sort(pl.coalesce("path_b", "path_a"), "path_a").to_dicts()
 
 
-def _status(both: _Both) -> dict:
-    """Of images in both versions: those that one accepted and the other rejected."""
+def _levels(version: Version) -> dict[str, str]:
+    """What dvc.lock says of `validate.levels`; a code without one is an error."""
+    validate = version.lock.get("stages", {}).get("validate", {})
+    return validate.get("params", {}).get("params.yaml", {}).get("validate", {}).get("levels", {})
+
+
+def _status(both: _Both, levels: dict[str, dict[str, str]]) -> dict:
+    """Of images in both versions: those that one accepted and the other rejected, and for which errors."""
     table = both.with_("path", "split", "status", "issues", "seen")
 
     def turned(good: str, bad: str) -> list[dict]:
         """Accepted in the version `good`, rejected in the version `bad`."""
         rows = table.filter(pl.col(f"status_{good}") == "accepted", pl.col(f"status_{bad}") == "rejected")
-        why = [_words(*found) for found in rows.select(f"issues_{bad}", f"seen_{bad}").iter_rows()]
+        found = rows.select(f"issues_{bad}", f"seen_{bad}").iter_rows()
+        why = [_words(codes, seen, levels[bad]) for codes, seen in found]
         return _noted(rows.with_columns(detail=pl.Series(why, dtype=pl.String)), "split_a", "split_b")
 
     return {"newly_rejected": turned("a", "b"), "fixed": turned("b", "a")}
 
 
-def _words(codes: list[str], seen: list[str]) -> str:
-    """Codes and what was seen of each."""
-    return "; ".join(f"{code} ({words})" if words else code for code, words in zip(codes, seen, strict=True))
+def _words(codes: list[str], seen: list[str], levels: dict[str, str]) -> str:
+    """Errors, and what was seen of each."""
+    errors = [each for each in zip(codes, seen, strict=True) if levels.get(each[0], "error") == "error"]
+    return "; ".join(f"{code} ({words})" if words else code for code, words in errors)
 
 
 def _findings(both: _Both) -> Iterator[dict]:

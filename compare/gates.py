@@ -173,7 +173,10 @@ def _leakage(summary: dict, changes: pl.DataFrame) -> Found:
     if unknown := _without_pack(summary, "b"):
         return unknown
     leakage = summary["leakage"]
-    parts = {"look like one of train": leakage["new"], "were in train": leakage["trained_on"]}
+    parts = {
+        "look like one of train": leakage["new"],
+        "were in train of A, or look like one that was": leakage["trained_on"],
+    }
     what = ", ".join(f"{len(images)} {word}" for word, images in parts.items() if images)
     images = _references(*parts.values())
     return len(images), images, what and f"of the images of val and test, {what}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from compare.versions import Version
+from imagepack.format import INDEX_NAME
 
 LOCK = "requirements.lock"
 CODE = (".py", ".html")
@@ -116,7 +117,8 @@ def transfer(here: Version, there: Version) -> dict:
     """What a machine that has `here` is sent to have `there` too, in files and bytes.
 
     Raw files and packs are counted by what they hold. Of the processed images only their number and sum is known:
-    where the same pipeline made them, those of images that `here` lacks are taken for as large as the average.
+    where the same pipeline made them, those of images that `here` lacks are taken for as large as the average. DVC's
+    lists of folders count too.
     """
     parts = [_raw(here, there), _processed(here, there), _packed(here, there), _reports(here, there)]
     parts = [part for part in parts if part["files"]]
@@ -132,25 +134,42 @@ def _part(name: str, files: int, size: int, estimated: bool = False) -> dict:
     return {"part": name, "files": files, "bytes": size, "estimated": estimated}
 
 
+LISTING_ENTRY = len('{"md5": "", "relpath": ""}, ') + 32
+"""Bytes of an entry in DVC's list of a folder, which is a file of its own in the remote, but for the path."""
+
+
+def _listing(paths: pl.Series, ending: str = "") -> int:
+    """Bytes of DVC's list of a folder with these files."""
+    return len(paths) * (LISTING_ENTRY + len(ending)) + int(paths.str.len_bytes().sum())
+
+
+def _out(version: Version, stage: str) -> dict:
+    """What dvc.lock says of a stage's first output."""
+    return next(iter(version.lock.get("stages", {}).get(stage, {}).get("outs", [])), {})
+
+
 def _raw(here: Version, there: Version) -> dict:
-    files = there.images.filter(pl.col("frame") <= 1, pl.col("sha256") != "")
-    new = files.join(here.images, on="sha256", how="anti").unique("sha256")
-    return _part("raw images", len(new), int(new["bytes"].sum()))
+    files = there.images.filter(pl.col("frame") <= 1)
+    new = files.filter(pl.col("sha256") != "").join(here.images, on="sha256", how="anti").unique("sha256")
+    listed = there.raw_md5 is not None and there.raw_md5 != here.raw_md5
+    size = int(new["bytes"].sum()) + listed * _listing(files["path"])
+    return _part("raw images", len(new) + listed, size)
 
 
 def _processed(here: Version, there: Version) -> dict:
     was, now = (version.lock.get("stages", {}).get("preprocess", {}) for version in (here, there))
-    out = next(iter(now.get("outs", [])), {})
+    out = _out(there, "preprocess")
     files, size = out.get("nfiles", 0), out.get("size", 0)
-    if out.get("md5") == next(iter(was.get("outs", [])), {}).get("md5") or not files:
+    if out.get("md5") == _out(here, "preprocess").get("md5") or not files:
         return _part("processed images", 0, 0)
-    made = [_params(stage) for stage in (was, now)], [_code(stage) for stage in (was, now)]
-    if made[0][0] != made[0][1] or made[1][0] != made[1][1]:
-        return _part("processed images", files, size, estimated=True)  # some may come out the same
+    accepted = [version.images.filter(pl.col("status") == "accepted") for version in (there, here)]
+    listing = _listing(accepted[0]["path"], ".png")
+    if (_params(was), _code(was)) != (_params(now), _code(now)):  # some may come out the same
+        return _part("processed images", files + 1, size + listing, estimated=True)
     key = ["sha256", "frame"]
-    accepted = (version.images.filter(pl.col("status") == "accepted").select(key).unique() for version in (there, here))
-    new = len(next(accepted).join(next(accepted), on=key, how="anti"))
-    return _part("processed images", new, math.ceil(size / files * new), estimated=True)
+    there_, here_ = (images.select(key).unique() for images in accepted)
+    new = len(there_.join(here_, on=key, how="anti"))
+    return _part("processed images", new + 1, math.ceil(size / files * new) + listing, estimated=True)
 
 
 def _code(stage: dict) -> dict[str, str]:
@@ -160,16 +179,21 @@ def _code(stage: dict) -> dict[str, str]:
 
 
 def _packed(here: Version, there: Version) -> dict:
-    if there.pack is None:
+    if there.pack is None:  # it is not here to be looked at
+        out = _out(there, "pack")
+        if not out.get("nfiles") or out.get("md5") == _out(here, "pack").get("md5"):
+            return _part("packs", 0, 0)
+        return _part("packs", out["nfiles"] + 1, out.get("size", 0), estimated=True)
+    if here.pack and here.pack.digest == there.pack.digest:
         return _part("packs", 0, 0)
     has = here.pack.shards if here.pack else {}
     new = [size for name, size in there.pack.shards.items() if name not in has]
-    index = here.pack is None or here.pack.digest != there.pack.digest
-    return _part("packs", len(new) + index, sum(new) + index * there.pack.index_bytes)
+    listing = _listing(pl.Series([f"shards/{name}" for name in there.pack.shards] + [INDEX_NAME]))
+    return _part("packs", len(new) + 2, sum(new) + there.pack.index_bytes + listing)
 
 
 def _reports(here: Version, there: Version) -> dict:
-    """What validate and preview write beside."""
+    """What validate and preview write beside. Of a folder it is not known which of its files are new."""
 
     def outs(version: Version) -> dict[str, dict]:
         stages = version.lock.get("stages", {})
@@ -177,9 +201,9 @@ def _reports(here: Version, there: Version) -> dict:
 
     was, now = outs(here), outs(there)
     new = [out for path, out in now.items() if path in there.cached and out.get("md5") != was.get(path, {}).get("md5")]
-    return _part(
-        "manifest and reports", sum(out.get("nfiles", 1) for out in new), sum(out.get("size", 0) for out in new)
-    )
+    files = sum(out["nfiles"] + 1 if "nfiles" in out else 1 for out in new)
+    folders = any("nfiles" in out for out in new)
+    return _part("manifest and reports", files, sum(out.get("size", 0) for out in new), estimated=folders)
 
 
 def metrics(a: Version, b: Version) -> list[dict]:

@@ -19,6 +19,7 @@ from compare.words import (
     by_kind,
     drifts,
     findings,
+    novelty,
     place,
     plural,
     shorten,
@@ -139,7 +140,8 @@ def _blocks(summary: dict, changes: pl.DataFrame) -> Iterator[Block]:
     yield from _references("no longer rejected", summary["status"]["fixed"])
     yield from _classes(summary["classes"])
     yield from _splits(summary["splits"])
-    yield from _list("Drift:", [f"- {prose(sentence)}" for sentence in drifts(summary["drift"])])
+    drift = [*drifts(summary["drift"]), *novelty(summary["drift"])]
+    yield from _list("Drift:", [f"- {prose(sentence)}" for sentence in drift])
     yield from _findings(summary)
     yield from _list("Pipeline:", [f"- {prose(sentence)}" for sentence in summary["pipeline"]["explanation"]])
     yield from _metrics(summary["metrics"])

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import pairwise
 
-from compare.words import plural, probability
+from compare.words import plural, probability, what_drifted
 from stages.toolkit.validation_page import markup
 
 WIDTH, HEIGHT = 300, 80
@@ -30,11 +30,12 @@ def section(drift: dict) -> str:
 
 def _summary(drift: dict) -> str:
     if not drift["tests"]:
-        return "Not tested: too few images."
+        return "Not tested: too few images came or went."
     many = f"{plural(drift['tests'], 'test')}; chance of a false alarm in any of them {drift['alpha']:.2g}"
     many += "; effect: the greatest share of images by which the two differ, 0 to 1"
     if drift["drifted"]:
-        return f'<strong class="bad">The images have drifted.</strong> ({many}.)'
+        found = what_drifted(drift)
+        return f'<strong class="bad">{found[:1].upper()}{found[1:]}.</strong> ({many}.)'
     return f'<strong class="good">No drift.</strong> ({many}.)'
 
 

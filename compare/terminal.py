@@ -14,6 +14,7 @@ from compare.words import (
     columns,
     drifts,
     findings,
+    novelty,
     place,
     plural,
     shorten,
@@ -21,6 +22,7 @@ from compare.words import (
     transfer,
     value,
     visible,
+    what_drifted,
 )
 
 LINES = 40
@@ -34,7 +36,7 @@ MATTERS = {
     "leakage": ("{} image of val or test leaks from train", "{} images of val or test leak from train"),
     "invalid_increase": ("{} more image rejected", "{} more images rejected"),
     "label_conflict": ("{} image new under two labels", "{} images new under two labels"),
-    "drift": ("the images have drifted", "the images have drifted"),
+    "drift": ("drift", "drift"),
 }
 """Rules of gates.RULES that make a change matter, for one and for several."""
 
@@ -63,7 +65,8 @@ def verdict(summary: dict, changes: pl.DataFrame) -> str:
     failures = {
         failure.rule: failure.count for failure in gates.check(summary, changes, list(MATTERS)) if failure.count
     }
-    matters = [MATTERS[rule][count != 1].format(count) for rule, count in failures.items()]
+    matters = [MATTERS[rule][count != 1].format(count) for rule, count in failures.items() if rule != "drift"]
+    matters += [what_drifted(summary["drift"])] * ("drift" in failures)
     unknown = []
     if not (summary["a"]["packed"] and summary["b"]["packed"]):
         unknown.append("splits are unknown, a version has no pack")
@@ -123,7 +126,9 @@ def _lines(summary: dict, changes: pl.DataFrame, width: int, section: _Sections)
     yield from section("Rejected", [*_seen("now", status["newly_rejected"]), *_seen("no longer", status["fixed"])])
     leaks = {"new": leakage["new"], "in train of A": leakage["trained_on"], "resolved": leakage["resolved"]}
     yield from section("Leakage", [line for words, images in leaks.items() for line in _seen(words, images)])
-    yield from section("Drift", _drift(summary["drift"]))
+    if sum(summary["counts"].values()) > summary["counts"]["unchanged"]:
+        yield from section("Drift", _drift(summary["drift"]))
+    yield from section("Novelty", novelty(summary["drift"]))
     yield from section("Pipeline", summary["pipeline"]["explanation"])
     if summary["transfer"]["a_to_b"]["files"]:
         yield from section("To push", [transfer(summary["transfer"]["a_to_b"])])
@@ -134,7 +139,7 @@ def _headline(summary: dict, changes: pl.DataFrame, width: int) -> Iterator[str]
     """One line; what matters, if anything does, below it."""
     names = [shorten(visible(summary[which]["name"]), width // 5) for which in "ab"]
     happened, matters, reasons = verdict(summary, changes).partition(" matters: ")
-    yield f"{names[0]} -> {names[1]}: {happened}{matters.rstrip()}"
+    yield from textwrap.wrap(f"{names[0]} -> {names[1]}: {happened}{matters.rstrip()}", width, subsequent_indent="  ")
     yield from textwrap.wrap(reasons, width, initial_indent="  ", subsequent_indent="  ", max_lines=3)
 
 
@@ -152,8 +157,12 @@ def _kind(kind: str, count: int, changes: pl.DataFrame, width: int) -> str:
         line = f"{title}: {some(examples, shown, count)}"
         if columns(line) <= width:
             return line
+    if not examples:
+        return title
     more = f", ... and {count - 1} more" if count > 1 else ""
-    return f"{title}: {shorten(examples[0], width - len(title) - 2 - len(more))}{more}" if examples else title
+    first = by_kind(changes, kind, 1)[0]
+    room = width - len(title) - 2 - len(more) - columns(_noted(first))
+    return f"{title}: {place(first, room)}{_noted(first)}{more}"
 
 
 def _noted(change: dict) -> str:
@@ -179,13 +188,15 @@ def _classes(classes: dict) -> Iterator[str]:
 def _seen(words: str, images: list[dict]) -> list[str]:
     if not images:
         return []
-    shown = [f"{shorten(place(image), 60)} ({shorten(visible(image['detail']), 40)})" for image in images[:2]]
+    shown = [f"{place(image, 50)} ({shorten(visible(image['detail']), 70)})" for image in images[:2]]
     return [f"{len(images)} {words}: {some(shown, 2, len(images))}"]
 
 
 def _drift(drift: dict) -> list[str]:
     found = list(drifts(drift))
-    return found or [f"none ({plural(drift['tests'], 'test')})" if drift["tests"] else "not tested"]
+    if drift["tests"]:
+        return found or [f"none ({plural(drift['tests'], 'test')})"]
+    return ["not tested: too few images came or went"]
 
 
 def _metrics(metrics: list[dict]) -> list[str]:

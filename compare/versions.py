@@ -112,6 +112,8 @@ def read(name: str | None, repo: Path) -> Version:
     Raises:
         InputError: it cannot be read; the message says why and what to do.
     """
+    if name and ":" in name:  # of a file or folder in a revision, for git
+        raise InputError(f"{name!r} is no revision: name a commit, tag, branch or DVC experiment")
     try:
         return _Reader(name, repo).version()
     except PackError as error:
@@ -257,7 +259,10 @@ class _Reader:
             yield f"{path} has changed since {' and '.join(names)} ran: {self.fix}"
 
     def _stale(self) -> Iterator[str]:
-        """What has changed in the workspace since dvc.lock was written; no folder is looked into."""
+        """What has changed in the workspace since dvc.lock was written; of folders, in that of the raw images alone.
+
+        DVC remembers what it has hashed, so that of its files only those are read that are new or newer.
+        """
         stages = [self.stages[name] for name in STAGES if name in self.stages]
         for stage in stages:
             if stage.cmd_changed:
@@ -267,6 +272,10 @@ class _Reader:
         if changed := list(dict.fromkeys(_path(dep) for dep in deps if dep.workspace_status())):
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             yield f"{', '.join(changed[:3])}{more} changed since the last `dvc repro`: {AGAIN}"
+        raw = self._raw()
+        added = next((out for out in self.repository.index.outs if raw and out.fs_path == raw.fs_path), None)
+        if added and added.exists and added.workspace_status():
+            yield f"{_path(added)} has changed since the last `dvc add`: run `dvc add {_path(added)}`, then `dvc repro`"
 
     def _metrics(self, warnings: list[str]) -> dict[str, dict[str, float]]:
         """All that DVC knows as metrics; a file that is not there is left out."""

@@ -84,9 +84,11 @@ def transfer(way: dict) -> str:
     return f"{'about ' * way['estimated']}{size(way['bytes'])} in {plural(way['files'], 'file')}"
 
 
-def place(change: dict) -> str:
-    """Of a change or a reference to an image: its path, or both, and what else differs."""
+def place(change: dict, width: int | None = None) -> str:
+    """Of a change or a reference to an image: its path, or both; in `width` columns, each shortened by itself."""
     paths = [visible(path) for path in dict.fromkeys((change["path_a"], change["path_b"])) if path is not None]
+    if width is not None and paths and columns(" -> ".join(paths)) > width:
+        paths = [shorten(path, max(8, (width - 4 * (len(paths) - 1)) // len(paths))) for path in paths]
     return " -> ".join(paths)
 
 
@@ -113,6 +115,24 @@ def drifts(drift: dict) -> Iterator[str]:
     for test in drift["features"]:
         if test["drifted"]:
             yield f"{_of(test)}: {_how_far(test)}, p {probability(test['p_adjusted'])}"
+
+
+def what_drifted(drift: dict) -> str:
+    """`the images have drifted`, or what else did; empty where nothing did."""
+    scopes = {test["scope"] for test in drift["features"] if test["drifted"]}
+    words = {
+        "all": "the images have drifted",
+        "class": "the images of a class have drifted",
+        "added": "what was added is unlike the rest",
+    }
+    return next((words[scope] for scope in words if scope in scopes), "")
+
+
+def novelty(drift: dict) -> list[str]:
+    """How much of what was added is new, where it was asked for; one sentence or none."""
+    if (found := drift["novelty"]) is None:
+        return []
+    return [f"{found['alike']} of {plural(found['added'], 'accepted image')} that came look like one of A"]
 
 
 def _of(test: dict) -> str:

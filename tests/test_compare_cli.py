@@ -127,6 +127,21 @@ def test_the_last_commit_against_the_workspace(project: Project, tmp_path: Path)
     assert document["changes"] == []
 
 
+def test_images_that_dvc_was_not_told_of_are_warned_of(project: Project, tmp_path: Path):
+    stray = project.folder / "data/raw/cat/stray.png"
+    save(stray, picture(200))
+    text = project("python", "-m", "compare", "v2", "workspace")
+    stray.unlink()
+    text = " ".join(text.split())  # it is wrapped
+    assert "B: data/raw has changed since the last `dvc add`: run `dvc add data/raw`, then `dvc repro`" in text
+    assert "Warnings" not in project("python", "-m", "compare", "v1", "workspace")
+
+
+def test_the_workspace_can_be_the_older_version(project: Project, tmp_path: Path):
+    document = compared(project, tmp_path, "workspace", "v1")
+    assert document["counts"]["added"] == document["counts"]["removed"] == 1
+
+
 def test_every_output_is_written_and_the_gates_name_rule_and_image(clone: Project, tmp_path: Path):
     files = {name: tmp_path / f"out/c.{name}" for name in ("json", "markdown", "html")}
     options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
@@ -151,7 +166,13 @@ def test_the_workflow_for_pull_requests_says_what_is_wrong_and_fails(clone: Proj
         (["nowhere"], "no revision 'nowhere'"),
         (["v1", "v1"], "the same commit"),
         (["v1", "v1^{commit}"], "the same commit"),
+        (["v1:data", "v2"], "'v1:data' is no revision"),
+        (["workspace", "workspace"], "both are the workspace"),
         (["v1", "v2", "--fail-on", "leekage"], "leakage"),
+        (["v1", "v2", "--json", "data"], "is a folder"),
+        (["v1", "v2", "--markdown", "/dev/full", "--pictures", "0"], "/dev/full cannot be written (No space left"),
+        (["v1", "v2", "--json", "x", "--html", "x"], "two outputs have the same name"),
+        (["--experiments", "--html", "x"], "--experiments goes with"),
     ],
 )
 def test_what_cannot_be_compared_is_said_in_a_line(clone: Project, arguments: list[str], words: str):
