@@ -187,6 +187,7 @@ def test_a_link_as_data_raw_is_told_so(new_project: Callable[[], Project], tmp_p
     assert "data/raw is a link, which DVC does not track" in project("python", "-m", "quickstart", ok=False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
 def test_what_dvc_would_stop_at_is_named(new_project: Callable[[], Project]):
     project = new_project()
