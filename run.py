@@ -5,6 +5,7 @@ python3 run.py                           set up, bring in data, run the pipeline
 python3 run.py test [PYTEST OPTIONS]     run the tests (-m "not slow" for the fast ones)
 python3 run.py s3 start|stop|status      the local S3 server of the first run
 python3 run.py quarantine [CODE ...]     move the files that validate rejected out of data/raw; --back undoes it
+python3 run.py zip [FOLDER] [--back]     put the files of a folder, data/raw, into zips, which DVC moves faster; or back
 python3 run.py memo [clear]              the finished work that stages keep in .memo: how much; or remove it
 python3 run.py hooks                     install DVC's git hooks: git push then also pushes the data
 python3 run.py -- COMMAND ...            run a command inside the environment: -- dvc pull
@@ -41,6 +42,7 @@ def main(arguments: list[str]) -> int:
         "test": "pytest",
         "s3": "quickstart.s3",
         "quarantine": "quickstart.quarantine",
+        "zip": "quickstart.zips",
         "memo": "quickstart.memo",
         "hooks": "quickstart.hooks",
     }
