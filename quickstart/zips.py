@@ -165,7 +165,7 @@ def plan(files: list[Loose]) -> Iterator[list[Loose]]:
             "row": range(len(files)),
             "path": [file.path for file in files],
             "label": ["".join(part[-2:-1]) for part in parts],
-            "batch": ["/".join(part[:-2]) for part in parts],
+            "batch": ["/".join(_batch(file)) for file in files],
             "frame": 1,
         }
     )
@@ -177,13 +177,19 @@ def plan(files: list[Loose]) -> Iterator[list[Loose]]:
     return (ordered[a:b] for a, b in itertools.pairwise(starts))
 
 
+def _batch(file: Loose) -> list[str]:
+    """The folders above that of the label; not below one that a system left there, where a zip is not opened."""
+    folders = PurePosixPath(file.path).parts[:-2]
+    return list(itertools.takewhile(lambda name: not raw_files.is_junk(name), folders))
+
+
 def make_zip(folder: Path, files: list[Loose]) -> tuple[Path, list[Loose]]:
     """Put one zip in place, read again; the folder where it lies, and what it holds. Runs in a worker.
 
     Raises:
         InputError: a file is not what it was.
     """
-    batch = folder.joinpath(*PurePosixPath(files[0].path).parts[:-2])
+    batch = folder.joinpath(*_batch(files[0]))
     unfinished = batch / f"{UNFINISHED}{secrets.token_hex(8)}"
     try:
         with unfinished.open("xb") as stream:
