@@ -22,14 +22,14 @@ from imagepack import format as packs
 from stages.params import Pack, Split
 from stages.toolkit import manifest as manifests
 from stages.toolkit import zips
-from stages.toolkit.cuts import cut, uint64
+from stages.toolkit.cuts import PNG_SHARE, cut, uint64
 from stages.toolkit.errors import InputError
 from stages.toolkit.memo import NO_MEMO, Memo
 from stages.toolkit.stage import empty_folder, run_stage
 
 CHOSEN = packs.SPLITS[:3]
 """The splits that an image can be given: train, val, test."""
-TYPICAL_SHARE = {"raw": 1.0, "png": 0.6, "jpeg": 0.1}
+TYPICAL_SHARE = {"raw": 1.0, "png": PNG_SHARE, "jpeg": 0.1}
 """Bytes of an encoded image by those of its pixels, of photographs: decides how many images a shard gets, since that
 may depend on nothing that a single image changes."""
 

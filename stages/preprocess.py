@@ -14,27 +14,23 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from PIL import Image, ImageCms, ImageOps
 
 from stages.params import Preprocess
 from stages.toolkit import images, raw_files, workers, zips
 from stages.toolkit import manifest as manifests
-from stages.toolkit.cuts import cut
+from stages.toolkit.cuts import PNG_SHARE, cut
 from stages.toolkit.errors import InputError
 from stages.toolkit.memo import NO_MEMO, Memo
 from stages.toolkit.raw_files import RawFile
 from stages.toolkit.stage import empty_folder, run_stage
 
-TYPICAL_SHARE = 0.6
-"""Bytes of a PNG by those of its pixels, of photographs."""
-
 
 def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess, memo: Memo = NO_MEMO) -> str:
     """Write each accepted image of `raw` to the same place under `out`, its name with .png behind it, or into zips."""
     accepted = manifests.read_accepted(manifest)
-    zipped = raw_files.members(raw)
-    names = [(path, frame, images.file_of(path, frame)) for path, frame in accepted.select("path", "frame").rows()]
-    frames = [(path, frame, zipped.get(file, file)) for path, frame, file in names]
+    frames = find_files(raw, accepted)
     empty_folder(out)
     how = params.model_copy(update={"layout": "folder"})  # no image depends on it, nor its place in the memo
     png_of = memo.of(make_png)
@@ -54,9 +50,25 @@ def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess, memo: M
     return f"{len(frames)} images of {where}{memo.summary()}"
 
 
+def find_files(raw: Path, accepted: pl.DataFrame) -> list[tuple[str, int, RawFile]]:
+    """Path and number of the frame of each image, and where its file is.
+
+    Raises:
+        InputError: one in a zip has another size than validate saw, and is not to be unpacked.
+    """
+    zipped, frames = raw_files.members(raw), []
+    for path, frame, size in accepted.select("path", "frame", "bytes").iter_rows():
+        file = images.file_of(path, frame)
+        member = zipped.get(file)
+        if member and member.bytes != size:
+            raise InputError(f"{raw / file} has changed since it was validated: run dvc repro again")
+        frames.append((path, frame, member or file))
+    return frames
+
+
 def images_per_zip(params: Preprocess) -> int:
     """About how many make a zip of zips.TYPICAL_BYTES; of params alone, so that no other image changes a zip."""
-    return max(1, int(zips.TYPICAL_BYTES / (params.size**2 * len(params.mode) * TYPICAL_SHARE)))
+    return max(1, int(zips.TYPICAL_BYTES / (params.size**2 * len(params.mode) * PNG_SHARE)))
 
 
 def write_images(
