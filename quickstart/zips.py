@@ -88,11 +88,11 @@ def zip_all(folder: Path) -> str:
     files = [file for group in digested for file in group]
     tasks = plan(files)
     made = 0
-    for batch, group in workers.map_in_order(partial(make_zip, folder), tasks, len(files), "zip"):
+    for group in workers.map_in_order(partial(make_zip, folder), tasks, len(files), "zip"):
         made += 1
         for file in group:
             remove(folder, file)
-        remove_empty_folders(folder, batch, group)
+        remove_empty_folders(folder, [file.path for file in group])
     size = sum(file.bytes for file in files) / 2**20
     return (
         f"{len(files)} files ({size:.1f} MiB) of {folder} are now in {made} zip{'s' * (made != 1)}{_next(folder)}"
@@ -115,7 +115,7 @@ def require_zippable(folder: Path, paths: list[str]) -> None:
             faults.append(f"{shown}: is no file: remove it")
         elif shown != path:
             faults.append(f"{shown}: its name is not valid UTF-8: rename it")
-        elif fault := zips.fault_of_name(path):
+        elif fault := zips.fault_of_name(_inside(path)):
             faults.append(f"{shown}: {fault}, which no zip should have: rename it")
     if faults:
         raise InputError("\n  ".join([f"{folder} cannot be zipped, and is as it was:", *faults]))
@@ -138,6 +138,7 @@ def finish(folder: Path, paths: list[str]) -> list[str]:
             (folder / path).unlink()
         else:
             faults.append(f"{path}: differs from that in {zipped[path].archive.file}: remove one of the two")
+    remove_empty_folders(folder, [path for path in paths if path in zipped])
     if faults:
         raise InputError("\n  ".join([f"{folder} has files that are in a zip too:", *faults]))
     return [path for path in paths if path not in zipped]
@@ -165,7 +166,7 @@ def plan(files: list[Loose]) -> Iterator[list[Loose]]:
             "row": range(len(files)),
             "path": [file.path for file in files],
             "label": ["".join(part[-2:-1]) for part in parts],
-            "batch": ["/".join(_batch(file)) for file in files],
+            "batch": ["/".join(_batch(file.path)) for file in files],
             "frame": 1,
         }
     )
@@ -177,23 +178,23 @@ def plan(files: list[Loose]) -> Iterator[list[Loose]]:
     return (ordered[a:b] for a, b in itertools.pairwise(starts))
 
 
-def _batch(file: Loose) -> list[str]:
+def _batch(path: str) -> list[str]:
     """The folders above that of the label; not below one that a system left there, where a zip is not opened."""
-    folders = PurePosixPath(file.path).parts[:-2]
+    folders = PurePosixPath(path).parts[:-2]
     return list(itertools.takewhile(lambda name: not raw_files.is_junk(name), folders))
 
 
-def make_zip(folder: Path, files: list[Loose]) -> tuple[Path, list[Loose]]:
-    """Put one zip in place, read again; the folder where it lies, and what it holds. Runs in a worker.
+def make_zip(folder: Path, files: list[Loose]) -> list[Loose]:
+    """Put one zip in place, read again; what it holds. Runs in a worker.
 
     Raises:
         InputError: a file is not what it was.
     """
-    batch = folder.joinpath(*_batch(files[0]))
+    batch = folder.joinpath(*_batch(files[0].path))
     unfinished = batch / f"{UNFINISHED}{secrets.token_hex(8)}"
     try:
         with unfinished.open("xb") as stream:
-            zips.write(stream, ((_inside(folder, batch, file), (folder / file.path).read_bytes()) for file in files))
+            zips.write(stream, ((_inside(file.path), (folder / file.path).read_bytes()) for file in files))
             stream.flush()
             os.fsync(stream.fileno())
         require_whole(folder, batch, unfinished, files)
@@ -203,7 +204,7 @@ def make_zip(folder: Path, files: list[Loose]) -> tuple[Path, list[Loose]]:
     finally:
         unfinished.unlink(missing_ok=True)
     _sync(batch)
-    return batch, files
+    return files
 
 
 def require_whole(folder: Path, batch: Path, archive: Path, files: list[Loose]) -> None:
@@ -217,7 +218,7 @@ def require_whole(folder: Path, batch: Path, archive: Path, files: list[Loose]) 
         for file, member in zip(files, members, strict=True):
             if hashlib.sha256(zips.read(member)).hexdigest() != file.digest:
                 raise InputError(f"{folder / file.path} changed while it was read: it stays; run it again")
-        if faults or [str(member) for member in members] != [_inside(folder, batch, file) for file in files]:
+        if faults or [str(member) for member in members] != [_inside(file.path) for file in files]:
             raise zips.Damaged("has other names in it")
     except (ValueError, zips.Damaged, zips.Unreadable) as error:
         raise InputError(f"a zip in {batch} is not what was written ({error}): is the disk damaged?") from None
@@ -225,9 +226,9 @@ def require_whole(folder: Path, batch: Path, archive: Path, files: list[Loose]) 
         zips.close()
 
 
-def _inside(folder: Path, batch: Path, file: Loose) -> str:
+def _inside(path: str) -> str:
     """What a file is called in the zip of its batch."""
-    return (folder / file.path).relative_to(batch).as_posix()
+    return "/".join(PurePosixPath(path).parts[len(_batch(path)) :])
 
 
 def _sync(folder: Path) -> None:
@@ -278,9 +279,15 @@ def remove(folder: Path, file: Loose) -> None:
     (folder / file.path).unlink()
 
 
-def remove_empty_folders(folder: Path, batch: Path, files: list[Loose]) -> None:
-    """Of those in which the files were, below their batch."""
-    remove_empty({(folder / file.path).parent for file in files} - {batch, folder})
+def remove_empty_folders(folder: Path, paths: list[str]) -> None:
+    """Of those in which the files were, below their batches."""
+    places = {PurePosixPath(path).parent for path in paths}
+    remove_empty(
+        folder / parent
+        for place in places
+        for parent in (place, *place.parents)
+        if len(parent.parts) > len(_batch(f"{place}/x"))
+    )
 
 
 def unzip_all(folder: Path) -> str:

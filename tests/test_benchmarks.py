@@ -28,3 +28,14 @@ def test_the_push_benchmark_counts_what_arrives_and_the_promises_are_kept():
     assert int(lines["1 % more, own batch"][3]) == 1
     assert len(lines["split changed"]) == 2  # megabytes and seconds: no shard
     assert len(re.findall("^kept: ", output, flags=re.MULTILINE)) == 5
+
+
+@pytest.mark.slow
+def test_the_zips_benchmark_prints_every_step_of_both_ways():
+    pytest.importorskip("skimage", reason="needs scikit-image")
+    command = [sys.executable, "-m", "benchmarks.zips", "--images", "40"]
+    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    for step in ("dvc add", "dvc repro", "dvc push"):
+        assert len(re.findall(rf"^.*{step} +[0-9.]+ +[0-9.]+ +[0-9.]+$", output, flags=re.MULTILINE)) == 3
+    assert "files: 40 in data/raw, 40 in data/processed, of 40 images" in output
+    assert "zips: 1 in data/raw, 1 in data/processed, of 40 images" in output
