@@ -72,6 +72,11 @@ def bring_in_data(own: bool) -> bool:
     if faults := raw_files.untrackable(RAW):
         fail("\n  ".join([f"DVC cannot store what is in {RAW}:", *faults]))
         return False
+    try:
+        raw_files.find(RAW)
+    except InputError as error:
+        fail(str(error))
+        return False
     return RAW_DVC.exists() or dvc("add", str(RAW))
 
 

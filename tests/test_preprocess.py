@@ -462,7 +462,7 @@ def test_an_image_lost_or_replaced_after_validation_is_named(data: bytes | None,
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(InputError, match=r"a\.png has changed since it was validated"):
-        write_images(tmp_path, tmp_path, Preprocess(), make_png, [("a.png", 1)])
+        write_images(tmp_path, tmp_path, Preprocess(), make_png, [("a.png", 1, "a.png")])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker below the server process that forks it")
