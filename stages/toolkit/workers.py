@@ -202,9 +202,12 @@ def _work(pipe: connection.Connection, function: Callable, memory_mib: int | Non
     """A worker: answers each task with whether it went well, and the result or the error."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _prepare(memory_mib)
-    pipe.send("ready")
+    ready = "ready"
     while True:
         try:
+            if ready:
+                pipe.send(ready)
+                ready = ""
             task = pipe.recv()
         except (EOFError, OSError):
             return
