@@ -409,3 +409,136 @@ def test_a_server_that_is_killed_and_started_again(project: Project, tmp_path: P
             assert differing(end_state(at_work), end_state(project)) == []
     finally:
         s3.stop(folder)
+
+
+def flip(path: Path, at: int = -2000) -> None:
+    """Change one byte, as a failing disk does."""
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def objects_of(project: Project, pattern: str) -> list[tuple[Path, Path]]:
+    """Files of the clone, and where each lies in DVC's cache."""
+    found = []
+    for path in sorted(project.folder.glob(pattern)):
+        md5 = hashlib.md5(path.read_bytes()).hexdigest()
+        found.append((path, project.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]))
+    return found
+
+
+@pytest.mark.parametrize("pattern", ["data/processed/cat/*.png", "data/validated/*.parquet", "data/packed/shards/*.h5"])
+def test_a_damaged_object_of_the_cache_is_named_by_the_doctor_and_made_again(
+    project: Project, undisturbed: Project, pattern: str
+):
+    """Without a remote that has it: its file in the working tree, or else the stage, gives it back."""
+    file, cached = objects_of(project, pattern)[0]
+    flip(cached, 100)
+    said = project("python", "-m", "quickstart.doctor", "--deep", ok=False)
+    name = cached.relative_to(project.folder).as_posix()
+    assert f"1 files of the cache are not what their names say: remove them (rm {name})" in said
+    cached.unlink()
+    project("dvc", "commit", "--force")
+    assert bad_objects(project.folder / ".dvc/cache") == []
+    assert cached.exists()
+    file.unlink()
+    project("dvc", "checkout")
+    assert differing(end_state(project), end_state(undisturbed)) == []
+
+
+def test_a_damaged_object_of_the_cache_is_fetched_again_from_the_remote(
+    project: Project, undisturbed: Project, bucket: Bucket
+):
+    bucket.connect(project)
+    project("dvc", "push")
+    file, cached = objects_of(project, "data/packed/shards/*.h5")[0]
+    flip(cached)
+    cached.unlink()
+    file.unlink()
+    project("dvc", "pull")
+    assert bad_objects(project.folder / ".dvc/cache") == []
+    assert differing(end_state(project), end_state(undisturbed)) == []
+
+
+def test_a_damaged_shard_is_named_and_got_again_from_the_cache(project: Project, undisturbed: Project):
+    shard = sorted(project.folder.glob("data/packed/shards/*.h5"))[0]
+    flip(shard)
+    said = project("python", "-m", "imagepack", "verify", "data/packed", ok=False)
+    assert shard.name in said
+    assert "get it again with `dvc checkout`" in said
+    project("dvc", "checkout", "--force", "data/packed")
+    assert "all of them sound" in project("python", "-m", "imagepack", "verify", "data/packed")
+    assert differing(end_state(project), end_state(undisturbed)) == []
+
+
+def test_a_damaged_memo_is_named_and_made_anew(project: Project, undisturbed: Project):
+    (segment,) = (project.folder / ".memo/preprocess/segments").iterdir()
+    flip(segment, 700)
+    said = project("dvc", "repro", "--force", "--single-item", "preprocess")
+    assert f"preprocess: the memo was damaged in {segment} at byte" in said
+    assert "47 of 48 from the memo" in said
+    assert differing(end_state(project), end_state(undisturbed)) == []
+
+
+def test_a_damaged_lock_of_dvcs_is_said_with_the_fix(project: Project):
+    project("dvc", "repro")
+    project.write(".dvc/tmp/rwlock", "")  # DVC was killed while it wrote it
+    assert "Unable to read RWLock-file" in project("dvc", "repro", "--force", ok=False)
+    said = project("python", "-m", "quickstart.doctor", ok=False)
+    assert ".dvc/tmp/rwlock is damaged, and DVC runs nothing: rm .dvc/tmp/rwlock" in said
+    (project.folder / ".dvc/tmp/rwlock").unlink()
+    project("dvc", "repro")
+
+
+def test_images_that_change_or_vanish_between_add_and_repro_are_what_dvc_records(fresh: Project):
+    """`dvc repro` adds data/raw again first: raw.dvc and the manifest agree."""
+    raw = fresh.folder / "data/raw"
+    (raw / "cat/img3.png").unlink()
+    save(raw / "cat/img4.png", picture(4000))
+    fresh("dvc", "repro")
+    assert "up to date" in fresh("dvc", "status")
+    shutil.rmtree(raw)
+    fresh("dvc", "checkout", "data/raw.dvc")
+    assert not (raw / "cat/img3.png").exists()
+    assert contents(raw)["cat/img4.png"] == contents(fresh.folder / "data/raw")["cat/img4.png"]
+
+
+def wait_for(project: Project, stage: str, run: subprocess.Popen) -> None:
+    while not any(f"stages.{stage}" in command for _, command in processes(project)):
+        assert run.poll() is None, output(project)
+
+
+@pytest.mark.parametrize("stage", ["validate", "preprocess"])
+@pytest.mark.parametrize("change", ["edit", "vanish"])
+def test_images_that_change_or_vanish_while_a_stage_runs_give_no_wrong_result(
+    fresh: Project, undisturbed: Project, stage: str, change: str
+):
+    """Whatever that run made of them, the next one ends as a run from nothing on what is there now."""
+    path = fresh.folder / "data/raw/dog/img47.png"
+    run = start(fresh, "dvc", "repro", STAGE_WORKERS="1")
+    wait_for(fresh, stage, run)
+    before = path.read_bytes()
+    path.unlink()
+    if change == "edit":
+        save(path, picture(4700))
+    run.wait(60)
+    said = output(fresh)
+    assert "Traceback" not in said
+    if run.returncode == 0:  # what DVC has recorded is not taken for up to date
+        assert path.name in fresh("dvc", "data", "status", "--granular") or "changed" in fresh("dvc", "status")
+    fresh("dvc", "repro")
+    made = end_state(fresh)
+    shutil.rmtree(fresh.folder / ".memo")
+    fresh("dvc", "repro", "--force", "--no-run-cache")
+    assert differing(end_state(fresh), made) == []
+    path.write_bytes(before)
+    fresh("dvc", "repro")
+    assert differing(end_state(fresh), end_state(undisturbed)) == []
+
+
+def test_read_only_images_are_read(fresh: Project, undisturbed: Project):
+    for path in fresh.folder.glob("data/raw/*/*.png"):
+        path.chmod(0o444)
+    fresh("dvc", "repro")
+    assert differing(end_state(fresh), end_state(undisturbed)) == []
