@@ -438,7 +438,7 @@ def test_a_damaged_object_of_the_cache_is_named_by_the_doctor_and_made_again(
     said = project("python", "-m", "quickstart.doctor", "--deep", ok=False)
     name = cached.relative_to(project.folder).as_posix()
     assert f"1 files of the cache are not what their names say: remove them (rm {name})" in said
-    cached.unlink()
+    cached.unlink(missing_ok=True)  # `dvc status`, which the doctor asks, may have removed it
     project("dvc", "commit", "--force")
     assert bad_objects(project.folder / ".dvc/cache") == []
     assert cached.exists()
@@ -473,7 +473,7 @@ def test_a_damaged_shard_is_named_and_got_again_from_the_cache(project: Project,
 
 
 def test_a_damaged_memo_is_named_and_made_anew(project: Project, undisturbed: Project):
-    (segment,) = (project.folder / ".memo/preprocess/segments").iterdir()
+    segment = next((project.folder / ".memo/preprocess/segments").iterdir())
     flip(segment, 700)
     said = project("dvc", "repro", "--force", "--single-item", "preprocess")
     assert f"preprocess: the memo was damaged in {segment} at byte" in said
