@@ -1,4 +1,4 @@
-"""Why a remote that is not S3 cannot be used: Google Cloud Storage and Azure Blob Storage, and a little of others."""
+"""Why a remote that is not S3 cannot be used: of Google Cloud and Azure Blob Storage, and a little of others."""
 
 import logging
 from importlib import import_module
