@@ -32,7 +32,7 @@ from stages.toolkit.errors import InputError
 
 STAGES = ("validate", "preprocess", "pack")
 OUTS = ("data/validated", "data/processed", "data/packed", "reports")
-PACKAGES = ("distributed", "pebble", "pillow", "numpy", "polars", "scikit-image")
+PACKAGES = ("distributed", "pillow", "numpy", "polars", "scikit-image")
 FACTS = ("cat/photograph-0000001.jpg", *("0123456789abcdef" * 4,) * 3, *(1.5,) * 10, bytes(300))
 """About as much as validate returns of an image."""
 WORKERS = 2

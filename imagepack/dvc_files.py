@@ -7,18 +7,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TypeVar
 
+from imagepack import remotes
 from imagepack.disk_cache import DiskCache
 from imagepack.format import PackError
 
 PAUSES = (1, 2, 4)
 """Seconds before each further try, where the remote does not answer."""
-KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-NO_KEYS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"}
 NO_REPOSITORY = {"NotDvcRepoError", "SCMError", "NotGitRepository", "InvalidRemoteSCMRepo"}
 
 log = logging.getLogger("imagepack")
@@ -218,7 +217,7 @@ class DvcFiles:
             except PackError:
                 raise
             except Exception as error:
-                chain = list(_causes(error))
+                chain = list(remotes.causes(error))
                 if fault := self._fault(chain, what):
                     raise fault from None
                 reason = next((str(cause) for cause in chain if type(cause).__name__ != "DataIndexDirError"), "")
@@ -250,7 +249,7 @@ class DvcFiles:
             )
         if names & NO_REPOSITORY or ("CloneError" in names and "://" not in self._repo):
             return PackError(f"{self._repo} is no git repository with DVC at its top: name the folder or URL of one")
-        if words := self._fault_of_remote(chain, names):
+        if words := remotes.fault(self.where, chain):
             return RemoteError(words)
         if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in chain):
             return RemoteError(
@@ -261,20 +260,3 @@ class DvcFiles:
                 return PackError(f"{self!r} names no DVC remote, and its {what} is not in the local DVC cache")
             return PackError(f"{what} of {self!r} is not on {self.where}: run dvc push where it was made")
         return None
-
-    def _fault_of_remote(self, chain: list[BaseException], names: set[str]) -> str | None:
-        if names & {"RemoteMissingDepsError", "ModuleNotFoundError"}:
-            return f"to read from {self.where} takes more of DVC: pip install 'dvc[s3]'"
-        if names & NO_KEYS:
-            return f"there are no keys for {self.where}: {KEYS}"
-        if "AuthError" in names or any(isinstance(cause, PermissionError) for cause in chain):
-            return f"{self.where} refuses these keys: {KEYS} (and AWS_ENDPOINT_URL, where it is not Amazon's)"
-        if "NoSuchBucket" in names:
-            return f"there is no bucket {self.where.removeprefix('s3://').split('/')[0]}: check the remote's URL"
-        return None
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

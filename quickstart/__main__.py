@@ -72,6 +72,11 @@ def bring_in_data(own: bool) -> bool:
     if faults := raw_files.untrackable(RAW):
         fail("\n  ".join([f"DVC cannot store what is in {RAW}:", *faults]))
         return False
+    try:
+        raw_files.find(RAW)
+    except InputError as error:
+        fail(str(error))
+        return False
     return RAW_DVC.exists() or dvc("add", str(RAW))
 
 
@@ -97,7 +102,8 @@ def summarise(own: bool) -> None:
         if len(rows) > SHOWN:
             print(f"  ... and {len(rows) - SHOWN} more in reports/rejected.csv")
     tool = "python3 run.py --"
-    push = f"  {tool} dvc push   # to {s3.remote_url()}\n" if own else ""
+    push = f"  {tool} dvc push   # to {s3.remote_url()}\n" if s3.remote_url() else f"  {tool} {s3.SET_REMOTE}\n"
+    push = push if own else ""
     aside = "  python3 run.py quarantine   # moves what was rejected out of data/raw\n" if found["rejected"] else ""
     changed = subprocess.check_output(["git", "status", "--porcelain", "--", ":!data/sample"])
     commit = '  git add reports && git commit -m "Dataset: what is new"\n' if changed else ""

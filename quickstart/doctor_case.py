@@ -20,6 +20,10 @@ Findings = Iterator[tuple[str, str]]
 """Level, and a sentence with the fix. Never keys."""
 TOOL = "python3 run.py --"
 SECRET_NAME = r"key|secret|token|password|passphrase|connection_string|auth_header"
+KEY_VARIABLES = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_SECRET"),
+)
 SECONDS = 8
 """How long a check waits for the remote, and for each git remote."""
 
@@ -63,7 +67,7 @@ class Case:
 
     def without_keys(self, text: str) -> str:
         """`text`, with stars for what an exception of a library may quote: keys, and passwords in addresses."""
-        keys = [os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")]
+        keys = [os.environ.get(name) for name in KEY_VARIABLES]
         with suppress(ConfigError):
             for remote in self.config["remote"].values():
                 keys += [str(value) for name, value in remote.items() if re.search(SECRET_NAME, name)]

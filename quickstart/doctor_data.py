@@ -25,15 +25,18 @@ def remote(case: Case) -> Findings:
     """A default remote that answers, takes the keys, and can be read and written."""
     found = case.remote
     if not found:
-        yield PROBLEM, f"none is set: {TOOL} dvc remote add --default s3 s3://my-bucket/my-dataset"
+        yield PROBLEM, f"none is set: {TOOL} {s3.SET_REMOTE}"
         return
-    if found["url"].startswith("s3://") and (reason := s3.fault(found)):
+    if reason := s3.fault(found):
         yield PROBLEM, reason
         return
     try:
         level, text = in_time(_write_and_read, case)
     except TooSlow as slow:
         yield PROBLEM, f"{found['url']}: {slow}: check the address and the network"
+        return
+    except FileNotFoundError:
+        yield PROBLEM, f"{found['url']} cannot be written: check that its bucket or folder exists"
         return
     case.remote_works = True
     yield level, f"{found['url']} {text}"
@@ -53,7 +56,7 @@ def _write_and_read(case: Case) -> tuple[str, str]:
         if store.fs.fs.cat_file(path) != sent:
             return PROBLEM, "gives back other bytes than it was given"
     except PermissionError:
-        return PROBLEM, "can be written and not read: ask for keys that may read (s3:GetObject)"
+        return PROBLEM, "can be written and not read: ask for keys that may read (on S3, s3:GetObject)"
     try:
         store.fs.remove(path)
     except PermissionError:

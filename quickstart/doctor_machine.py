@@ -310,7 +310,7 @@ def secrets(case: Case) -> Findings:
                 f"move it to .dvc/config.local ({TOOL} dvc remote modify --local ...), and make new keys if git had it"
             )
             yield PROBLEM, f"{name}, which git tracks, has {', '.join(names)}: {fix}"
-    pattern = r"(access_key|secret_|session_token|account_key|sas_token|connection_string|password|://[^/]*:[^/]*@)"
+    pattern = r"(access_key|secret_|client_secret|session_token|account_key|sas_token|connection_string|password|://[^/]*:[^/]*@)"
     if not found and (commits := lines("log", "--all", "-5", "--format=%h", f"-G{pattern}", "--", ".dvc/config")):
         found = True
         yield HINT, f".dvc/config once had keys (commit {some(commits)}), and git remembers: make new keys"

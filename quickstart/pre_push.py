@@ -120,10 +120,7 @@ def push_from(root: Path, tip: str, commits: list[str]) -> str:
 def unusable(repo, name: str | None) -> str:
     """Why a remote cannot be used, as far as that can be told quickly; empty if it can."""
     name = name or repo.config["core"].get("remote")
-    remote = repo.config["remote"].get(name)
-    if not remote or "url" not in remote:
-        return "no DVC remote is set: dvc remote add --default s3 s3://my-bucket/my-dataset"
-    return s3.fault(remote) if remote["url"].startswith("s3://") else ""
+    return s3.fault(repo.config["remote"].get(name, {}))
 
 
 def upload(repo, remote: str | None, lacking: pushed.Objects) -> pushed.Objects:

@@ -20,6 +20,7 @@ from pathlib import Path
 import polars as pl
 from tqdm import tqdm
 
+from stages.toolkit import raw_files
 from stages.toolkit.errors import InputError
 
 RAW, QUARANTINE = Path("data/raw"), Path("data/quarantine")
@@ -56,9 +57,15 @@ def main() -> int:
 def quarantine(codes: list[str]) -> list[str]:
     """Move the rejected files that have one of `codes`, all without; what is left alone and why, a line each."""
     moved, there, faults = {}, [], []
+    zipped = raw_files.members(RAW)
     for path, digest, issues in progress(rejected_files(codes)):
         try:
             require_below(path)
+            if path in zipped:
+                raise InputError(
+                    f"is in {zipped[path].archive.file}, and no file moves out of a zip: unpack that beside it and "
+                    "remove it, or, if it was made so, python3 run.py zip --back"
+                )
             if not os.path.lexists(RAW / path) and os.path.lexists(QUARANTINE / path):  # an earlier run moved it
                 there.append(path)
                 continue

@@ -24,11 +24,15 @@ from botocore.config import Config as ClientConfig
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError
 from dvc.config import Config
 
+from imagepack import remotes
+
 FOLDER = Path(".local-s3")
 TEMPLATE_URL = "s3://image-dataset"
 """The remote of .dvc/config as the template ships it; another one is the user's own."""
 PORT = 8333
 REMOTE = "s3"
+SET_REMOTE = "dvc remote add --default --force s3 s3://my-bucket/my-dataset (docs/remotes.md has other stores)"
+ANSWERS = "The remote answers and takes these keys."
 OUR_KEY = "local-s3-"
 """How access keys of the local server begin, so that no others are ever taken for them."""
 
@@ -190,15 +194,21 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def default_remote() -> dict:
+    """What DVC's configuration has of the default remote, `url` and others; empty if there is none."""
+    config = Config(dvc_dir=".dvc", validate=False)
+    return config["remote"].get(config["core"].get("remote"), {})
+
+
 def remote_url() -> str:
-    """Where the default remote points, from .dvc/config."""
-    return Config(dvc_dir=".dvc", validate=False).load_one("repo")["remote"][REMOTE]["url"]
+    """Where the default remote points; empty if there is none."""
+    return default_remote().get("url", "")
 
 
 def is_own() -> bool:
-    """Whether the remote is the user's own, in .dvc/config or in .dvc/config.local, rather than the local server."""
-    local = Config(dvc_dir=".dvc", validate=False).load_one("local").get("remote", {}).get(REMOTE, {})
-    return remote_url() != TEMPLATE_URL or not local.get("access_key_id", OUR_KEY).startswith(OUR_KEY)
+    """Whether the default remote is the user's own, of S3 or another store, rather than the local server."""
+    remote = default_remote()
+    return remote.get("url") != TEMPLATE_URL or not remote.get("access_key_id", OUR_KEY).startswith(OUR_KEY)
 
 
 def tell_dvc(server: Server) -> None:
@@ -217,6 +227,8 @@ def forget() -> bool:
             return False
         for name in ("endpointurl", "access_key_id", "secret_access_key"):
             remote.pop(name, None)
+        if not remote:
+            del config["remote"][REMOTE]  # DVC refuses a section without a URL once .dvc/config has none either
     return True
 
 
@@ -224,15 +236,21 @@ def explain() -> str:
     """Why the remote cannot be used and what to do, in a sentence; empty if it can."""
     if is_own() and forget():
         return "The remote is your own now: took the local S3's address and keys out of .dvc/config.local. Try again."
-    return fault(Config(dvc_dir=".dvc", validate=False)["remote"][REMOTE])
+    return fault(default_remote())
 
 
 def fault(remote: dict) -> str:
-    """As `explain`, of what DVC's configuration has of an S3 remote; changes nothing.
+    """As `explain`, of what DVC's configuration has of a remote, of S3 or another store; changes nothing.
 
     Args:
         remote: `url`, `endpointurl`, `access_key_id`, ...
     """
+    if not remote.get("url"):
+        return f"no DVC remote is set: {SET_REMOTE}"
+    if not remote["url"].startswith("s3://"):
+        from quickstart import other_remotes  # late: DVC's file systems take long to import
+
+        return other_remotes.fault(remote)
     endpoint = remote.get("endpointurl") or os.environ.get("AWS_ENDPOINT_URL")
     shown = re.sub(r"//[^/@]*@", "//", endpoint or "AWS")  # some put a name and password there
     bucket = urlparse(remote["url"]).netloc
@@ -296,7 +314,8 @@ def main() -> int:
             )
             return 0 if server else 1
         case "explain":
-            print(explain() or "The remote answers and takes these keys.")
+            asked = urlparse(remote_url()).scheme in remotes.KEYS
+            print(explain() or (ANSWERS if asked else "python3 run.py doctor writes to this remote and reads it back."))
     return 0
 
 

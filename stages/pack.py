@@ -21,15 +21,20 @@ from PIL import Image
 from imagepack import format as packs
 from stages.params import Pack, Split
 from stages.toolkit import manifest as manifests
+from stages.toolkit import zips
+from stages.toolkit.cuts import PNG_SHARE, cut, uint64
 from stages.toolkit.errors import InputError
 from stages.toolkit.memo import NO_MEMO, Memo
 from stages.toolkit.stage import empty_folder, run_stage
 
 CHOSEN = packs.SPLITS[:3]
 """The splits that an image can be given: train, val, test."""
-TYPICAL_SHARE = {"raw": 1.0, "png": 0.6, "jpeg": 0.1}
+TYPICAL_SHARE = {"raw": 1.0, "png": PNG_SHARE, "jpeg": 0.1}
 """Bytes of an encoded image by those of its pixels, of photographs: decides how many images a shard gets, since that
 may depend on nothing that a single image changes."""
+
+Processed = Path | zips.Member
+"""A processed image: a file, or a member of a zip."""
 
 
 def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack, memo: Memo = NO_MEMO) -> str:
@@ -39,7 +44,9 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack,
     splits = choose_splits(ids, table["batch"], params.split)
     if params.split.leakage == "exclude":
         splits = exclude_leaks(splits, table["group"])
-    mode, width, height = peek(processed / f"{table['path'][0]}.png")
+    zipped = members(processed)
+    files = [zipped.get(f"{path}.png") or processed / f"{path}.png" for path in table["path"]]
+    mode, width, height = peek(files[0])
     shape = (height, width, len(mode))
     starts = cut(
         ids, table["batch"], max(1, int(params.shard_mib * 2**20 / math.prod(shape) / TYPICAL_SHARE[params.encoding]))
@@ -47,7 +54,6 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack,
     empty_folder(out)
     (out / packs.SHARDS_NAME).mkdir()
     counted = splits == 0 if (splits == 0).any() else np.ones(len(splits), bool)  # train, or all where it is empty
-    files = [processed / f"{path}.png" for path in table["path"]]
     tasks = (list(zip(files[a:b], ids[a:b], counted[a:b], strict=True)) for a, b in itertools.pairwise(starts))
     how = How(mode, width, height, params.encoding, params.jpeg_quality if params.encoding == "jpeg" else 0)
     make = memo.of(make_shard, shorten, partial(restore, memo.earlier))
@@ -106,7 +112,7 @@ def choose_splits(ids: np.ndarray, batches: pl.Series, params: Split) -> np.ndar
                 f"found {', '.join(repr(name) for name in strange)}: rename them, or set by: hash"
             )
         return names.replace_strict(list(CHOSEN), range(len(CHOSEN)), return_dtype=pl.UInt8).to_numpy()
-    uniform = _number(ids, 0) / 2.0**64
+    uniform = uint64(ids, 0) / 2.0**64
     train, val, test = range(len(CHOSEN))
     return np.select([uniform < params.test, uniform < params.test + params.val], [test, val], train).astype("u1")
 
@@ -125,33 +131,6 @@ def exclude_leaks(splits: np.ndarray, groups: pl.Series) -> np.ndarray:
     leaks = (pl.col("group") != "") & (pl.col("split") < first)
     excluded = pl.lit(packs.SPLITS.index("excluded"), pl.UInt8)
     return table.select(pl.when(leaks).then(excluded).otherwise("split")).to_series().to_numpy()
-
-
-def cut(ids: np.ndarray, batches: pl.Series, rows: int) -> list[int]:
-    """Where shards of about `rows` images begin, and N at the end: decided by content, so that a change stays local.
-
-    An image ends a shard where its hash is the least of the 2w + 1 around it, which happens once in 2w + 1 images
-    on average (local-minimum chunking, Bjorner et al. 2010); w comes from `rows`, never from the number of images.
-    A shard of 4 * rows is cut in any case, and no shard reaches over the end of a batch.
-    """
-    w = (rows - 1) // 2
-    batch_ends = np.flatnonzero((batches != batches.shift(-1)).fill_null(True).to_numpy()) + 1
-    starts = [0]
-    for begin, end in zip([0, *batch_ends], batch_ends, strict=False):
-        hashes = pl.Series(_number(ids[begin:end], 8))
-        least = hashes == hashes.rolling_min(2 * w + 1, center=True)
-        if w:  # of equal ones (duplicates that params let in) the first
-            least &= hashes < hashes.shift(1).rolling_min(w)
-        for stop in [*(begin + 1 + np.flatnonzero(least.fill_null(False).to_numpy())), end]:
-            starts += range(starts[-1] + 4 * rows, stop, 4 * rows)
-            if stop > starts[-1]:
-                starts.append(int(stop))
-    return starts
-
-
-def _number(ids: np.ndarray, offset: int) -> np.ndarray:
-    """Eight bytes of each id as a uint64: parts of a sha256, so as good as independent hashes."""
-    return np.ascontiguousarray(ids[:, offset : offset + 8]).view(">u8")[:, 0].astype("u8")
 
 
 @dataclass(frozen=True)
@@ -190,7 +169,7 @@ class BadImage(Exception):
 
 
 def write_shard(
-    folder: Path, how: How, make: Callable[..., Shard], task: list[tuple[Path, np.ndarray, bool]]
+    folder: Path, how: How, make: Callable[..., Shard], task: list[tuple[Processed, np.ndarray, bool]]
 ) -> tuple[str, int, np.ndarray]:
     """Runs in a worker; a task is one shard: processed file, id, and whether its pixels are counted, of each image.
 
@@ -275,25 +254,45 @@ def mean_and_std(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(np.maximum(second / total / 255**2 - mean**2, 0))
 
 
-def peek(path: Path) -> tuple[str, int, int]:
+def members(processed: Path) -> dict[str, zips.Member]:
+    """What is in the zips of the processed images, by path; empty where preprocess has made none.
+
+    What lies there decides, and not preprocess.layout, on which a pack does not depend.
+
+    Raises:
+        InputError: a zip is not whole.
+    """
+    found = {}
+    for file in sorted(processed.glob(f"*{zips.ENDING}")):
+        try:
+            inside, faults = zips.list_members(file)
+        except (zips.Damaged, OSError) as error:
+            faults = [str(error)]
+        if faults:
+            raise InputError(f"{file} is damaged ({faults[0]}): run dvc repro again")
+        found |= {member.path: member for member in inside}
+    return found
+
+
+def peek(file: Processed) -> tuple[str, int, int]:
     """Mode, width and height of a processed image."""
     try:
-        image = decode(read(path))
+        image = decode(read(file))
     except OSError as error:
-        raise InputError(f"{path} is missing or damaged ({error}): run dvc repro again") from None
+        raise InputError(f"{file} is missing or damaged ({error}): run dvc repro again") from None
     return image.mode, *image.size
 
 
-def read(path: Path) -> bytes:
-    """A processed file.
+def read(file: Processed) -> bytes:
+    """A processed image's file.
 
     Raises:
-        InputError: it is missing.
+        InputError: it is missing, or damaged in its zip.
     """
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} is missing or damaged ({error}): run dvc repro again") from None
+        return file.read_bytes() if isinstance(file, Path) else zips.read(file)
+    except (OSError, zips.Unreadable) as error:
+        raise InputError(f"{file} is missing or damaged ({error}): run dvc repro again") from None
 
 
 def decode(data: bytes) -> Image.Image:

@@ -86,6 +86,7 @@ class Preprocess(Section):
     fit: Literal["crop", "pad", "stretch"] = "crop"
     mode: Literal["RGB", "L"] = "RGB"
     background: Annotated[list[Colour], Field(min_length=3, max_length=3)] = [255, 255, 255]
+    layout: Literal["folder", "zip"] = "folder"
 
 
 class Split(Section):

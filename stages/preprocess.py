@@ -5,57 +5,106 @@
 `fit` is the place for steps of your own: one image in, one image out.
 """
 
+import hashlib
 import io
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 from PIL import Image, ImageCms, ImageOps
 
 from stages.params import Preprocess
-from stages.toolkit import images, workers
+from stages.toolkit import images, raw_files, workers, zips
 from stages.toolkit import manifest as manifests
+from stages.toolkit.cuts import PNG_SHARE, cut
 from stages.toolkit.errors import InputError
 from stages.toolkit.memo import NO_MEMO, Memo
+from stages.toolkit.raw_files import RawFile
 from stages.toolkit.stage import empty_folder, run_stage
 
 
 def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess, memo: Memo = NO_MEMO) -> str:
-    """Write each accepted image of `raw` to the same place under `out`, its name with .png behind it."""
-    frames = manifests.read_accepted(manifest).select("path", "frame").rows()
+    """Write each accepted image of `raw` to the same place under `out`, its name with .png behind it, or into zips."""
+    accepted = manifests.read_accepted(manifest)
+    frames = find_files(raw, accepted)
     empty_folder(out)
-    for folder in {Path(path).parent for path, _ in frames}:
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    write = partial(write_images, raw, out, params, memo.of(make_png))
-    for _ in memo.map_in_order(write, workers.groups(frames), len(frames), "preprocess"):
+    how = params.model_copy(update={"layout": "folder"})  # no image depends on it, nor its place in the memo
+    png_of = memo.of(make_png)
+    if params.layout == "zip":
+        ids = np.frombuffer(bytes.fromhex("".join(accepted["sha256"])), "u1").reshape(-1, 32)
+        starts = cut(ids, accepted["batch"], images_per_zip(params))
+        tasks = (frames[a:b] for a, b in itertools.pairwise(starts))
+        write = partial(write_zip, raw, out, how, png_of)
+    else:
+        for folder in {Path(path).parent for path, *_ in frames}:
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        tasks = workers.groups(frames)
+        write = partial(write_images, raw, out, how, png_of)
+    for _ in memo.map_in_order(write, tasks, len(frames), "preprocess"):
         pass
     where = f"{params.size} x {params.size} pixels, {params.mode}, in {out}"
     return f"{len(frames)} images of {where}{memo.summary()}"
 
 
+def find_files(raw: Path, accepted: pl.DataFrame) -> list[tuple[str, int, RawFile]]:
+    """Path and number of the frame of each image, and where its file is.
+
+    Raises:
+        InputError: one in a zip has another size than validate saw, and is not to be unpacked.
+    """
+    zipped, frames = raw_files.members(raw), []
+    for path, frame, size in accepted.select("path", "frame", "bytes").iter_rows():
+        file = images.file_of(path, frame)
+        member = zipped.get(file)
+        if member and member.bytes != size:
+            raise InputError(f"{raw / file} has changed since it was validated: run dvc repro again")
+        frames.append((path, frame, member or file))
+    return frames
+
+
+def images_per_zip(params: Preprocess) -> int:
+    """About how many make a zip of zips.TYPICAL_BYTES; of params alone, so that no other image changes a zip."""
+    return max(1, int(zips.TYPICAL_BYTES / (params.size**2 * len(params.mode) * PNG_SHARE)))
+
+
 def write_images(
-    raw: Path, out: Path, params: Preprocess, png_of: Callable[..., bytes], frames: list[tuple[str, int]]
+    raw: Path, out: Path, params: Preprocess, png_of: Callable[..., bytes], frames: list[tuple[str, int, RawFile]]
 ) -> None:
-    """Runs in a worker; a path of the manifest and the number of the frame, from 1, an image.
+    """Runs in a worker; of each image a path of the manifest, the number of the frame, from 1, and the file.
 
     Raises:
         InputError: a file is not the one that validate accepted.
     """
-    for path, frame in frames:
-        source = raw / images.file_of(path, frame)
+    for path, png in _pngs(raw, params, png_of, frames):
+        (out / path).write_bytes(png)
+
+
+def write_zip(
+    raw: Path, out: Path, params: Preprocess, png_of: Callable[..., bytes], frames: list[tuple[str, int, RawFile]]
+) -> None:
+    """As `write_images`, into one zip, which is called after its content."""
+    file = io.BytesIO()
+    zips.write(file, _pngs(raw, params, png_of, frames))
+    content = file.getbuffer()
+    (out / zips.name_of(hashlib.sha256(content).hexdigest())).write_bytes(content)
+
+
+def _pngs(
+    raw: Path, params: Preprocess, png_of: Callable[..., bytes], frames: list[tuple[str, int, RawFile]]
+) -> Iterator[tuple[str, bytes]]:
+    """Path below `out`, and content."""
+    for path, frame, file in frames:
         try:
-            png = png_of(_bytes(source), params, frame)
+            png = png_of(raw_files.read(raw, file), params, frame)
         except images.Fault as error:
-            raise InputError(f"{source} has changed since it was validated ({error}): run dvc repro again") from None
-        (out / f"{path}.png").write_bytes(png)
-
-
-def _bytes(source: Path) -> bytes:
-    try:
-        return source.read_bytes()
-    except OSError as error:
-        raise images.Fault("unreadable", error.strerror or str(error)) from None
+            raise InputError(
+                f"{raw / str(file)} has changed since it was validated ({error}): run dvc repro again"
+            ) from None
+        yield f"{path}.png", png
 
 
 def make_png(data: bytes, params: Preprocess, frame: int = 1) -> bytes:

@@ -29,6 +29,7 @@ from stages.toolkit.errors import InputError
 from stages.toolkit.examination import Examination, Limits, Seen, examine
 from stages.toolkit.images import Content
 from stages.toolkit.memo import NO_MEMO, Memo
+from stages.toolkit.raw_files import RawFile
 from stages.toolkit.stage import run_stage
 
 FIXES = {  # every code that this stage can give, and what to do about it
@@ -92,10 +93,10 @@ def validate(
     levels["multi_frame"] = "error" if params.multi_frame == "error" else "info"
     gate.require_codes(params.fail_on, levels)
     known = gate.read(acknowledged, FIXES)
-    paths, ignored = raw_files.find(raw)
-    if not paths:
+    files, ignored = raw_files.find(raw)
+    if not files:
         raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
-    table, found = check_all(raw, paths, params, memo)
+    table, found = check_all(raw, files, params, memo)
     table = manifests.in_order(table)
     found += raw_files.name_collisions(table) + mode_mix(table)
     rejected = {path for path, code, *_ in found if levels[code] == "error"}
@@ -105,7 +106,7 @@ def validate(
     findings = with_classes(table, findings, levels, params)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, FIXES, reports)
-    small = thumbnails(raw, table, validation_page.pictured(findings), params)
+    small = thumbnails(raw, files, table, validation_page.pictured(findings), params)
     validation_page.write(reports / "validation.html", table, findings, FIXES, small)
     validation_reports.require_every_class(table, findings, reports / "rejected.csv")
     gate.stop_on(params.fail_on, table, findings, known, acknowledged)
@@ -121,17 +122,17 @@ def validate(
     )
 
 
-def check_all(raw: Path, paths: list[str], params: Validate, memo: Memo) -> tuple[pl.DataFrame, list[Finding]]:
+def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> tuple[pl.DataFrame, list[Finding]]:
     """Check each file by itself, in worker processes; the manifest's facts and the findings."""
     frames, findings = [], []
     results = memo.map_in_order(
         partial(check_files, raw, params, memo.of(examine)),
-        workers.groups(paths),
-        len(paths),
+        workers.groups(files),
+        len(files),
         "validate",
         timeout=params.timeout,
         memory_mib=params.memory_mib,
-        lost=partial(lost_file, raw),
+        lost=partial(lost_file, raw, params.memory_mib * 2**20),
     )
     for rows, found in results:
         frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
@@ -140,28 +141,29 @@ def check_all(raw: Path, paths: list[str], params: Validate, memo: Memo) -> tupl
 
 
 def check_files(
-    raw: Path, params: Validate, examine: Callable[..., bytes], paths: list[str]
+    raw: Path, params: Validate, examine: Callable[..., bytes], files: list[RawFile]
 ) -> tuple[list[tuple], list[Finding]]:
     """Facts, a row a file (or a frame, where files are split), and findings; runs in a worker."""
     rows, findings = [], []
-    for path in paths:
-        for row, found in check_file(raw, path, params, examine):
+    for file in files:
+        for row, found in check_file(raw, file, params, examine):
             rows.append(row)
             findings += [(row[0], code, seen, "") for code, seen in found]
     return rows, findings
 
 
 def check_file(
-    raw: Path, path: str, params: Validate, examine: Callable[..., bytes] = examine
+    raw: Path, file: RawFile, params: Validate, examine: Callable[..., bytes] = examine
 ) -> list[tuple[tuple, list[Seen]]]:
     """Read, hash and decode one file, each once; its facts and its findings (code, what was seen).
 
     Where params split files, those of later frames follow.
     """
-    place, found = raw_files.place(raw, path, params.multi_frame == "split")
+    path = str(file)
+    place, found = raw_files.place(raw, file, params.multi_frame == "split")
     digest, size, seen = "", 0, Examination()
     try:
-        data = raw_files.read(raw / path)
+        data = raw_files.read(raw, file, params.memory_mib * 2**20)
         digest, size = hashlib.sha256(data).hexdigest(), len(data)
         if raw_files.is_junk(path):
             raise images.Fault("junk", f"is called {PurePosixPath(path).name}")
@@ -210,12 +212,16 @@ def frame_id(digest: str, number: int) -> str:
     return digest[:16] + hashlib.sha256(f"{digest}#{number}".encode()).hexdigest()[16:]
 
 
-def lost_file(raw: Path, path: str, code: str) -> tuple[list[tuple], list[Finding]]:
+def lost_file(raw: Path, most: int, file: RawFile, code: str) -> tuple[list[tuple], list[Finding]]:
     """What `check_files` would return of a file that killed or outlasted its worker: it is not decoded again."""
-    place, found = raw_files.place(raw, path, split=False)
-    data = (raw / path).read_bytes()
+    place, found = raw_files.place(raw, file, split=False)
     seen = {"decoder_crash": "its decoder crashed", "timeout": "took longer than validate.timeout"}[code]
-    row = _row(place, hashlib.sha256(data).hexdigest(), len(data), Content(), 0, 0, None)
+    try:
+        data = raw_files.read(raw, file, most)
+        digest, size = hashlib.sha256(data).hexdigest(), len(data)
+    except (images.Fault, MemoryError):
+        digest, size = "", 0
+    row = _row(place, digest, size, Content(), 0, 0, None)
     return [row], [(place[0], *finding, "") for finding in [*found, (code, seen)]]
 
 
@@ -302,15 +308,20 @@ def with_classes(table: pl.DataFrame, findings: pl.DataFrame, levels: dict[str, 
     return pl.concat([findings, more.filter(pl.col("level") != "ignore")])
 
 
-def thumbnails(raw: Path, table: pl.DataFrame, paths: list[str], params: Validate) -> dict[str, bytes]:
+def thumbnails(
+    raw: Path, files: list[RawFile], table: pl.DataFrame, paths: list[str], params: Validate
+) -> dict[str, bytes]:
     """Small JPEGs of those images that decode, also in part."""
     readable = table.filter(pl.col("path").is_in(paths), pl.col("sha256") != "")
     known = dict(readable.select("path", "frame").iter_rows())
     frames = [(path, max(1, known[path])) for path in paths if path in known]
+    wanted = {images.file_of(*frame) for frame in frames}
+    places = {str(file): file for file in files if str(file) in wanted}
+    frames = [(*frame, places[images.file_of(*frame)]) for frame in frames if images.file_of(*frame) in places]
     if not frames:
         return {}
     results = workers.map_in_order(
-        partial(images.thumbnails, raw, params.max_pixels),
+        partial(images.thumbnails, partial(raw_files.read, raw), params.max_pixels),
         workers.groups(frames, 8),
         len(frames),
         "thumbnails",

@@ -51,3 +51,14 @@ def test_the_incremental_benchmark_prints_its_ratios():
         "nothing changed / (empty pipeline)",
     ):
         assert re.search(rf"^{re.escape(ratio)}: \d", output, flags=re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_zips_benchmark_prints_every_step_of_both_ways():
+    pytest.importorskip("skimage", reason="needs scikit-image")
+    command = [sys.executable, "-m", "benchmarks.zips", "--images", "40"]
+    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    for step in ("dvc add", "dvc repro", "dvc push"):
+        assert len(re.findall(rf"^.*{step} +[0-9.]+ +[0-9.]+ +[0-9.]+$", output, flags=re.MULTILINE)) == 3
+    assert "files: 40 in data/raw, 40 in data/processed, of 40 images" in output
+    assert "zips: 1 in data/raw, 1 in data/processed, of 40 images" in output

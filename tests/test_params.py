@@ -102,7 +102,7 @@ def test_all_faults_are_reported_at_once_and_in_words(tmp_path: Path):
         ),
         ("preproces: {}", "preproces: no such key (did you mean preprocess?)"),
         ("zebra: {}", "zebra: no such key (known: validate, preprocess, pack, preview, augment, memo)"),
-        ("preprocess: {7: 8}", "preprocess.7: no such key (known: size, fit, mode, background)"),
+        ("preprocess: {7: 8}", "preprocess.7: no such key (known: size, fit, mode, background, layout)"),
         ("preprocess:", "preprocess: must hold keys such as `size:`, is None"),
         ("validate: {levels: error}", "validate.levels: must hold keys such as `non_portable_name:`, is 'error'"),
     ],

@@ -462,7 +462,7 @@ def test_an_image_lost_or_replaced_after_validation_is_named(data: bytes | None,
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(InputError, match=r"a\.png has changed since it was validated"):
-        write_images(tmp_path, tmp_path, Preprocess(), make_png, [("a.png", 1)])
+        write_images(tmp_path, tmp_path, Preprocess(), make_png, [("a.png", 1, "a.png")])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker below the server process that forks it")
@@ -471,7 +471,8 @@ def test_a_killed_worker_ends_the_stage_with_a_clear_error(tmp_path: Path):
     for number in range(1, 300):
         (tmp_path / f"raw/cat/{number}.png").hardlink_to(first)
     paths = [f"cat/{number}.png" for number in range(300)]
-    pl.DataFrame({"path": paths, "status": "accepted", "frame": 1}).write_parquet(tmp_path / "manifest.parquet")
+    table = {"path": paths, "status": "accepted", "frame": 1, "bytes": first.stat().st_size}
+    pl.DataFrame(table).write_parquet(tmp_path / "manifest.parquet")
     (tmp_path / "params.yaml").write_text("{}\n")
     env = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
     command = [sys.executable, "-m", "stages.preprocess", "raw", "manifest.parquet", "processed"]

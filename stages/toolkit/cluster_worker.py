@@ -19,16 +19,15 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as TookTooLong
+from functools import partial
 from importlib import metadata
 from multiprocessing import spawn
 from pathlib import Path
 
 import psutil
-from pebble import ProcessExpired, ProcessPool
 from PIL import features
 
-from stages.toolkit import workers
+from stages.toolkit.workers import Died, Pool, TookTooLong
 
 IDLE = 300
 """Seconds without work after which a keeper ends, should nobody have told it to."""
@@ -238,9 +237,8 @@ def keep() -> None:
     answer(fault)
     if fault:
         return
-    context = workers.process_context(setting.modules)
-    begin = (setting.main, setting.function, setting.memory_mib)
-    pool = ProcessPool(1, context=context, initializer=_begin, initargs=begin)
+    function = _Function(setting.main, setting.function)
+    pool = Pool(1, function, setting.memory_mib, setting.timeout, setting.modules)
     try:
         while True:
             answer(_work(pool, setting, messages.get(timeout=IDLE)))
@@ -294,12 +292,12 @@ def _holds(mark: str, run: str) -> bool:
         return False
 
 
-def _work(pool: ProcessPool, setting: Setting, tasks: list[tuple[int, bytes]]) -> tuple[float, list]:
+def _work(pool: Pool, setting: Setting, tasks: list[tuple[int, bytes]]) -> tuple[float, list]:
     begun, outcomes = time.monotonic(), []
     for count, data in tasks:
-        whole = _outcome(pool, setting, data, None)
+        whole = _outcome(pool, data, None)
         if whole[0] in ("timeout", "decoder_crash") and setting.may_lose and count > 1:
-            outcomes.append([_outcome(pool, setting, data, index) for index in range(count)])
+            outcomes.append([_outcome(pool, data, index) for index in range(count)])
         else:
             outcomes.append([whole])
         if any(what == "raised" for what, _ in outcomes[-1]):
@@ -307,40 +305,45 @@ def _work(pool: ProcessPool, setting: Setting, tasks: list[tuple[int, bytes]]) -
     return time.monotonic() - begun, outcomes
 
 
-def _outcome(pool: ProcessPool, setting: Setting, data: bytes, index: int | None) -> tuple[str, bytes]:
+def _outcome(pool: Pool, data: bytes, index: int | None) -> tuple[str, bytes]:
     try:
-        return pool.schedule(_call, (data, index), timeout=setting.timeout).result()
+        return pool.schedule((data, index)).result()
     except TookTooLong:
         return "timeout", b""
-    except ProcessExpired:
+    except Died:
         return "decoder_crash", b""
 
 
 # In the process of the keeper's pool.
 
 
-_loaded: list[Callable | Exception] = []
-"""The function of the run, or why it cannot be had."""
+class _Function:
+    """What the process is to call. On its way there it becomes what `_begin` returns, before memory is limited."""
+
+    def __init__(self, main: dict[str, str], function: bytes) -> None:
+        self._arguments = main, function
+
+    def __reduce__(self) -> tuple:
+        return _begin, self._arguments
 
 
-def _begin(main: dict[str, str], function: bytes, memory_mib: int | None) -> None:
-    """What the process is to call, loaded before its memory is limited."""
+def _begin(main: dict[str, str], function: bytes) -> Callable[[tuple], tuple[str, bytes]]:
+    """`_call` with the function of the run, or with why it cannot be had."""
     try:
         spawn.prepare(main)  # a stage is run by `python -m`, so its functions are called __main__.NAME
-        _loaded.append(pickle.loads(function))
+        return partial(_call, pickle.loads(function))
     except Exception as error:  # noqa: BLE001  (told when it is called: here it would only end the process)
-        _loaded.append(error)
-    workers.limit_process(memory_mib)
+        return partial(_call, error)
 
 
-def _call(data: bytes, index: int | None) -> tuple[str, bytes]:
+def _call(function: Callable | Exception, task: tuple[bytes, int | None]) -> tuple[str, bytes]:
     """The outcome of a task, or of one image of it."""
+    data, index = task
     try:
-        (function,) = _loaded
         if isinstance(function, Exception):
             raise function
-        task = pickle.loads(data)
-        return "result", pickle.dumps(function(task if index is None else [task[index]]))
+        images = pickle.loads(data)
+        return "result", pickle.dumps(function(images if index is None else [images[index]]))
     except Exception as error:  # noqa: BLE001  (raised again where the stage runs)
         return "raised", _portable(error)
 

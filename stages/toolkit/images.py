@@ -4,10 +4,10 @@ import contextlib
 import io
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import simplejpeg
@@ -68,6 +68,8 @@ OTHERS = {
     "SVG": rb"\s*(<\?xml.{,500}?)?<svg[\s>]",
 }
 """Formats that Pillow may not know, and how their files begin."""
+
+File = TypeVar("File")
 
 THUMBNAIL = 128
 """Pixels."""
@@ -363,27 +365,29 @@ def over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
-def thumbnails(raw: Path, max_pixels: int, frames: Iterable[tuple[str, int]]) -> dict[str, bytes]:
+def thumbnails(
+    read: Callable[[File], bytes], max_pixels: int, frames: Iterable[tuple[str, int, File]]
+) -> dict[str, bytes]:
     """JPEGs of at most THUMBNAIL pixels a side, by path, of what decodes, if only in part; runs in a worker.
 
     Args:
-        raw: the folder.
+        read: a file's bytes.
         max_pixels: larger images have none.
-        frames: path and number of the frame, from 1, as in the manifest.
+        frames: path and number of the frame, from 1, as in the manifest; and what to `read`.
     """
     small = {}
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # in this process, which makes nothing but what people look at
-    for path, frame in frames:
+    for path, frame, file in frames:
         with contextlib.suppress(Exception):
-            image = open_image((raw / file_of(path, frame)).read_bytes(), max_pixels)
+            image = open_image(read(file), max_pixels)
             image.seek(frame - 1)
             image.draft(None, (2 * THUMBNAIL, 2 * THUMBNAIL))
             decode(image)
             seen = over(upright(eight_bit(image)), (255, 255, 255))
             seen.thumbnail((THUMBNAIL, THUMBNAIL))
-            file = io.BytesIO()
-            seen.save(file, "JPEG", quality=80)
-            small[path] = file.getvalue()
+            jpeg = io.BytesIO()
+            seen.save(jpeg, "JPEG", quality=80)
+            small[path] = jpeg.getvalue()
     return small
 
 

@@ -1,5 +1,6 @@
 """data/validated/manifest.parquet: a row an image file, in the order in which packs hold them."""
 
+import io
 from pathlib import Path
 
 import polars as pl
@@ -52,7 +53,9 @@ def _natural(text: pl.Expr) -> pl.Expr:
 def write(manifest: pl.DataFrame, path: Path) -> None:
     """Write `manifest`, making the folder; the same rows give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_parquet(path, compression="zstd", statistics=False)
+    file = io.BytesIO()  # polars itself does not say that a disk is full
+    manifest.write_parquet(file, compression="zstd", statistics=False)
+    path.write_bytes(file.getvalue())
 
 
 def read_accepted(path: Path) -> pl.DataFrame:

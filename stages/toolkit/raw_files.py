@@ -1,13 +1,18 @@
-"""The files below data/raw before anything is decoded: which there are, what their names and places say."""
+"""The files below data/raw before anything is decoded: which there are, what their names and places say, their bytes.
+
+A zip stands for the folder in which it lies: its members are files as others are.
+"""
 
 import os
 import re
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 import polars as pl
 from pathspec import GitIgnoreSpec
 
+from stages.toolkit import zips
 from stages.toolkit.errors import InputError
 from stages.toolkit.images import Fault
 
@@ -19,26 +24,128 @@ FRAME = re.compile(r"#[0-9]+$")
 """How validate.multi_frame: split calls the frames of a file."""
 NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 """Of a file's or folder's name, what Windows does not take (Microsoft, Naming Files, Paths, and Namespaces)."""
+SHOWN = 100
+"""Faults of zips in a message."""
+RawFile = str | zips.Member
+"""A file by its path below data/raw, with /, or a member of a zip, whose str() that is."""
 
 
-def find(raw: Path) -> tuple[list[str], int]:
-    """Every file under `raw` that DVC tracks, relative to it, with `/`, in a fixed order; and how many it ignores.
+def find(raw: Path) -> tuple[list[RawFile], int]:
+    """Every file under `raw` that DVC tracks, and every member of a zip, in a fixed order; and how many DVC ignores.
 
-    A folder that is a link counts as a file.
+    A folder that is a link counts as a file. A zip is none, and where a file is does not change its place in the order.
+
+    Raises:
+        InputError: zips that cannot be used, with everything that is wrong with them.
     """
-    rules = Path(".dvcignore")
-    ignore = GitIgnoreSpec.from_lines(rules.read_text(encoding="utf-8").splitlines() if rules.exists() else [])
+    found, ignored = tracked(raw)
+    archives = [path for path in found if is_zip(path)]
+    if not archives:
+        return found, ignored
+    listed, faults = _list_all(raw, archives)
+    _refuse_zips(raw, faults + _collisions(raw, found, listed))
+    ignore = _ignored_by_dvc()
+    members = [member for member in listed if not ignore.match_file((raw / member.path).as_posix())]
+    loose = set(found).difference(archives)
+    return sorted([*loose, *members], key=_walked), ignored + len(listed) - len(members)
+
+
+def tracked(raw: Path) -> tuple[list[str], int]:
+    """As `find`, of files alone, zips among them."""
+    ignore = _ignored_by_dvc()
     found, ignored = [], 0
+    for path in _walk(raw):
+        if ignore.match_file((raw / path).as_posix()):
+            ignored += 1
+        else:
+            found.append(path)
+    return found, ignored
+
+
+def members(raw: Path) -> dict[str, zips.Member]:
+    """What is in all zips under `raw` that DVC tracks, by path; whether it lies elsewhere too is not looked at.
+
+    Raises:
+        InputError: a zip cannot be used.
+    """
+    ignore = _ignored_by_dvc()
+    archives = [path for path in _walk(raw) if is_zip(path) and not ignore.match_file((raw / path).as_posix())]
+    listed, faults = _list_all(raw, archives)
+    _refuse_zips(raw, faults)
+    return {member.path: member for member in listed}
+
+
+def _ignored_by_dvc() -> GitIgnoreSpec:
+    rules = Path(".dvcignore")
+    return GitIgnoreSpec.from_lines(rules.read_text(encoding="utf-8").splitlines() if rules.exists() else [])
+
+
+def _walk(raw: Path) -> Iterator[str]:
+    """Every file, relative to `raw`: in each folder its files, then its folders."""
     for folder, folders, names in os.walk(raw, onerror=_refuse):
         folders.sort()
         links = [name for name in folders if Path(folder, name).is_symlink()]
-        for name in sorted(names + links):
-            path = Path(folder, name)
-            if ignore.match_file(path.as_posix()):
-                ignored += 1
-            else:
-                found.append(path.relative_to(raw).as_posix())
-    return found, ignored
+        yield from (Path(folder, name).relative_to(raw).as_posix() for name in sorted(names + links))
+
+
+def is_zip(path: str) -> bool:
+    """Whether the file so called stands for what is in it."""
+    return path.lower().endswith(zips.ENDING) and not is_junk(path)
+
+
+def _list_all(raw: Path, archives: list[str]) -> tuple[list[zips.Member], list[str]]:
+    """Members of all of them, and what is wrong, a line each."""
+    listed, faults = [], []
+    for archive in archives:
+        members, wrong = _list(raw, archive)
+        listed += members
+        faults += [f"{shown(str(raw / archive))}: {fault}" for fault in wrong]
+    return listed, faults
+
+
+def _refuse_zips(raw: Path, faults: list[str]) -> None:
+    if faults:
+        more = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+        raise InputError("\n  ".join([f"{raw} has zips that cannot be used:", *faults[:SHOWN], *more]))
+
+
+def _list(raw: Path, archive: str) -> tuple[list[zips.Member], list[str]]:
+    """Members of a zip, and what is wrong with other names in it."""
+    if (raw / archive).is_symlink():
+        return [], ["is a link: put the zip itself here"]
+    if not (raw / archive).is_file():  # to read a pipe or a device would never end
+        return [], ["is not a file: remove it"]
+    try:
+        members, wrong = zips.list_members(raw / archive, archive.rpartition("/")[0])
+    except zips.Damaged as error:
+        return [], [f"{error}: copy or download it again"]
+    except OSError as error:
+        return [], [f"cannot be read ({error.strerror}): check its permissions"]
+    return members, [f"{fault}: make the zip again, without such names" for fault in wrong]
+
+
+def _collisions(raw: Path, found: list[str], members: list[zips.Member]) -> list[str]:
+    """Paths that are there twice, or as a file and as a folder, as could not be if every zip were unpacked."""
+    owners, faults = dict.fromkeys(found, ""), []
+    for member in members:
+        owner = owners.setdefault(member.path, member)
+        if owner is not member:
+            here = "as a file" if isinstance(owner, str) else "twice" if owner.archive == member.archive else ""
+            there = here or f"in {owner.archive.file} too"
+            faults.append(f"{member.archive.file}: {shown(member.path)!r} is there {there}: remove one of the two")
+    folders = {path.rpartition("/")[0] for path in owners}
+    folders |= {str(parent) for folder in folders for parent in PurePosixPath(folder).parents}
+    for path in sorted(folders & owners.keys()):
+        owner = owners[path] or path
+        file = owner.archive.file if isinstance(owner, zips.Member) else raw / owner
+        faults.append(f"{file}: {shown(path)!r} is a file, and elsewhere a folder: rename one of the two")
+    return faults
+
+
+def _walked(file: RawFile) -> str:
+    """Sorts as a walk does: in each folder its files, then its folders."""
+    folder, _, name = f"/{file}".rpartition("/")
+    return folder.replace("/", "\0\2") + "\0\1" + name  # no name has a zero in it
 
 
 def _refuse(error: OSError) -> None:
@@ -47,9 +154,15 @@ def _refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
 
 
-def place(raw: Path, path: str, split: bool) -> tuple[tuple[str, str, str], list[tuple[str, str]]]:
+def shown(path: str) -> str:
+    """As text, whatever bytes it consists of."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def place(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str], list[tuple[str, str]]]:
     """Path, label and batch, and what is wrong with them; `split`: whether frames become images."""
-    readable = os.fsencode(path).decode("utf-8", "backslashreplace")
+    path = str(file)
+    readable = shown(path)
     *batch, label = PurePosixPath(readable).parts[:-1] or ("",)
     found = []
     if readable != path:
@@ -58,7 +171,8 @@ def place(raw: Path, path: str, split: bool) -> tuple[tuple[str, str, str], list
         found.append(("bad_name", f"a name of {length} bytes, more than {LONGEST_NAME}"))
     if readable == path and (strange := [part for part in PurePosixPath(path).parts if NON_PORTABLE.search(part)]):
         found.append(("non_portable_name", f"Windows takes no name such as {strange[0]!r}"))
-    if (raw / path).is_symlink() and not (target := _real(raw / path)).is_relative_to(_real(raw)):
+    loose = isinstance(file, str)
+    if loose and (raw / path).is_symlink() and not (target := _real(raw / path)).is_relative_to(_real(raw)):
         found.append(("outside_link", f"leads to {os.fsencode(target).decode('utf-8', 'backslashreplace')}"))
     if split and FRAME.search(path):
         found.append(("bad_name", "a name that ends as those of frames do"))
@@ -91,21 +205,39 @@ def is_junk(path: str) -> bool:
     return any(fnmatch(part, pattern) for part in PurePosixPath(path).parts for pattern in JUNK)
 
 
-def read(path: Path) -> bytes:
-    """The whole file.
+def read(raw: Path, file: RawFile, most: int | None = None) -> bytes:
+    """The whole file: the one way in which stages come by the bytes of raw images.
+
+    Args:
+        raw: the folder.
+        file: what `find` found.
+        most: bytes; a member of a zip with more is not unpacked.
 
     Raises:
-        Fault: unreadable or empty_file.
+        Fault: unreadable or empty_file; of a member also truncated or decode_error.
+        MemoryError: more than `most`.
     """
-    try:
-        if path.exists() and not path.is_file():  # to read a pipe or a device would never end
-            raise Fault("unreadable", "is not a file")
-        data = path.read_bytes()
-    except OSError as error:
-        raise Fault("unreadable", error.strerror or str(error)) from None
+    if not isinstance(file, str):
+        if most is not None and file.bytes > most:
+            raise MemoryError
+        try:
+            data = zips.read(file)
+        except zips.Unreadable as error:
+            raise Fault(*error.args) from None
+    else:
+        data = _read_loose(raw / file)
     if not data:
         raise Fault("empty_file", "0 bytes")
     return data
+
+
+def _read_loose(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():  # to read a pipe or a device would never end
+            raise Fault("unreadable", "is not a file")
+        return path.read_bytes()
+    except OSError as error:
+        raise Fault("unreadable", error.strerror or str(error)) from None
 
 
 def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:

@@ -2,14 +2,27 @@
 
 import argparse
 import errno
+import hashlib
 import inspect
+import os
 import shutil
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stages import params
 from stages.toolkit.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+LOCKS = Path(".dvc/tmp")
+"""Where DVC too keeps what tells one process of another; not in git."""
 
 
 def run_stage(stage: Callable[..., str]) -> None:
@@ -25,12 +38,14 @@ def run_stage(stage: Callable[..., str]) -> None:
         for path in (p for p in wanted if p.annotation is Path):
             parser.add_argument(path.name, type=Path)
         arguments = vars(parser.parse_args())
+        _end_with_dvc()
         loaded = params.load(Path("params.yaml"))
         sections = {type(section): section for _, section in loaded}
         arguments |= {p.name: sections[p.annotation] for p in wanted if p.annotation in sections}
         beside = {p.name: p.annotation for p in wanted if hasattr(p.annotation, "for_stage")}
         arguments |= {name: kind.for_stage(stage.__name__, loaded.memo.max_gib) for name, kind in beside.items()}
-        print(f"{stage.__name__}: {stage(**arguments)}")
+        with _alone(stage.__name__, [value for value in arguments.values() if isinstance(value, Path)]):
+            print(f"{stage.__name__}: {stage(**arguments)}")
     except KeyboardInterrupt:
         sys.exit(f"{stage.__name__}: stopped")
     except InputError as error:
@@ -47,6 +62,43 @@ def empty_folder(path: Path) -> None:
     if path.exists():
         shutil.rmtree(path)
     path.mkdir(parents=True)
+
+
+@contextmanager
+def _alone(stage: str, paths: list[Path]) -> Iterator[None]:
+    """Wait until no other process runs this stage on these paths: two would remove each other's results.
+
+    DVC's lock does not do: it is gone once DVC was killed, while its stage may go on for a moment.
+    """
+    if fcntl is None or not LOCKS.parent.is_dir():
+        yield
+        return
+    LOCKS.mkdir(exist_ok=True)
+    name = hashlib.sha256("\0".join(str(path) for path in paths).encode()).hexdigest()[:8]
+    with (LOCKS / f"{stage}-{name}.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            print(f"{stage}: process {lock.read()} is at work on {paths[-1]}: waits until it ends", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _end_with_dvc() -> None:
+    """A stage whose DVC was killed ends too: nobody would record what it makes."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    if "DVC_STAGE" in os.environ and os.name != "nt":
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _free_bytes(path: Path) -> int:

@@ -2,22 +2,35 @@
 
 import multiprocessing
 import os
+import queue
 import signal
 import sys
+import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import TimeoutError as TookTooLong
-from contextlib import ExitStack
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from multiprocessing import connection
 from typing import TypeVar
 
 import psutil
-from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
 from stages.toolkit.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+STARTS = 3
+"""How often a worker is started that dies before it has begun to work."""
+
+
+class Died(Exception):
+    """A worker was killed, or its decoder crashed."""
+
+
+class TookTooLong(Exception):
+    """A task was not done in time, and its worker was killed."""
 
 
 def count() -> int:
@@ -54,7 +67,8 @@ def map_in_order(
         timeout: seconds that a task may take.
         memory_mib: mebibytes that a worker may allocate beyond what it has at its start (Linux).
         lost: what to yield for an image whose worker died or took too long, from the image and what happened
-            ("decoder_crash" or "timeout"). The others of its task are computed again, each a task by itself.
+            ("decoder_crash" or "timeout"). The others of its task are computed again, each a task by itself; and so
+            is the image itself before it counts as a crash, since a worker may have been killed for another reason.
 
     Where DASK_SCHEDULER_ADDRESS is set, the workers are those of that Dask cluster; the results are the same.
 
@@ -67,24 +81,24 @@ def map_in_order(
         yield from cluster.map_in_order(address, function, tasks, total, desc, timeout, memory_mib, lost)
         return
     workers = count()
-    pool = ProcessPool(workers, context=process_context(), initializer=_prepare, initargs=(memory_mib, function))
+    pool = Pool(workers, function, memory_mib, timeout)
     waiting: deque = deque()
 
-    def results(task: Sequence[Item], future) -> Iterator[Result]:
+    def results(task: Sequence[Item], future: Future, again: bool = True) -> Iterator[Result]:
         try:
             yield future.result()
             return
         except TookTooLong:
-            what = "timeout"
-        except ProcessExpired:
+            what, again = "timeout", False
+        except Died:
             what = "decoder_crash"
         if lost is None:
             raise worker_died(bar)
-        if len(task) == 1:
+        if len(task) == 1 and not again:
             yield lost(task[0], what)
             return
         for item in task:
-            yield from results([item], pool.schedule(function, ([item],), timeout=timeout))
+            yield from results([item], pool.schedule([item]), again=len(task) > 1)
 
     def next_results() -> Iterator[Result]:
         task, future = waiting.popleft()
@@ -92,10 +106,9 @@ def map_in_order(
         bar.update(len(task))
 
     with ExitStack() as ending, progress_bar(total, desc) as bar:
-        ending.callback(pool.join)
         ending.callback(pool.stop)  # at once, whether all is done or an error ends it
         for task in tasks:
-            waiting.append((task, pool.schedule(function, (task,), timeout=timeout)))
+            waiting.append((task, pool.schedule(task)))
             if len(waiting) > 2 * workers:  # enough to keep all busy, few enough to keep memory flat
                 yield from next_results()
         while waiting:
@@ -120,9 +133,125 @@ def stage_modules() -> list[str]:
     return [name for name in sys.modules if name.startswith("stages.")]
 
 
-def _prepare(memory_mib: int | None, function: Callable) -> None:
-    """Runs in each worker at its start; to receive `function` has loaded its module, before memory is short."""
-    limit_process(memory_mib)
+class Pool:
+    """Worker processes, each with a thread here and a pipe of its own.
+
+    Pools whose workers share a queue can lose a task, or wait for ever, where a worker is killed at the wrong moment.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        function: Callable,
+        memory_mib: int | None,
+        timeout: float | None,
+        modules: Iterable[str] | None = None,
+    ) -> None:
+        self._context = process_context(modules)
+        self._function, self._memory_mib, self._timeout = function, memory_mib, timeout
+        self._tasks: queue.SimpleQueue = queue.SimpleQueue()
+        self._lock, self._stopped = threading.Lock(), False
+        self._processes: set = set()
+        self._threads = [threading.Thread(target=self._look_after_one, daemon=True) for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def schedule(self, task: Sequence[Item]) -> Future:
+        """The future of function(task); it may raise Died, TookTooLong, or what `function` raises."""
+        future: Future = Future()
+        self._tasks.put((task, future))
+        return future
+
+    def stop(self) -> None:
+        """Kill the workers."""
+        with self._lock:
+            self._stopped = True
+            for process in self._processes:
+                process.kill()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _look_after_one(self) -> None:
+        """Give one worker a task after the other; a new one takes the place of one that has died."""
+        process = pipe = None
+        while (item := self._tasks.get()) is not None and not self._stopped:
+            task, future = item
+            try:
+                if process is None:
+                    process, pipe = self._start()
+                pipe.send(task)
+                if not pipe.poll(self._timeout):
+                    raise TookTooLong
+                good, value = pipe.recv()
+                future.set_result(value) if good else future.set_exception(value)
+            except (EOFError, OSError, TookTooLong) as error:
+                self._end(process, pipe)
+                process = None
+                future.set_exception(error if isinstance(error, TookTooLong) else Died())
+            except BaseException as error:  # noqa: BLE001  (it is raised where the result is waited for)
+                future.set_exception(error)
+        self._end(process, pipe)
+
+    def _start(self) -> tuple:
+        """A worker that is ready, and the pipe to it."""
+        for _ in range(STARTS):
+            pipe, its_end = self._context.Pipe()
+            arguments = (its_end, self._function, self._memory_mib)
+            process = self._context.Process(target=_work, args=arguments, daemon=True)
+            with self._lock:
+                if self._stopped:
+                    raise Died
+                process.start()
+                self._processes.add(process)
+            its_end.close()
+            with suppress(EOFError, OSError):
+                pipe.recv()
+                return process, pipe
+            self._end(process, pipe)
+        raise InputError(f"worker processes end as soon as they start (killed, or out of memory?): {STARTS} tries")
+
+    def _end(self, process, pipe: connection.Connection | None) -> None:
+        if process is None:
+            return
+        pipe.close()
+        process.kill()
+        process.join()
+        with self._lock:
+            self._processes.discard(process)
+
+
+def _work(pipe: connection.Connection, function: Callable, memory_mib: int | None) -> None:
+    """A worker: answers each task with whether it went well, and the result or the error."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    limit_process(memory_mib)  # to receive `function` has loaded its module, before memory is short
+    ready = "ready"
+    while True:
+        try:
+            if ready:
+                pipe.send(ready)
+                ready = ""
+            task = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = True, function(task)
+        except BaseException as error:  # noqa: BLE001  (it is raised in the main process)
+            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+            answer = False, error
+        try:
+            pipe.send(answer)
+        except (EOFError, OSError):
+            return
+        except Exception as error:  # noqa: BLE001  (no such result or error can be sent)
+            pipe.send((False, RuntimeError(f"{answer[1]!r} cannot be passed on: {error!r}")))
+
+
+def _end_with_parent() -> None:
+    """A worker that outlives a killed stage would go on writing while the stage is run again."""
+    connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def limit_process(memory_mib: int | None) -> None:

@@ -1,0 +1,306 @@
+"""Zips of images: what is in one, by its directory alone; the bytes of a member; and zips that are the same each time.
+
+A zip stands for the folder in which it lies, as if its members were extracted there. Nothing is ever extracted, though:
+a member is read into memory, and no more of it than its directory says.
+
+Zips come from other people, so the directory is read here and not by zipfile, which takes the last of two directories,
+content in front of them, members that overlap, and names that it changes. Layout: PKWARE's APPNOTE.TXT 6.3.
+"""
+
+import hashlib
+import os
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+ENDING = ".zip"
+TYPICAL_BYTES = 8 * 2**20
+"""Of a zip that is made here; as of a shard: DVC takes few such files as fast as their bytes, thousands of small ones
+not at all so."""
+DATE = (1980, 1, 1, 0, 0, 0)
+"""Of every member: the first that a zip can say."""
+STORED, DEFLATED = 0, 8
+ENCRYPTED = 0x0001 | 0x0040 | 0x2000
+OPEN_FILES = 8
+END, END64, LOCATOR64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
+ENTRY, LOCAL = struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s5H3L2H")
+LONGEST_COMMENT = 65535
+FULL16, FULL32 = 0xFFFF, 0xFFFFFFFF
+"""Where these stand, the number stands in the part for large zips."""
+
+
+class Damaged(Exception):
+    """A zip that cannot be used at all; says why."""
+
+
+class Unreadable(Exception):
+    """A member that cannot be read: "unreadable", "truncated" or "decode_error", and what was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A zip file as it was when its directory was read.
+
+    Attributes:
+        file: the zip.
+        bytes: its size.
+        changed: its time of change, in nanoseconds.
+    """
+
+    file: Path
+    bytes: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in a zip, as the zip's directory has it; str() is its path.
+
+    Attributes:
+        path: below the folder of images, with /, as if it were extracted beside its zip.
+        name: as it stands in the zip.
+        offset: of its own header.
+        packed, bytes: its size in the zip, and outside.
+        mode: Unix file type; 0 if none is said.
+    """
+
+    archive: Archive
+    path: str
+    name: bytes
+    offset: int
+    packed: int
+    bytes: int
+    crc: int
+    method: int
+    flags: int
+    mode: int
+
+    def __str__(self) -> str:
+        return self.path
+
+
+def list_members(file: Path, folder: str = "") -> tuple[list[Member], list[str]]:
+    """The files in a zip, in its order, and what is wrong with others' names, a line each; nothing is decompressed.
+
+    Args:
+        file: the zip.
+        folder: where it lies below the folder of images, with /; empty if directly in it.
+
+    Raises:
+        Damaged: it is no zip, or not the whole of one, or says of itself what cannot be.
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        status = os.fstat(stream.fileno())
+        archive = Archive(file, status.st_size, status.st_mtime_ns)
+        start, length, count = _directory(stream, archive.bytes)
+        stream.seek(start)
+        directory = stream.read(length)
+    entries = list(_entries(archive, folder, directory, count))
+    _require_apart(entries, start)
+    members, faults = [], []
+    for member in entries:
+        shown = member.name.decode("utf-8", "backslashreplace")
+        if fault := fault_of_name(_text(member.name)):
+            faults.append(f"{shown!r} {fault}")
+        elif not member.name.endswith(b"/"):
+            members.append(member)
+        elif member.bytes:
+            faults.append(f"{shown!r} is a folder with content")
+    return members, faults
+
+
+def _text(name: bytes) -> str:
+    """A name, as Linux would show that of a file: UTF-8, whether or not the zip says so."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _directory(stream: BinaryIO, size: int) -> tuple[int, int, int]:
+    """Where the central directory begins, its bytes, its entries."""
+    stream.seek(max(0, size - END.size - LONGEST_COMMENT))
+    tail = stream.read()
+    ends = [found.start() for found in re.finditer(b"PK\5\6", tail)]
+    ends = [
+        at for at in ends if len(tail) - at >= END.size and at + END.size + END.unpack_from(tail, at)[-1] == len(tail)
+    ]
+    if len(ends) != 1:
+        raise Damaged("has several ends" if ends else "is no zip, or its end is missing")
+    end = size - len(tail) + ends[0]
+    _, disk, first_disk, here, count, length, start, _ = END.unpack_from(tail, ends[0])
+    if FULL16 in (disk, first_disk, here, count) or FULL32 in (length, start):
+        stream.seek(max(0, end - LOCATOR64.size))
+        locator = stream.read(LOCATOR64.size)
+        if locator.startswith(b"PK\6\7"):
+            _, _, end, _ = LOCATOR64.unpack(locator)
+            stream.seek(min(end, size))
+            record = stream.read(END64.size)
+            if len(record) < END64.size or not record.startswith(b"PK\6\6"):
+                raise Damaged("its end is damaged")
+            _, _, _, _, disk, first_disk, here, count, length, start = END64.unpack(record)
+    if disk or first_disk or here != count:
+        raise Damaged("is one of several parts")
+    if start + length != end or count * ENTRY.size > length:
+        raise Damaged("its parts are not where its end says")
+    return start, length, count
+
+
+def _entries(archive: Archive, folder: str, directory: bytes, count: int) -> Iterator[Member]:
+    """The entries of a central directory."""
+    at = 0
+    for _ in range(count):
+        if len(directory) - at < ENTRY.size or directory[at : at + 4] != b"PK\1\2":
+            raise Damaged("its list of files is damaged")
+        entry = ENTRY.unpack_from(directory, at)
+        _, _, _, flags, method, _, _, crc, packed, size, name, extra, comment, _, _, attributes, offset = entry
+        at += ENTRY.size
+        if at + name + extra + comment > len(directory):
+            raise Damaged("its list of files is damaged")
+        numbers = [size, packed, offset]
+        if FULL32 in numbers:
+            numbers = _large(directory[at + name : at + name + extra], numbers)
+        size, packed, offset = numbers
+        mode = stat.S_IFMT(attributes >> 16)
+        called = directory[at : at + name]
+        path = PurePosixPath(folder, _text(called)).as_posix()
+        yield Member(archive, path, called, offset, packed, size, crc, method, flags, mode)
+        at += name + extra + comment
+    if at != len(directory):
+        raise Damaged("its list of files is damaged")
+
+
+def _large(extra: bytes, numbers: list[int]) -> list[int]:
+    """Those numbers that do not fit into 32 bits, from the part for large zips."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<2H", extra)
+        if kind == 1:
+            large = iter(struct.unpack_from(f"<{length // 8}Q", extra[4 : 4 + length].ljust(length, b"\0")))
+            return [next(large, FULL32) if number == FULL32 else number for number in numbers]
+        extra = extra[4 + length :]
+    return numbers
+
+
+def _require_apart(members: list[Member], end: int) -> None:
+    """Refuse members that share bytes (a bomb of few bytes, David Fifield 2019), or lie outside of their part."""
+    ordered = sorted(members, key=lambda member: member.offset)
+    for member, limit in zip(ordered, [*(following.offset for following in ordered[1:]), end], strict=True):
+        if member.offset + LOCAL.size + len(member.name) + member.packed > limit:
+            raise Damaged(f"{member.name.decode('utf-8', 'backslashreplace')!r} reaches into what follows it")
+
+
+def fault_of_name(name: str) -> str:
+    """Why a member may not be called so; empty if it may."""
+    if not name:
+        return "has no name"
+    if "\0" in name:
+        return "has a zero byte in its name"
+    if "\\" in name:
+        return "has a backslash in its name"
+    if name.startswith("/"):
+        return "begins with a slash"
+    if re.match("[A-Za-z]:", name):
+        return "begins with a drive letter"
+    if ".." in name.split("/"):
+        return "leads out of its folder by .."
+    return "" if PurePosixPath(name).name or name.endswith("/") else "has no name"
+
+
+_open_files: OrderedDict[Archive, BinaryIO] = OrderedDict()
+
+
+def read(member: Member) -> bytes:
+    """The whole of a member, checked; never more memory than what the directory says of it.
+
+    Raises:
+        Unreadable: it is damaged, or of a kind that is not read.
+    """
+    where = f"in {member.archive.file.name}"
+    if member.mode not in (0, stat.S_IFREG):
+        raise Unreadable("unreadable", f"is a link {where}" if stat.S_ISLNK(member.mode) else f"is not a file {where}")
+    if member.flags & ENCRYPTED:
+        raise Unreadable("unreadable", f"is encrypted {where}")
+    if member.method not in (STORED, DEFLATED):
+        raise Unreadable("unreadable", f"is compressed by method {member.method} {where}; read are 0 and 8 (deflate)")
+    try:
+        packed = _packed(member)
+    except OSError as error:
+        raise Unreadable("unreadable", f"{error.strerror or error} {where}") from None
+    data = packed if member.method == STORED else _inflate(packed, member, where)
+    if len(data) != member.bytes:
+        code = "truncated" if len(data) < member.bytes else "decode_error"
+        raise Unreadable(code, f"is not of the {member.bytes} bytes that it should be {where}")
+    if zlib.crc32(data) != member.crc:
+        raise Unreadable("decode_error", f"its checksum is wrong {where}")
+    return data
+
+
+def _inflate(packed: bytes, member: Member, where: str) -> bytes:
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = unpacker.decompress(packed, member.bytes + 1)
+    except zlib.error as error:
+        raise Unreadable("decode_error", f"{error} {where}") from None
+    if len(data) <= member.bytes and not unpacker.eof:
+        raise Unreadable("truncated", f"its end is missing {where}")
+    return data
+
+
+def _packed(member: Member) -> bytes:
+    """A member's bytes as they stand in the zip."""
+    stream = _open(member.archive)
+    stream.seek(member.offset)
+    header = stream.read(LOCAL.size + len(member.name))
+    if len(header) < LOCAL.size or not header.startswith(b"PK\3\4"):
+        raise Unreadable("decode_error", f"its header is damaged in {member.archive.file.name}")
+    *_, method, _, _, _, _, _, name, extra = LOCAL.unpack_from(header)
+    if header[LOCAL.size :] != member.name or name != len(member.name) or method != member.method:
+        raise Unreadable("decode_error", f"its header says something else in {member.archive.file.name}")
+    stream.seek(extra, 1)
+    data = stream.read(member.packed)
+    if len(data) < member.packed:
+        raise Unreadable("truncated", f"its end is missing in {member.archive.file.name}")
+    return data
+
+
+def _open(archive: Archive) -> BinaryIO:
+    """This process's; the last few stay open."""
+    if archive not in _open_files:
+        while len(_open_files) >= OPEN_FILES:
+            _open_files.popitem(last=False)[1].close()
+        _open_files[archive] = archive.file.open("rb")
+    _open_files.move_to_end(archive)
+    return _open_files[archive]
+
+
+def close() -> None:
+    """Close what `read` has left open in this process: on Windows an open file cannot be removed."""
+    while _open_files:
+        _open_files.popitem()[1].close()
+
+
+def write(stream: BinaryIO, files: Iterable[tuple[str, bytes]]) -> None:
+    """A zip of these, in this order, stored as they are; the same files give the same bytes, on every system."""
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in files:
+            member = zipfile.ZipInfo(name, DATE)
+            member.create_system, member.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # Unix, as anywhere
+            archive.writestr(member, data)
+
+
+def name_of(digest: str) -> str:
+    """Of a zip made here, from the sha256 of its bytes: as long as it is the same it is called the same."""
+    return digest[:32] + ENDING
+
+
+def is_own(file: Path) -> bool:
+    """Whether a zip was made here, and not changed since."""
+    if not re.fullmatch(r"[0-9a-f]{32}\.zip", file.name):
+        return False
+    with file.open("rb") as stream:
+        return name_of(hashlib.file_digest(stream, "sha256").hexdigest()) == file.name

@@ -1,0 +1,544 @@
+"""Faults on the real thing: kills, full disks, bad networks, damage. What ends well ends in the same bytes.
+
+docs/faults.md lists them for users: what they see, and what to do.
+"""
+
+import hashlib
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Project, add_pictures, contents, picture, save
+from fault_proxy import FaultProxy, files, sometimes
+
+from imagepack import PackedImages, PackError
+from quickstart import s3
+
+pytestmark = pytest.mark.slow
+RESULTS = ("data/validated", "data/processed", "data/packed", "reports")
+SMALL_SHARDS = ("shard_mib: 8 ", "shard_mib: 1 ")
+
+
+def end_state(project: Project) -> dict[str, bytes]:
+    """All that a run makes, and what DVC has noted of it."""
+    found = {f"{name}/{path}": data for name in RESULTS for path, data in contents(project.folder / name).items()}
+    return found | {"dvc.lock": (project.folder / "dvc.lock").read_bytes()}
+
+
+def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+@pytest.fixture(scope="module")
+def added(new_project: Callable[[], Project]) -> Project:
+    """A dataset of 48 images that is added and has never run; not to be changed."""
+    project = new_project()
+    add_pictures(project.folder / "data/raw", 24, "cat")
+    add_pictures(project.folder / "data/raw", 24, "dog", first=24)
+    params = (project.folder / "params.yaml").read_text(encoding="utf-8")
+    project.write("params.yaml", params.replace(*SMALL_SHARDS))
+    project("dvc", "add", "data/raw")
+    project.commit("Images")
+    return project
+
+
+def copy(project: Project, folder: Path) -> Project:
+    shutil.copytree(project.folder, folder, symlinks=True)
+    return Project(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(added: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same after one run, committed; not to be changed."""
+    project = copy(added, tmp_path_factory.mktemp("undisturbed") / "project")
+    project("dvc", "repro")
+    project.commit("First version")
+    return project
+
+
+@pytest.fixture
+def fresh(added: Project, tmp_path: Path) -> Project:
+    """A copy that has not run."""
+    return copy(added, tmp_path / "fresh")
+
+
+@pytest.fixture
+def project(undisturbed: Project, tmp_path: Path) -> Project:
+    """A copy that has run."""
+    return copy(undisturbed, tmp_path / "project")
+
+
+def start(project: Project, *command: str, **environment: str) -> subprocess.Popen:
+    """A command in a process group of its own, whose output nobody has to read."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with (project.folder / ".git/output.txt").open("wb") as output:
+        return subprocess.Popen(
+            command,
+            cwd=project.folder,
+            env=os.environ | {"PATH": path, "STAGE_WORKERS": "2"} | environment,
+            start_new_session=True,
+            stdout=output,
+            stderr=output,
+        )
+
+
+def output(project: Project) -> str:
+    return (project.folder / ".git/output.txt").read_text(encoding="utf-8")
+
+
+def processes(project: Project) -> list[tuple[psutil.Process, str]]:
+    """Those at work in the clone, and their command lines."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(project.folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append((process, " ".join(process.cmdline())))
+        except psutil.Error:
+            continue
+    return found
+
+
+def stage_process(command: str) -> bool:
+    return re.search(r"-m stages\.\w+", command) is not None
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Workers are the children of multiprocessing's fork server."""
+    try:
+        return "multiprocessing.forkserver" in " ".join(process.parent().cmdline())
+    except (psutil.Error, AttributeError):
+        return False
+
+
+def gone(project: Project, seconds: float = 15) -> bool:
+    """Whether nothing is at work in the clone any more, after a while."""
+    deadline = time.monotonic() + seconds
+    while processes(project) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not processes(project)
+
+
+def kill_one_of(project: Project, what: str, chance: random.Random, run: subprocess.Popen) -> bool:
+    """Kill the whole run, DVC alone, the stage's main process or a worker of it, once there is one and at random."""
+    deadline = time.monotonic() + chance.uniform(0.7, 4)
+    if what in ("group", "dvc"):
+        while time.monotonic() < deadline and run.poll() is None:
+            time.sleep(0.05)
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL) if what == "group" else run.kill()
+            return True
+        return False
+    while run.poll() is None:
+        found = [process for process, command in processes(project) if stage_process(command)]
+        if what == "worker":
+            found = [process for process, _ in processes(project) if is_worker(process)]
+        if found and time.monotonic() > deadline:
+            chance.choice(found).kill()
+            return True
+    return False
+
+
+@pytest.mark.parametrize(("what", "seed"), [("group", 1), ("dvc", 2), ("stage", 3), ("worker", 4), ("worker", 5)])
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_left_alone(
+    fresh: Project, undisturbed: Project, what: str, seed: int
+):
+    """No lock that is left behind keeps the next run from going on."""
+    chance, kills = random.Random(seed), 0
+    for _ in range(8):
+        run = start(fresh, "dvc", "repro")
+        kills += kill_one_of(fresh, what, chance, run)
+        assert run.wait(60) is not None  # it neither hangs
+        if run.returncode == 0:
+            break
+        assert "Traceback" not in output(fresh)
+    fresh("dvc", "repro")
+    assert kills
+    assert differing(end_state(fresh), end_state(undisturbed)) == []
+    assert gone(fresh)  # nor goes on in the background
+
+
+def test_workers_end_with_the_stage_that_was_killed(fresh: Project):
+    """They would go on writing beside the next run."""
+    for number in range(40):
+        save(fresh.folder / f"data/raw/cat/large{number}.png", picture(1000 + number, 1200, 1200))
+    run = start(fresh, "dvc", "repro")
+    while not (workers := [process for process, _ in processes(fresh) if is_worker(process)]):
+        assert run.poll() is None
+    next(process for process, command in processes(fresh) if stage_process(command)).kill()
+    _, alive = psutil.wait_procs(workers, 5)
+    assert alive == []
+    assert run.wait(30)
+
+
+def test_a_stage_run_twice_at_once_by_hand_waits_for_the_other(project: Project, undisturbed: Project):
+    """Both have one memo; without waiting one would remove what the other writes."""
+    command = ["-m", "stages.preprocess", "data/raw", "data/validated/manifest.parquet", "data/processed"]
+    shutil.rmtree(project.folder / ".memo")
+    run = start(project, "python", *command)
+    while "forkserver" not in " ".join(command for _, command in processes(project)):
+        assert run.poll() is None
+    printed = project("python", *command)
+    assert f"preprocess: process {run.pid} is at work on data/processed: waits until it ends" in printed
+    assert "48 of 48 from the memo" in printed
+    assert run.wait(1) == 0
+    assert contents(project.folder / "data/processed") == contents(undisturbed.folder / "data/processed")
+
+
+def test_a_second_repro_at_once_says_who_is_at_work(fresh: Project, undisturbed: Project):
+    run = start(fresh, "dvc", "repro")
+    while not any(stage_process(command) for _, command in processes(fresh)):
+        assert run.poll() is None
+    second = fresh("dvc", "repro", ok=False)
+    assert "Unable to acquire lock" in second or "is busy, it is being blocked by" in second
+    assert run.wait(60) == 0
+    fresh("dvc", "repro")
+    assert differing(end_state(fresh), end_state(undisturbed)) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Makes a file system of so many KiB; that needs rights that containers and root have."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def make(size: int) -> Path:
+        options = ["-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(folder)]
+        if subprocess.run(["mount", *options], capture_output=True).returncode:
+            pytest.skip("may not mount a file system here")
+        return folder
+
+    yield make
+    subprocess.run(["umount", str(folder)], capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "size", "out"),
+    [
+        ("validate", 4, "data/validated/manifest.parquet"),
+        ("preprocess", 256, "data/processed"),
+        ("pack", 1500, "data/packed"),
+        ("preview", 64, "reports/preview"),
+    ],
+)
+def test_a_full_disk_is_named_and_after_making_room_all_is_well(
+    project: Project, undisturbed: Project, small_disk, stage: str, size: int, out: str
+):
+    """Run by hand, since DVC removes an out that is a link."""
+    command = re.search(rf"python -m stages\.{stage} .*", (project.folder / "dvc.yaml").read_text(encoding="utf-8"))[0]
+    place = small_disk(size) / "out"
+    printed = project(*command.replace(out, str(place)).split(), ok=False)
+    assert printed.splitlines()[-1] == f"{stage}: the disk of {place} is full: free some space and run again"
+    assert "Traceback" not in printed
+    options = ["mount", "-o", "remount,size=20m", str(place.parent)]
+    subprocess.run(options, check=True)
+    project(*command.replace(out, str(place)).split())
+    made = contents(place) if place.is_dir() else place.read_bytes()
+    there = undisturbed.folder / out
+    assert made == (contents(there) if there.is_dir() else there.read_bytes())
+
+
+def test_a_full_disk_of_the_memo_costs_the_memo_alone(fresh: Project, undisturbed: Project, small_disk):
+    (fresh.folder / ".memo").symlink_to(small_disk(16))
+    printed = fresh("dvc", "repro")
+    assert "memo" in printed
+    assert "Traceback" not in printed
+    assert differing(end_state(fresh), end_state(undisturbed)) == []
+
+
+def test_a_full_disk_of_dvcs_cache_leaves_nothing_bad_there(fresh: Project, undisturbed: Project, small_disk):
+    cache = small_disk(700)
+    fresh("dvc", "config", "--local", "cache.dir", str(cache))
+    assert "No space left on device" in fresh("dvc", "repro", ok=False)
+    assert bad_objects(cache) == []
+    subprocess.run(["mount", "-o", "remount,size=40m", str(cache)], check=True)
+    shutil.copytree(fresh.folder / ".dvc/cache/files", cache / "files", dirs_exist_ok=True)
+    fresh("dvc", "repro")
+    assert differing(end_state(fresh), end_state(undisturbed)) == []
+
+
+def bad_objects(cache: Path) -> list[Path]:
+    """Files of a cache whose MD5 is not their name."""
+    found = []
+    for path in (cache / "files/md5").glob("??/*"):
+        name = path.parent.name + path.name.removesuffix(".dir")
+        if len(name) == 32 and hashlib.md5(path.read_bytes()).hexdigest() != name:
+            found.append(path)
+    return found
+
+
+class Bucket:
+    """A remote of one test's, behind a proxy that does as it is told."""
+
+    def __init__(self, server: s3.Server, name: str, proxy: FaultProxy) -> None:
+        self.server, self.name, self.proxy = server, name, proxy
+        server.client().create_bucket(Bucket=name)
+
+    def connect(self, project: Project) -> None:
+        project("dvc", "remote", "modify", "s3", "url", f"s3://{self.name}")
+        project.write(
+            ".dvc/config.local",
+            f"['remote \"s3\"']\nendpointurl = {self.proxy.endpoint}\naccess_key_id = {self.server.access_key}\n"
+            f"secret_access_key = {self.server.secret_key}\n",
+        )
+
+    def clone(self, project: Project, folder: Path) -> Project:
+        project("git", "clone", "--quiet", str(project.folder), str(folder))
+        other = Project(folder)
+        self.connect(other)
+        return other
+
+    def is_whole(self, project: Project, folder: Path) -> bool:
+        """Whether a new clone that pulls from it gets what `project` has."""
+        self.proxy.plan = lambda method, path: None
+        other = self.clone(project, folder)
+        other("dvc", "pull")
+        assert contents(other.folder / "data/raw") == contents(project.folder / "data/raw")
+        return differing(end_state(other), end_state(project)) == []
+
+
+@pytest.fixture
+def bucket(s3_server: s3.Server, tmp_path: Path) -> Iterator[Bucket]:
+    with FaultProxy(s3_server.endpoint) as proxy:
+        yield Bucket(s3_server, f"faults-{hashlib.md5(str(tmp_path).encode()).hexdigest()[:12]}", proxy)
+
+
+def persist(project: Project, *command: str, times: int = 12) -> str:
+    """Run a command until it succeeds: what it said of failures; none of them may be a traceback."""
+    said = ""
+    for _ in range(times):
+        run = start(project, *command)
+        code = run.wait(120)
+        said += output(project)
+        assert "Traceback" not in said
+        if code == 0:
+            return said
+    raise AssertionError(said)
+
+
+def test_a_push_that_is_killed_again_and_again_ends_with_everything_there(
+    project: Project, bucket: Bucket, tmp_path: Path
+):
+    bucket.connect(project)
+    chance = random.Random(1)
+    for _ in range(6):
+        run = start(project, "dvc", "push")
+        time.sleep(chance.uniform(0.8, 2.2))
+        run.kill()
+        run.wait()
+    project("dvc", "push")
+    assert bucket.is_whole(project, tmp_path / "other")
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_over_a_bad_network_push_pull_and_the_reader_end_right(
+    project: Project, bucket: Bucket, tmp_path: Path, seed: int
+):
+    """Late, refused, dropped and cut answers, and cut requests: a tenth of them."""
+    bucket.connect(project)
+    bucket.proxy.plan = sometimes(seed, 0.1)
+    persist(project, "dvc", "push")
+    assert sum(count for fault, count in bucket.proxy.met.items() if fault) > 5
+    assert bucket.is_whole(project, tmp_path / "other")
+    bucket.proxy.plan = sometimes(seed + 10, 0.1)
+    pulled = bucket.clone(project, tmp_path / "pulled")
+    persist(pulled, "dvc", "pull")
+    assert differing(end_state(pulled), end_state(project)) == []
+    assert bad_objects(pulled.folder / ".dvc/cache") == []
+    bare = bucket.clone(project, tmp_path / "bare")
+    bucket.proxy.plan = sometimes(seed + 20, 0.1)
+    read = PackedImages.at("HEAD", repo=bare.folder, cache=tmp_path / "cache")
+    here = PackedImages(project.folder / "data/packed")
+    assert (read.take(range(len(read))) == here.take(range(len(here)))).all()
+
+
+def test_files_that_arrive_cut_never_count_as_good(project: Project, bucket: Bucket, tmp_path: Path):
+    """Cut, with a Content-Length to match: only their hashes tell."""
+    bucket.connect(project)
+    project("dvc", "push")
+    other = bucket.clone(project, tmp_path / "other")
+    bucket.proxy.plan = files("lie")
+    assert "failed to" in other("dvc", "pull", ok=False)
+    assert bad_objects(other.folder / ".dvc/cache") == []
+    with pytest.raises(PackError, match=r"is damaged|does not answer"):
+        PackedImages.at("HEAD", repo=other.folder, cache=tmp_path / "cache").take(range(48))
+    bucket.proxy.plan = lambda method, path: None
+    other("dvc", "pull")
+    assert differing(end_state(other), end_state(project)) == []
+
+
+@pytest.mark.parametrize("action", ["push", "pull"])
+def test_a_server_that_is_killed_and_started_again(project: Project, tmp_path: Path, action: str):
+    folder, port = tmp_path / "s3", s3.free_ports(1)[0]
+    server = s3.start("faults", folder, port=port)
+    try:
+        with FaultProxy(server.endpoint) as proxy:
+            proxy.plan = lambda method, path: "delay" if "/files/md5/" in path else None  # so that it takes some time
+            project("dvc", "remote", "modify", "s3", "url", "s3://faults")
+            settings = f"['remote \"s3\"']\nendpointurl = {proxy.endpoint}\naccess_key_id = {server.access_key}\n"
+            project.write(".dvc/config.local", f"{settings}secret_access_key = {server.secret_key}\n")
+            at_work = project
+            if action == "pull":
+                project("dvc", "push")
+                project.commit("Bucket")
+                project("git", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
+                at_work = Project(tmp_path / "clone")
+                shutil.copy(project.folder / ".dvc/config.local", at_work.folder / ".dvc/config.local")
+            run = start(at_work, "dvc", action)
+            time.sleep(1.5)
+            psutil.Process(server.pid).kill()
+            time.sleep(1)
+            s3.start("faults", folder, port=port)
+            run.wait(120)
+            assert "Traceback" not in output(at_work)
+            persist(at_work, "dvc", action)
+            if action == "push":
+                project.commit("Bucket")
+                project("git", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
+                at_work = Project(tmp_path / "clone")
+                shutil.copy(project.folder / ".dvc/config.local", at_work.folder / ".dvc/config.local")
+                at_work("dvc", "pull")
+            assert differing(end_state(at_work), end_state(project)) == []
+    finally:
+        s3.stop(folder)
+
+
+def flip(path: Path, at: int = -2000) -> None:
+    """Change one byte, as a failing disk does."""
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def objects_of(project: Project, pattern: str) -> list[tuple[Path, Path]]:
+    """Files of the clone, and where each lies in DVC's cache."""
+    found = []
+    for path in sorted(project.folder.glob(pattern)):
+        md5 = hashlib.md5(path.read_bytes()).hexdigest()
+        found.append((path, project.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]))
+    return found
+
+
+@pytest.mark.parametrize("pattern", ["data/processed/cat/*.png", "data/validated/*.parquet", "data/packed/shards/*.h5"])
+def test_a_damaged_object_of_the_cache_is_named_by_the_doctor_and_made_again(
+    project: Project, undisturbed: Project, pattern: str
+):
+    """Without a remote that has it: its file in the working tree, or else the stage, gives it back."""
+    file, cached = objects_of(project, pattern)[0]
+    flip(cached, 100)
+    said = project("python", "-m", "quickstart.doctor", "--deep", ok=False)
+    name = cached.relative_to(project.folder).as_posix()
+    assert f"1 files of the cache are not what their names say: remove them (rm {name})" in said
+    cached.unlink(missing_ok=True)  # `dvc status`, which the doctor asks, may have removed it
+    project("dvc", "commit", "--force")
+    assert bad_objects(project.folder / ".dvc/cache") == []
+    assert cached.exists()
+    file.unlink()
+    project("dvc", "checkout")
+    assert differing(end_state(project), end_state(undisturbed)) == []
+
+
+def test_a_damaged_object_of_the_cache_is_fetched_again_from_the_remote(
+    project: Project, undisturbed: Project, bucket: Bucket
+):
+    bucket.connect(project)
+    project("dvc", "push")
+    file, cached = objects_of(project, "data/packed/shards/*.h5")[0]
+    flip(cached)
+    cached.unlink()
+    file.unlink()
+    project("dvc", "pull")
+    assert bad_objects(project.folder / ".dvc/cache") == []
+    assert differing(end_state(project), end_state(undisturbed)) == []
+
+
+def test_a_damaged_shard_is_named_and_got_again_from_the_cache(project: Project, undisturbed: Project):
+    shard = sorted(project.folder.glob("data/packed/shards/*.h5"))[0]
+    flip(shard)
+    said = project("python", "-m", "imagepack", "verify", "data/packed", ok=False)
+    assert shard.name in said
+    assert "get it again with `dvc checkout`" in said
+    project("dvc", "checkout", "--force", "data/packed")
+    assert "all of them sound" in project("python", "-m", "imagepack", "verify", "data/packed")
+    assert differing(end_state(project), end_state(undisturbed)) == []
+
+
+def test_a_damaged_memo_is_named_and_made_anew(project: Project, undisturbed: Project):
+    segment = next((project.folder / ".memo/preprocess/segments").iterdir())
+    flip(segment, 700)
+    said = project("dvc", "repro", "--force", "--single-item", "preprocess")
+    assert f"preprocess: the memo was damaged in {segment} at byte" in said
+    assert "47 of 48 from the memo" in said
+    assert differing(end_state(project), end_state(undisturbed)) == []
+
+
+def test_a_damaged_lock_of_dvcs_is_said_with_the_fix(project: Project):
+    project("dvc", "repro")
+    project.write(".dvc/tmp/rwlock", "")  # DVC was killed while it wrote it
+    assert "Unable to read RWLock-file" in project("dvc", "repro", "--force", ok=False)
+    said = project("python", "-m", "quickstart.doctor", ok=False)
+    assert ".dvc/tmp/rwlock is damaged, and DVC runs nothing: rm .dvc/tmp/rwlock" in said
+    (project.folder / ".dvc/tmp/rwlock").unlink()
+    project("dvc", "repro")
+
+
+def test_images_that_change_or_vanish_between_add_and_repro_are_what_dvc_records(fresh: Project):
+    """`dvc repro` adds data/raw again first: raw.dvc and the manifest agree."""
+    raw = fresh.folder / "data/raw"
+    (raw / "cat/img3.png").unlink()
+    save(raw / "cat/img4.png", picture(4000))
+    fresh("dvc", "repro")
+    assert "up to date" in fresh("dvc", "status")
+    shutil.rmtree(raw)
+    fresh("dvc", "checkout", "data/raw.dvc")
+    assert not (raw / "cat/img3.png").exists()
+    assert contents(raw)["cat/img4.png"] == contents(fresh.folder / "data/raw")["cat/img4.png"]
+
+
+def wait_for(project: Project, stage: str, run: subprocess.Popen) -> None:
+    while not any(f"stages.{stage}" in command for _, command in processes(project)):
+        assert run.poll() is None, output(project)
+
+
+@pytest.mark.parametrize("stage", ["validate", "preprocess"])
+@pytest.mark.parametrize("change", ["edit", "vanish"])
+def test_images_that_change_or_vanish_while_a_stage_runs_give_no_wrong_result(
+    fresh: Project, undisturbed: Project, stage: str, change: str
+):
+    """Whatever that run made of them, the next one ends as a run from nothing on what is there now."""
+    path = fresh.folder / "data/raw/dog/img47.png"
+    run = start(fresh, "dvc", "repro", STAGE_WORKERS="1")
+    wait_for(fresh, stage, run)
+    before = path.read_bytes()
+    path.unlink()
+    if change == "edit":
+        save(path, picture(4700))
+    run.wait(60)
+    said = output(fresh)
+    assert "Traceback" not in said
+    if run.returncode == 0:  # what DVC has recorded is not taken for up to date
+        assert path.name in fresh("dvc", "data", "status", "--granular") or "changed" in fresh("dvc", "status")
+    fresh("dvc", "repro")
+    made = end_state(fresh)
+    shutil.rmtree(fresh.folder / ".memo")
+    fresh("dvc", "repro", "--force", "--no-run-cache")
+    assert differing(end_state(fresh), made) == []
+    path.write_bytes(before)
+    fresh("dvc", "repro")
+    assert differing(end_state(fresh), end_state(undisturbed)) == []
+
+
+def test_read_only_images_are_read(fresh: Project, undisturbed: Project):
+    for path in fresh.folder.glob("data/raw/*/*.png"):
+        path.chmod(0o444)
+    fresh("dvc", "repro")
+    assert differing(end_state(fresh), end_state(undisturbed)) == []
