@@ -185,6 +185,7 @@ def test_what_is_pushed_is_read_everywhere(first_version: Project, store: Store,
     packed = PackedImages(clone.folder / "data/packed")
     shown = other("python", "-c", SHOW, IMAGEPACK_CACHE=str(tmp_path / "cache"))
     assert shown.split() == [str(len(packed)), str(packed[3][0].sum())]
+    other("git", "commit", "--quiet", "--allow-empty", "--message", "Nothing")
     other("python", "-m", "compare", "HEAD~1", "HEAD", "--json", "compare.json")
     assert json.loads((other.folder / "compare.json").read_text(encoding="utf-8"))["counts"]["unchanged"] == 24
     printed = other("python", "-m", "quickstart")  # python3 run.py
