@@ -132,7 +132,7 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Projec
                 (folder / name).write_bytes((REPOSITORY / name).read_bytes())
         project = Project(folder)
         project("git", "init", "--quiet", "--initial-branch=main")
-        project("dvc", "remote", "add", "--default", "--force", "s3", s3.TEMPLATE_URL)
+        project("dvc", "remote", "modify", "s3", "url", s3.TEMPLATE_URL)
         project("git", "config", "user.name", "Test")
         project("git", "config", "user.email", "test@example.com")
         project.commit("Template")
