@@ -18,7 +18,7 @@ import polars as pl
 from PIL import Image, ImageCms, ImageOps
 
 from stages.params import Preprocess
-from stages.toolkit import images, raw_files, workers, zips
+from stages.toolkit import images, png, raw_files, workers, zips
 from stages.toolkit import manifest as manifests
 from stages.toolkit.cuts import PNG_SHARE, cut
 from stages.toolkit.errors import InputError
@@ -79,8 +79,8 @@ def write_images(
     Raises:
         InputError: a file is not the one that validate accepted.
     """
-    for path, png in _pngs(raw, params, png_of, frames):
-        (out / path).write_bytes(png)
+    for path, content in _pngs(raw, params, png_of, frames):
+        (out / path).write_bytes(content)
 
 
 def write_zip(
@@ -99,20 +99,17 @@ def _pngs(
     """Path below `out`, and content."""
     for path, frame, file in frames:
         try:
-            png = png_of(raw_files.read(raw, file), params, frame)
+            content = png_of(raw_files.read(raw, file), params, frame)
         except images.Fault as error:
             raise InputError(
                 f"{raw / str(file)} has changed since it was validated ({error}): run dvc repro again"
             ) from None
-        yield f"{path}.png", png
+        yield f"{path}.png", content
 
 
 def make_png(data: bytes, params: Preprocess, frame: int = 1) -> bytes:
     """The processed image of a file. What it returns must depend on its arguments alone, since the memo keeps it."""
-    file = io.BytesIO()
-    # No profile, as the pixels are sRGB by now. Level 1 is three times as fast as the default, and a tenth larger.
-    fit(read(data, params, frame), params).save(file, "PNG", icc_profile=None, compress_level=1)
-    return file.getvalue()
+    return png.encode(fit(read(data, params, frame), params))
 
 
 def read(data: bytes, params: Preprocess, frame: int = 1) -> Image.Image:

@@ -18,6 +18,12 @@ def test_the_pipeline_benchmark_prints_every_stage_and_the_ratio():
     assert re.search(r"dvc repro / plain script: \d", output)
 
 
+def test_the_png_benchmark_prints_its_ratios():
+    command = [sys.executable, "-m", "benchmarks.png", "--folder", "data/sample/images"]
+    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    assert re.search(r"^Up, RLE / Pillow, level 1: \d", output, flags=re.MULTILINE)
+
+
 @pytest.mark.slow
 def test_the_push_benchmark_counts_what_arrives_and_the_promises_are_kept():
     pytest.importorskip("skimage", reason="needs scikit-image")

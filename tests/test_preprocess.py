@@ -18,6 +18,7 @@ from PIL import Image, ImageCms
 
 from stages.params import Preprocess, Validate
 from stages.preprocess import fit, make_png, preprocess, read, write_images
+from stages.toolkit import endings, png
 from stages.toolkit.errors import InputError
 from stages.validate import check_file
 
@@ -398,6 +399,18 @@ def test_what_is_written_is_a_png_of_one_size_and_mode_without_metadata(mode: st
         with Image.open(io.BytesIO(data)) as image:
             assert (image.format, image.mode, image.size) == ("PNG", mode, (24, 24))
         assert png_chunks(data) == {b"IHDR", b"IDAT", b"IEND"}
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (8, 8), (61, 37)])
+def test_a_png_gives_every_pixel_back(mode: str, size: tuple[int, int]):
+    noise = np.random.default_rng(7).integers(0, 256, (size[1], size[0], 3), dtype="u1")
+    image = Image.fromarray(noise).convert(mode)
+    data = png.encode(image)
+    assert endings.damaged_png_chunk(data) == ""
+    assert endings.end_of(data, "PNG") == len(data)
+    again = Image.open(io.BytesIO(data))
+    assert (again.mode, again.tobytes()) == (mode, image.tobytes())
 
 
 def test_files_that_differ_in_their_extension_alone_stay_two(workspace: Workspace):

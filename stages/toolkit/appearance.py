@@ -20,10 +20,8 @@ _TEXTURE, _COLOUR = 16, 4
 SIGNATURE_BYTES = _TEXTURE**2 + 2 * _COLOUR**2
 
 _ONE = 1 << 12
-_BASIS = np.rint(_ONE * np.cos(np.pi * np.outer(np.arange(FREQUENCIES), 2 * np.arange(SIDE) + 1) / (2 * SIDE))).astype(
-    np.int64
-)
-"""Cosines in fixed point: whole numbers give the same hash on every processor."""
+_BASIS = np.rint(_ONE * np.cos(np.pi * np.outer(np.arange(FREQUENCIES), 2 * np.arange(SIDE) + 1) / (2 * SIDE)))
+"""Cosines in fixed point: sums of whole numbers below 2**53 are exact in any order, on every processor."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +82,9 @@ def measure(image: Image.Image) -> Appearance:
 
 def _perceptual_hash(texture: np.ndarray) -> str:
     """Args: uint8, (SIDE, SIDE)."""
-    coefficients = (_BASIS @ texture.astype(np.int64) @ _BASIS.T).ravel()[1:]  # without the mean
+    coefficients = (_BASIS @ texture.astype("f8") @ _BASIS.T).ravel()[1:]  # without the mean
     unit = _ONE**2 * SIDE // 2  # of an orthonormal DCT
-    whole = (coefficients // _ONE).astype("f8")  # sums of whole numbers below 2**53 are exact in any order
+    whole = coefficients // _ONE
     energy = float(whole @ whole) ** 0.5 * _ONE
     median = np.partition(coefficients, len(coefficients) // 2)[len(coefficients) // 2]
     threshold = median + max(LEAST_AMPLITUDE * unit, LEAST_SHARE * energy / FREQUENCIES)

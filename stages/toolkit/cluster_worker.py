@@ -31,7 +31,7 @@ from stages.toolkit.workers import Died, Pool, TookTooLong
 
 IDLE = 300
 """Seconds without work after which a keeper ends, should nobody have told it to."""
-LIBRARIES = ("pillow", "numpy", "simplejpeg", "h5py", "xxhash")
+LIBRARIES = ("pillow", "numpy", "simplejpeg", "h5py", "xxhash", "zlib-ng")
 """Those that decide what is written."""
 CODECS = ("libjpeg_turbo", "jpg", "zlib", "zlib_ng", "libtiff", "webp", "littlecms2")
 """What a Pillow is built with may differ between two of the same version."""
