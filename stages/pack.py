@@ -45,8 +45,11 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack,
     if params.split.leakage == "exclude":
         splits = exclude_leaks(splits, table["group"])
     zipped = members(processed)
-    files = [zipped.get(f"{path}.png") or processed / f"{path}.png" for path in table["path"]]
-    mode, width, height = peek(files[0])
+
+    def files(start: int, end: int) -> list[Processed]:
+        return [zipped.get(f"{path}.png") or processed / f"{path}.png" for path in table["path"][start:end]]
+
+    mode, width, height = peek(*files(0, 1))
     shape = (height, width, len(mode))
     starts = cut(
         ids, table["batch"], max(1, int(params.shard_mib * 2**20 / math.prod(shape) / TYPICAL_SHARE[params.encoding]))
@@ -54,7 +57,7 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack,
     empty_folder(out)
     (out / packs.SHARDS_NAME).mkdir()
     counted = splits == 0 if (splits == 0).any() else np.ones(len(splits), bool)  # train, or all where it is empty
-    tasks = (list(zip(files[a:b], ids[a:b], counted[a:b], strict=True)) for a, b in itertools.pairwise(starts))
+    tasks = (list(zip(files(a, b), ids[a:b], counted[a:b], strict=True)) for a, b in itertools.pairwise(starts))
     how = How(mode, width, height, params.encoding, params.jpeg_quality if params.encoding == "jpeg" else 0)
     make = memo.of(make_shard, shorten, partial(restore, memo.earlier))
     write = partial(write_shard, out / packs.SHARDS_NAME, how, make)

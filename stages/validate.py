@@ -73,6 +73,8 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "class_too_small": "add images, or lower validate.min_class_images",
     "class_imbalance": "add images, weight the classes in training, or raise validate.max_class_ratio",
 }
+ROWS_OF_A_FRAME = 4096
+"""Of the table while it grows: polars gives the texts of a frame, however few, 8 KiB a column."""
 LARGE_GROUP = 100
 """Images; a group as large is mostly a film or a series, of which one would choose a few."""
 Finding = tuple[str, str, str, str]
@@ -124,7 +126,7 @@ def validate(
 
 def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> tuple[pl.DataFrame, list[Finding]]:
     """Check each file by itself, in worker processes; the manifest's facts and the findings."""
-    frames, findings = [], []
+    frames, rows, findings = [], [], []
     results = memo.map_in_order(
         partial(check_files, raw, params, memo.of(examine)),
         workers.groups(files),
@@ -134,10 +136,14 @@ def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> 
         memory_mib=params.memory_mib,
         lost=partial(lost_file, raw, params.memory_mib * 2**20),
     )
-    for rows, found in results:
-        frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
+    for checked, found in results:
+        rows += checked
         findings += found
-    return pl.concat(frames, rechunk=True), findings
+        if len(rows) >= ROWS_OF_A_FRAME:
+            frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
+            rows = []
+    frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
+    return pl.concat(frames), findings
 
 
 def check_files(

@@ -11,6 +11,8 @@ from stages.toolkit.appearance import SIGNATURE_BYTES
 
 Finding = tuple[str, str, str, str]
 """Path, code, what was seen, the path of the other image."""
+AT_ONCE = 4096
+"""Values of a column, so that memory stays flat."""
 KEEP_FIRST = ("test", "val")
 """Batches so called, of users who split by folder: of two equal images the one there is kept, and train gives way."""
 
@@ -37,9 +39,10 @@ def find(table: pl.DataFrame, rejected: Collection[str]) -> tuple[list[Finding],
     findings: list[Finding] = []
     for members in shown.filter(pl.col("row").list.len() > 1).select("path", "label", "sha256").iter_rows():
         findings += _same_pixels(list(zip(*members, strict=True)))
-    pairs = near_duplicates.find(
-        _bytes(shown["perceptual_hash"].str.decode("hex"), 32), _bytes(shown["signature"], SIGNATURE_BYTES)
-    )
+    hashes = _bytes(shown["perceptual_hash"].str.decode("hex"), 32)
+    signatures = _bytes(shown["signature"], SIGNATURE_BYTES)
+    shown = shown.drop("signature")
+    pairs = near_duplicates.find(hashes, signatures)
     findings += _alike(shown, pairs, {path for path, code, *_ in findings if code == "label_conflict"})
     firsts = shown["row"].list.first().to_numpy()
     equal = (
@@ -50,7 +53,11 @@ def find(table: pl.DataFrame, rejected: Collection[str]) -> tuple[list[Finding],
 
 def _bytes(column: pl.Series, width: int) -> np.ndarray:
     """uint8, (N, width)."""
-    return np.frombuffer(b"".join(column), "u1").reshape(-1, width)
+    values = np.empty((len(column), width), "u1")
+    for start in range(0, len(column), AT_ONCE):  # each is a Python object for a moment
+        part = column[start : start + AT_ONCE]
+        values[start : start + AT_ONCE] = np.frombuffer(b"".join(part), "u1").reshape(-1, width)
+    return values
 
 
 def _same_pixels(members: list[tuple[str, str, str]]) -> list[Finding]:
