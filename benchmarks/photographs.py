@@ -7,7 +7,6 @@ PASCAL VOC. The grain of a camera sensor is added, without which enlarged views 
 
 import importlib.resources
 import math
-import os
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -52,15 +51,6 @@ def generate(folder: Path, count: int, first: int = 0) -> None:
     tasks = workers.groups(range(first, first + count))
     for _ in workers.map_in_order(partial(_write, folder), tasks, count, "photographs"):
         pass
-
-
-def link(source: Path, folder: Path, count: int) -> None:
-    """Number 0 to `count - 1` of those that `generate` has written to `source`, as hard links."""
-    for label in PHOTOGRAPHS:
-        (folder / label).mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        label = list(PHOTOGRAPHS)[number % len(PHOTOGRAPHS)]
-        os.link(source / label / f"{number:06}.jpg", folder / label / f"{number:06}.jpg")
 
 
 def _write(folder: Path, numbers: Sequence[int]) -> None:

@@ -45,14 +45,10 @@ class Project:
         environment: of every command.
     """
 
-    def __init__(self, folder: Path, images: int, photos: Path | None = None) -> None:
-        """`photos` holds as many photographs or more, to be linked rather than made again."""
+    def __init__(self, folder: Path, images: int) -> None:
         self.folder = folder
         copy_repository(folder)
-        if photos is None:
-            photographs.generate(folder / "data/raw", images)
-        else:
-            photographs.link(photos, folder / "data/raw", images)
+        photographs.generate(folder / "data/raw", images)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = os.environ | {"PATH": path, "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site")}
         stages = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -60,17 +56,12 @@ class Project:
         self._outs = [folder / out for stage in stages.values() for out in outs_of(stage)]
         size = params.load(folder / "params.yaml").preprocess.size
         self.plain = ["python", str(ROOT / "benchmarks/plain_script.py"), "data/raw", "plain.h5", str(size)]
-        self.added = self.add()
+        self.added = self.run(["dvc", "add", "data/raw"])
+        self._raw_in_cache = set(self._cache())
 
     def run(self, command: Sequence[str]) -> measure.Taken:
         """Run `command` in the copy and measure it."""
         return measure.run(command, self.folder, self.environment)
-
-    def add(self) -> measure.Taken:
-        """`dvc add` what is in data/raw. What the cache then holds, `reset` leaves there."""
-        taken = self.run(["dvc", "add", "data/raw"])
-        self._raw_in_cache = set(self._cache())
-        return taken
 
     def reset(self) -> None:
         """Remove all that was made since `dvc add`: outs, what the cache holds of them, run cache, dvc.lock, memo."""
