@@ -1,34 +1,47 @@
-"""What a small change of the dataset costs, beside a run from nothing and a plain script.
+"""What a small change of the dataset costs, beside a run from nothing and a plain script; and how that grows.
 
-    python3 run.py -- python -m benchmarks.incremental [--images N] [--keep FOLDER]
+    python3 run.py -- python -m benchmarks.incremental [--images N] [--layout LAYOUT] [--growth N ...] [--plot FILE.svg]
 
-In a repository where DVC knows N photographs and nothing else: every image decoded once on all cores, which no
-pipeline can do without; the plain script of benchmarks.pipeline; `dvc repro` from nothing; again with nothing changed,
-beside one of a pipeline that has nothing to do; and after another photograph has taken the place of every hundredth.
-Each is a process, timed from start to end; files are read from a warm page cache.
+N photographs once. Every image decoded in full on all cores, which no pipeline can do without; the plain script of
+benchmarks.pipeline; `dvc repro` of a pipeline that has nothing to do. Then, with images in files and in zips (data/raw
+and data/processed), each in a repository where DVC knows the photographs and nothing else: `dvc repro` from nothing;
+again with nothing changed; and after another photograph has taken the place of every hundredth. In zips that is done as
+docs/scaling.md has it: take the files out, change them, zip them again. Each is a process, timed from start to end;
+what takes no work is the median of three; files are read from a warm page cache as far as memory goes.
+
+--growth: `dvc repro` from nothing at each of these sizes too, of the first photographs. --images 0: that alone.
 """
 
 import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
 
-from benchmarks import measure, photographs
-from benchmarks.pipeline import PACKAGES, PLAIN, Project, positive, require_all
+from benchmarks import growth, measure, photographs
+from benchmarks.pipeline import PACKAGES, PLAIN, ROOT, ZIP, Project, positive, require_all
+from stages import params
 from stages.toolkit import workers
 from stages.toolkit.errors import InputError
 
-COLD, SAME, NONE, CHANGED, ADD = (
-    "dvc repro, cold", "nothing changed", "(empty pipeline)", "1 % changed", "(dvc add of that)"
-)  # fmt: skip
-DECODING = "every image decoded"
+LAYOUTS = ("folder", "zip")
+COLD, SAME, CHANGED = "dvc repro, cold", "nothing changed", "1 % changed"
+BACK, AGAIN, ADD = "(zip --back before)", "(zip after)", "(dvc add of that)"
+DECODING, NONE = "every image decoded", "empty pipeline"
+LIMITS = {  # ratios that are promised, at most
+    (COLD, PLAIN): {"folder": 1.0, "zip": 1.0},
+    (CHANGED, COLD): {"folder": 0.25, "zip": 0.10},
+    (SAME, NONE): {"folder": 2.0, "zip": 2.0},
+}
+TARGET = 0.5
+"""Of COLD / PLAIN with zips: wished, not promised."""
 EMPTY = "stages:\n  nothing:\n    cmd: echo > nothing.txt\n    outs:\n      - nothing.txt\n"
+Took = dict[str, measure.Taken]
 
 
 def decode(raw: Path, paths: Sequence[str]) -> None:
@@ -46,56 +59,105 @@ def decode_all(raw: Path) -> float:
     return time.perf_counter() - begun
 
 
-def replace(raw: Path, images: int) -> int:
-    """Put another photograph in the place of every hundredth; how many."""
-    numbers = range(0, images, 100)
-    for number in numbers:
+def replace(raw: Path, images: int) -> None:
+    """Put another photograph in the place of every hundredth."""
+    for number in range(0, images, 100):
         label = list(photographs.PHOTOGRAPHS)[number % len(photographs.PHOTOGRAPHS)]
         other = photographs.photograph(photographs.original(label), np.random.default_rng(images + number))
-        other.save(raw / label / f"{number:06}.jpg", quality=photographs.QUALITY)
-    return len(numbers)
+        place = raw / label / f"{number:06}.jpg"
+        place.unlink()  # a hard link
+        other.save(place, quality=photographs.QUALITY)
 
 
-def nothing(project: Project, folder: Path) -> measure.Taken:
+def median_of_three(run) -> measure.Taken:
+    """Of `run`, by its seconds."""
+    return sorted((run() for _ in range(3)), key=lambda taken: taken.seconds)[1]
+
+
+def nothing(folder: Path, environment: dict[str, str]) -> measure.Taken:
     """A `dvc repro` that finds nothing to do, of a pipeline of one stage without data."""
     folder.mkdir()
     (folder / "dvc.yaml").write_text(EMPTY, encoding="utf-8")
     subprocess.run(["git", "init", "--quiet", folder], check=True)
     for command in (["dvc", "init", "--quiet"], ["dvc", "repro"]):
-        measure.run(command, folder, project.environment)
-    return measure.run(["dvc", "repro"], folder, project.environment)
+        measure.run(command, folder, environment)
+    return median_of_three(lambda: measure.run(["dvc", "repro"], folder, environment))
 
 
-def main(images: int, folder: Path) -> None:
-    """Measure in `folder`, which is empty, and print."""
-    project = Project(folder / "project", images)
-    raw = project.folder / "data/raw"
-    taken = {DECODING: measure.Taken(decode_all(raw), 0), PLAIN: project.run(project.plain)}
-    project.reset()
-    taken[COLD] = project.run(["dvc", "repro"])
+def change(project: Project, images: int, layout: str) -> Took:
+    """What each step takes."""
+    repro, taken = ["dvc", "repro"], {COLD: project.run(["dvc", "repro"])}
     require_all(project.folder / "data/packed", images)
-    taken[SAME] = project.run(["dvc", "repro"])
-    taken[NONE] = nothing(project, folder / "nothing")
-    changed = replace(raw, images)
+    taken[SAME] = median_of_three(lambda: project.run(repro))
+    if layout == "zip":
+        taken[BACK] = project.run([*ZIP, "--back"])
+    replace(project.folder / "data/raw", images)
+    if layout == "zip":
+        taken[AGAIN] = project.run(ZIP)
     taken[ADD] = project.run(["dvc", "add", "data/raw"])
-    taken[CHANGED] = project.run(["dvc", "repro"])
+    taken[CHANGED] = project.run(repro)
     require_all(project.folder / "data/packed", images)
-    print(f"{f'{images} images':24}{'seconds':>10}{'peak MiB':>10}")
-    for name, run in taken.items():
-        peak = f"{run.peak_mib:.0f}" if run.peak_mib else ""
-        print(f"{name:24}{run.seconds:10.2f}{peak:>10}".rstrip())
-    for name, other in ((COLD, DECODING), (COLD, PLAIN), (CHANGED, COLD), (SAME, NONE)):
-        print(f"{name} / {other}: {taken[name].seconds / taken[other].seconds:.2f}")
-    print(f"{changed} images were changed", measure.machine(PACKAGES), sep="\n")
+    return taken
+
+
+def compare(folder: Path, made: Path, images: int, layouts: Sequence[str]) -> tuple[Took, dict[str, Took]]:
+    """What is measured once, and what is of each layout; `made` holds the photographs and nothing else."""
+    size = params.load(ROOT / "params.yaml").preprocess.size
+    plain = [sys.executable, ROOT / "benchmarks/plain_script.py", made, folder / "plain.h5", str(size)]
+    projects = {layout: Project(folder / layout, images, made, layout) for layout in layouts}
+    environment = projects[layouts[0]].environment
+    once = {DECODING: measure.Taken(decode_all(made), 0), PLAIN: measure.run(plain, folder, environment)}
+    once[NONE] = nothing(folder / "nothing", environment)
+    return once, {layout: change(project, images, layout) for layout, project in projects.items()}
+
+
+def report(images: int, once: Took, found: dict[str, Took]) -> Iterator[str]:
+    """A line for each step, and the ratios."""
+    yield f"{f'{images} images':24}{'seconds':>10}{'peak MiB':>10}  of"
+    for title, taken in {"": once, **found}.items():
+        yield from [title] * bool(title)
+        for name, run in taken.items():
+            peak = f"{run.peak_mib:10.0f}  {run.largest}" if run.peak_mib else ""
+            yield f"{name:24}{run.seconds:10.2f}{peak}"
+    yield ""
+    for layout, taken in found.items():
+        seconds = {name: run.seconds for name, run in (once | taken).items()}
+        yield f"{layout}: {COLD} / {DECODING}: {seconds[COLD] / seconds[DECODING]:.2f}"
+        for (name, other), limits in LIMITS.items():
+            yield measure.judged(f"{layout}: {name} / {other}", seconds[name] / seconds[other], limits[layout])
+    if "zip" in found:
+        yield f"wished for zips: {COLD} / {PLAIN}: {TARGET}"
+    yield f"{len(range(0, images, 100))} images were changed"
+
+
+def main(options: argparse.Namespace, folder: Path) -> None:
+    """Measure in `folder`, which is empty, and print."""
+    made = folder / "photographs"
+    if options.images:
+        photographs.generate(made, options.images)
+        print("\n".join(report(options.images, *compare(folder, made, options.images, options.layout))), flush=True)
+    if options.growth:
+        growth.prepare(made, options.images, options.growth)
+        points = {layout: list(growth.grow(folder, made, options.growth, layout)) for layout in options.layout}
+        for layout in options.layout:
+            print("", *growth.table(layout, points[layout]), sep="\n", flush=True)
+        if options.plot:
+            growth.draw(points, options.plot)
+    print("", measure.machine(PACKAGES), sep="\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.incremental", description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=positive, default=20_000, metavar="N", help="photographs (20000)")
+    parser.add_argument("--images", type=int, default=20_000, metavar="N", help="photographs (20000); 0: growth alone")
+    parser.add_argument("--layout", choices=LAYOUTS, nargs="+", default=LAYOUTS, help="folder, zip (both)")
+    parser.add_argument("--growth", type=positive, nargs="+", metavar="N", help="a cold run at each of these sizes too")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the growth")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in FOLDER, new or empty, and leave it there")
     arguments = parser.parse_args()
+    if arguments.images < 0 or not (arguments.images or arguments.growth) or (arguments.plot and not arguments.growth):
+        parser.error("--images must be a number from 1, or 0 with --growth; --plot needs --growth")
     try:
         with measure.working_folder(arguments.keep) as folder:
-            main(arguments.images, folder)
+            main(arguments, folder)
     except InputError as error:
         sys.exit(f"benchmarks.incremental: {error}")

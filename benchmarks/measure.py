@@ -27,10 +27,12 @@ class Taken:
     Attributes:
         seconds: wall time, from start of the process to its end.
         peak_mib: the largest resident set of any single process of it, MiB.
+        largest: which that was: a module, a program, or "worker" for one that multiprocessing started.
     """
 
     seconds: float
     peak_mib: float
+    largest: str = ""
 
 
 @contextlib.contextmanager
@@ -54,7 +56,8 @@ def run(command: Sequence[str | Path], folder: Path, environment: Mapping[str, s
     """Run `command` in `folder` to its end.
 
     The memory is sampled: stages' workers are children of multiprocessing's fork server, which nobody waits for, so
-    the kernel leaves them out of the rusage of what was waited for.
+    the kernel leaves them out of the rusage of what was waited for. On Linux a sample is the largest that the process
+    has been so far; elsewhere what it is, so that a short peak may be missed.
 
     Raises:
         InputError: the command failed; with its output.
@@ -62,9 +65,9 @@ def run(command: Sequence[str | Path], folder: Path, environment: Mapping[str, s
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
         process = psutil.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        peak, code = 0, None
+        (peak, name), code = (0.0, ""), None
         while code is None:
-            peak = max(peak, _largest(process))
+            peak, name = max((peak, name), _largest(process))
             with contextlib.suppress(psutil.TimeoutExpired):
                 code = process.wait(SAMPLE_EVERY)
         seconds = time.perf_counter() - start
@@ -72,26 +75,46 @@ def run(command: Sequence[str | Path], folder: Path, environment: Mapping[str, s
         if code:
             text = output.read().decode(errors="replace")
             raise InputError(f"{' '.join(map(str, command))} exited {code}:\n{text}")
-    return Taken(seconds, peak / 2**20)
+    return Taken(seconds, peak, name)
 
 
-def _largest(process: psutil.Process) -> int:
-    """The largest resident set of `process` and those below it now, bytes."""
-    sizes = [0]
+def _largest(process: psutil.Process) -> tuple[float, str]:
+    """The largest resident set that `process` or one of those now below it has had, MiB, and which has."""
+    found = [(0.0, "")]
     with contextlib.suppress(psutil.NoSuchProcess):
         for each in [process, *process.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                sizes.append(each.memory_info().rss)
-    return max(sizes)
+            with contextlib.suppress(psutil.Error, OSError):  # it has ended meanwhile
+                found.append((_peak_mib(each), _name(each.cmdline())))
+    return max(found)
+
+
+def _name(words: Sequence[str]) -> str:
+    """Of a process with this command line: the module or program, short."""
+    if any("multiprocessing" in word for word in words):
+        return "worker"
+    if "-m" in words[:-1]:
+        return words[words.index("-m") + 1]
+    scripts = [word for word in words[1:] if word.endswith(".py") or "/" in word]
+    return Path((scripts if "python" in words[0] and scripts else words)[0]).name if words else ""
 
 
 def own_peak_mib() -> float:
     """The largest resident set that this process has had, MiB; where the system does not say, what it has now."""
-    info = psutil.Process().memory_info()
-    status = Path("/proc/self/status")
+    return _peak_mib(psutil.Process())
+
+
+def _peak_mib(process: psutil.Process) -> float:
+    """As `own_peak_mib`, of any process."""
+    status = Path(f"/proc/{process.pid}/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     peaks = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
+    info = process.memory_info()
     return peaks[0] if peaks else getattr(info, "peak_wset", info.rss) / 2**20
+
+
+def judged(name: str, value: float, limit: float) -> str:
+    """A line that says whether what was measured is at most what was promised."""
+    return f"{name}: {value:.3g}, at most {limit:g}: {'kept' if value <= limit else 'missed'}"
 
 
 def machine(packages: Iterable[str]) -> str:

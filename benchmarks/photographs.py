@@ -53,12 +53,24 @@ def generate(folder: Path, count: int, first: int = 0) -> None:
         pass
 
 
+def link(made: Path, folder: Path, count: int) -> None:
+    """Give the first `count` photographs that `generate` has written to `made` a second name in `folder`."""
+    for number in range(count):
+        name = _name(number)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).hardlink_to(made / name)
+
+
+def _name(number: int) -> str:
+    return f"{list(PHOTOGRAPHS)[number % len(PHOTOGRAPHS)]}/{number:06}.jpg"
+
+
 def _write(folder: Path, numbers: Sequence[int]) -> None:
     """Runs in a worker."""
     for number in numbers:
         label = list(PHOTOGRAPHS)[number % len(PHOTOGRAPHS)]
         image = photograph(original(label), np.random.default_rng(number))
-        image.save(folder / label / f"{number:06}.jpg", quality=QUALITY)
+        image.save(folder / _name(number), quality=QUALITY)
 
 
 @lru_cache(maxsize=len(PHOTOGRAPHS))

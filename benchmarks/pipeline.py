@@ -27,6 +27,8 @@ from stages.toolkit.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 PLAIN, REPRO, ADD = "plain script", "dvc repro", "(dvc add before)"
+ZIP = ["python", "-m", "quickstart.zips", "data/raw"]
+"""What python3 run.py zip does."""
 PACKAGES = ("dvc", "pillow", "numpy", "h5py", "polars", "scikit-image")
 PER_IMAGE = """\
 Per image: validate reads it, takes one sha256 and decodes it in full; preprocess reads it again, decodes it at the
@@ -38,6 +40,13 @@ plain script reads and decodes it once."""
 class Project:
     """A copy of this repository, with photographs in data/raw that `dvc add` has taken in.
 
+    Args:
+        folder: new.
+        images: how many photographs.
+        made: a folder that `photographs.generate` has filled, with as many or more; the first of them get hard links
+            in data/raw, so replace a file there and never write into it. None: they are made.
+        layout: zip: data/raw is zipped, and preprocess.layout is zip.
+
     Attributes:
         stages: the commands of dvc.yaml, by stage, in its order.
         plain: the command of the plain script, for images of the same size.
@@ -45,10 +54,13 @@ class Project:
         environment: of every command.
     """
 
-    def __init__(self, folder: Path, images: int) -> None:
+    def __init__(self, folder: Path, images: int, made: Path | None = None, layout: str = "folder") -> None:
         self.folder = folder
         copy_repository(folder)
-        photographs.generate(folder / "data/raw", images)
+        if made:
+            photographs.link(made, folder / "data/raw", images)
+        else:
+            photographs.generate(folder / "data/raw", images)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = os.environ | {"PATH": path, "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site")}
         stages = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -56,6 +68,10 @@ class Project:
         self._outs = [folder / out for stage in stages.values() for out in outs_of(stage)]
         size = params.load(folder / "params.yaml").preprocess.size
         self.plain = ["python", str(ROOT / "benchmarks/plain_script.py"), "data/raw", "plain.h5", str(size)]
+        if layout == "zip":
+            text = (folder / "params.yaml").read_text(encoding="utf-8")
+            (folder / "params.yaml").write_text(text.replace("layout: folder", "layout: zip"), encoding="utf-8")
+            self.run(ZIP)
         self.added = self.run(["dvc", "add", "data/raw"])
         self._raw_in_cache = set(self._cache())
 
