@@ -132,9 +132,10 @@ def report(images: int, once: Took, found: dict[str, Took]) -> Iterator[str]:
 
 def main(options: argparse.Namespace, folder: Path) -> None:
     """Measure in `folder`, which is empty, and print."""
-    made = folder / "photographs"
+    made = options.photographs or folder / "photographs"
     if options.images:
-        photographs.generate(made, options.images)
+        if not options.photographs:
+            photographs.generate(made, options.images)
         print("\n".join(report(options.images, *compare(folder, made, options.images, options.layout))), flush=True)
     if options.growth:
         growth.prepare(made, options.images, options.growth)
@@ -152,6 +153,7 @@ if __name__ == "__main__":
     parser.add_argument("--layout", choices=LAYOUTS, nargs="+", default=LAYOUTS, help="folder, zip (both)")
     parser.add_argument("--growth", type=positive, nargs="+", metavar="N", help="a cold run at each of these sizes too")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the growth")
+    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="there are enough of them already, made so")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in FOLDER, new or empty, and leave it there")
     arguments = parser.parse_args()
     if arguments.images < 0 or not (arguments.images or arguments.growth) or (arguments.plot and not arguments.growth):
