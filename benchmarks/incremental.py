@@ -138,7 +138,8 @@ def main(options: argparse.Namespace, folder: Path) -> None:
             photographs.generate(made, options.images)
         print("\n".join(report(options.images, *compare(folder, made, options.images, options.layout))), flush=True)
     if options.growth:
-        growth.prepare(made, options.images, options.growth)
+        if not options.photographs:
+            growth.prepare(made, options.images, options.growth)
         points = {layout: list(growth.grow(folder, made, options.growth, layout)) for layout in options.layout}
         for layout in options.layout:
             print("", *growth.table(layout, points[layout]), sep="\n", flush=True)
