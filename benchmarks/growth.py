@@ -81,7 +81,9 @@ def draw(found: dict[str, list[Point]], path: Path) -> None:
 def panel(title: str, lines: dict[str, list[tuple[int, float]]]) -> str:
     """SVG elements: images along a logarithmic axis, `title` upwards from 0, a line a layout."""
     sizes = sorted({images for line in lines.values() for images, _ in line})
-    top = 1.15 * max(value for line in lines.values() for _, value in line)
+    most = max(value for line in lines.values() for _, value in line)
+    step = next(step for e in range(-4, 7) for step in (10.0**e, 2 * 10.0**e, 5 * 10.0**e) if 5 * step >= most)
+    top = 5 * step
     right, bottom = WIDTH - LEFT, HEIGHT - TOP
 
     def place(images: int, value: float) -> tuple[float, float]:
@@ -93,16 +95,16 @@ def panel(title: str, lines: dict[str, list[tuple[int, float]]]) -> str:
 
     drawn = [words(LEFT, TOP - 18, title, "start"), words((LEFT + right) / 2, bottom + 32, "images")]
     drawn += [words(place(size, 0)[0], bottom + 16, f"{size:,}") for size in sizes]
-    for value in np.linspace(0, top, 5):
+    for value in step * np.arange(6):
         y = place(sizes[0], value)[1]
         drawn.append(f'<line x1="{LEFT}" x2="{right}" y1="{y}" y2="{y}" stroke="#ddd"/>')
-        drawn.append(words(LEFT - 6, y + 4, f"{value:.3g}", "end"))
-    for name, line in lines.items():
+        drawn.append(words(LEFT - 6, y + 4, f"{value:g}", "end"))
+    for number, (name, line) in enumerate(lines.items()):
         places = [place(*point) for point in line]
         corners = " ".join(f"{x},{y}" for x, y in places)
         drawn.append(f'<polyline points="{corners}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"/>')
         drawn += [f'<circle cx="{x}" cy="{y}" r="3" fill="{COLOURS[name]}"/>' for x, y in places]
-        drawn.append(words(places[-1][0] + 8, places[-1][1] + 4, name, "start", COLOURS[name]))
+        drawn.append(words(right - 60 * number, TOP - 18, name, "end", COLOURS[name]))
     return "\n".join(drawn)
 
 
