@@ -149,11 +149,21 @@ def _out(version: Version, stage: str) -> dict:
 
 
 def _raw(here: Version, there: Version) -> dict:
-    files = there.images.filter(pl.col("frame") <= 1)
-    new = files.filter(pl.col("sha256") != "").join(here.images, on="sha256", how="anti").unique("sha256")
+    files = _raw_files(there)
+    new = files.filter(pl.col("hash") != "").join(_raw_files(here), on="hash", how="anti").unique("hash")
     listed = there.raw_md5 is not None and there.raw_md5 != here.raw_md5
     size = int(new["bytes"].sum()) + listed * _listing(files["path"])
-    return _part("raw images", len(new) + listed, size)
+    return _part("raw images", len(new) + listed, size, estimated=not new["exact"].all())
+
+
+def _raw_files(version: Version) -> pl.DataFrame:
+    """What DVC has of the raw images, zips where they are in some: path, hash (of zips another), bytes, exact."""
+    images = version.images.filter(pl.col("frame") <= 1).select("path", "bytes", hash="sha256", exact=True)
+    if version.raw_files is None:
+        return images
+    loose = images.join(version.raw_files, on="path", how="semi")
+    zips = version.raw_files.join(loose, on="path", how="anti").select("path", "bytes", "exact", hash="md5")
+    return pl.concat([loose, zips], how="diagonal")
 
 
 def _processed(here: Version, there: Version) -> dict:

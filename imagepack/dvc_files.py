@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from imagepack import remotes
 from imagepack.disk_cache import DiskCache
@@ -108,6 +108,45 @@ class DvcFiles:
             self._learn(path, info, folder)
         return list(infos)
 
+    def md5s_below(self, folder: str) -> dict[str, str]:
+        """The md5 of each file that DVC tracks below a folder, by its path.
+
+        Raises:
+            PackError: the folder's listing cannot be fetched.
+        """
+
+        def found() -> dict[str, dict]:
+            fs = self.connected()
+            with self._process().lock:
+                return self._data(fs).find(f"/{folder}", detail=True)
+
+        return {path.removeprefix("/"): info.get("md5") or "" for path, info in self._patiently(found, folder).items()}
+
+    def open(self, path: str) -> BinaryIO:
+        """A file that `files_in` or `has` has found, to be read in parts: from the local DVC cache, else the remote.
+
+        Raises:
+            RemoteError: the remote cannot be read.
+            PackError: the remote does not have the file.
+        """
+        if found := self.in_dvc_cache(path):
+            return found.open("rb")
+
+        def opened() -> BinaryIO:
+            fs = self.connected()
+            with self._process().lock:
+                data = self._data(fs)
+            return data.open(f"/{path}", "rb")
+
+        return self._patiently(opened, path)
+
+    @staticmethod
+    def _data(fs):
+        """What DVC tracks, without the files of the workspace."""
+        from dvc.fs.data import DataFileSystem
+
+        return DataFileSystem(index=fs.repo.index.data["repo"])
+
     def has(self, path: str) -> bool:
         """Whether DVC tracks this file."""
         if path in self._md5s:
@@ -167,12 +206,10 @@ class DvcFiles:
 
         def fetch() -> None:
             fs, process = self.connected(), self._process()
-            from dvc.fs.data import DataFileSystem
-
             with process.lock:
                 if path not in process.infos:
                     process.infos[path] = fs.info(f"/{path}")["dvc_info"]
-                data = DataFileSystem(index=fs.repo.index.data["repo"])  # not `fs`: the workspace has its own files
+                data = self._data(fs)
             data.get_file(path, str(part), info=dict(process.infos[path]))  # DVC changes it
             with part.open("rb") as file:
                 if (actual := hashlib.file_digest(file, kind).hexdigest()) != digest:
