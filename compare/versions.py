@@ -73,8 +73,8 @@ class Version:
         pack: None without one.
         lock: dvc.lock.
         raw_md5: what dvc.lock says of the raw images that were validated; None if it says nothing.
-        raw_files: where some raw images are in zips, what DVC has: path, md5, bytes, and exact: whether these are known,
-            or as many as zips have on the average. None where the images are the files.
+        raw_files: what DVC has where some raw images are in zips: path, md5, bytes, and exact: whether these are known,
+            or as many as a zip has on the average. None where the images are the files.
         packages: version by name, as requirements.lock has them.
         warnings: a sentence each, with the fix.
         metrics: by file: number by dotted name; of all files that DVC knows as metrics.
@@ -260,11 +260,10 @@ class _Reader:
             warnings.append(f"what DVC would move counts images where it should count their zips: {error}")
             return None
         table = pl.DataFrame(list(listed.items()), {"path": pl.String, "md5": pl.String}, orient="row")
-        zipped = pl.Series([is_zip(path) for path in table["path"]], dtype=pl.Boolean)
-        if not zipped.any():
+        if not any(map(is_zip, table["path"])):
             return None
         table = table.join(files.select("path", "bytes"), on="path", how="left", maintain_order="left")
-        here = [self._size(f"{_path(raw)}/{path}") if each else None for path, each in zip(table["path"], zipped)]
+        here = [self._size(md5) if is_zip(path) else None for path, md5 in table.select("path", "md5").iter_rows()]
         table = table.with_columns(bytes=pl.coalesce(pl.Series(here, dtype=pl.Int64), "bytes"))
         exact = table["bytes"].is_not_null()
         rest = max(0, (raw.meta.size or 0) - table["bytes"].sum())
@@ -284,9 +283,9 @@ class _Reader:
         kept = self.files.get(f"{added.hash_info.value.removesuffix('.dir')}.raw_files.json", write)
         return json.loads(kept.read_text())
 
-    def _size(self, path: str) -> int | None:
-        """Bytes of a file in the local DVC cache."""
-        found = self.dvc.in_dvc_cache(path) if self.dvc.has(path) else None
+    def _size(self, md5: str) -> int | None:
+        """Bytes of a file, if it is in the local DVC cache."""
+        found = self.dvc.md5_in_dvc_cache(md5)
         return found.stat().st_size if found else None
 
     def _is_folder(self, out) -> bool:

@@ -118,7 +118,7 @@ class DvcFiles:
         def found() -> dict[str, dict]:
             fs = self.connected()
             with self._process().lock:
-                return self._data(fs).find(f"/{folder}", detail=True)
+                return self._data(fs).fs.find(f"/{folder}", detail=True)
 
         return {path.removeprefix("/"): info.get("md5") or "" for path, info in self._patiently(found, folder).items()}
 
@@ -175,7 +175,16 @@ class DvcFiles:
 
     def in_dvc_cache(self, path: str, size: int | None = None) -> Path | None:
         """Where the local DVC cache has a file that `files_in` or `has` has found; it is of `size` bytes."""
-        md5, old = self._md5s[path]
+        return self.md5_in_dvc_cache(*self._md5s[path], size=size)
+
+    def md5_in_dvc_cache(self, md5: str, old: bool = False, size: int | None = None) -> Path | None:
+        """Where the local DVC cache has a file of this md5, after a look at the disk alone.
+
+        Args:
+            md5: of the file.
+            old: whether it is one of DVC before 3.0.
+            size: in bytes, which it has to have.
+        """
         if (folder := self._dvc_caches[old]) is None:
             return None
         place = folder / md5[:2] / md5[2:]
