@@ -18,6 +18,8 @@ from imagepack.format import PackError
 
 PAUSES = (1, 2, 4)
 """Seconds before each further try, where the remote does not answer."""
+READ_AHEAD = 2**18
+"""Bytes that are fetched beyond those asked for, of a file that is read in parts."""
 NO_REPOSITORY = {"NotDvcRepoError", "SCMError", "NotGitRepository", "InvalidRemoteSCMRepo"}
 
 log = logging.getLogger("imagepack")
@@ -136,7 +138,10 @@ class DvcFiles:
             fs = self.connected()
             with self._process().lock:
                 data = self._data(fs)
-            return data.open(f"/{path}", "rb")
+            stream = data.open(f"/{path}", "rb")
+            if hasattr(cache := getattr(stream, "cache", None), "blocksize"):  # of a bucket; else 50 MB at each place
+                cache.blocksize = READ_AHEAD
+            return stream
 
         return self._patiently(opened, path)
 

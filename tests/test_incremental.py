@@ -463,7 +463,7 @@ def test_every_param_of_preprocess_is_part_of_the_key(incremental: Incremental, 
 @pytest.mark.parametrize(
     ("packed", "taken"),
     [
-        ({"encoding": "png"}, 0),
+        also({"encoding": "png"}, 0),
         also({"encoding": "jpeg"}, 0),
         ({"jpeg_quality": 50}, 20),
         also({"split": Split(train=0, val=0, test=1)}, 20),
@@ -493,9 +493,8 @@ def test_damage_of_the_memo_is_found_and_named_and_the_image_made_again(incremen
     assert incremental.taken()["preprocess"] == (10, 10)  # the good one is there
 
 
-@pytest.mark.parametrize(
-    "spoilt", [b"", *(pytest.param(one, marks=pytest.mark.slow) for one in (b"no database" * 1000, None))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("spoilt", [b"", b"no database" * 1000, None])
 def test_a_damaged_index_is_made_anew(incremental: Incremental, capfd, spoilt: bytes | None):
     """None: only its inner pages are damaged, which shows when they are read."""
     add_pictures(incremental.raw, 40)
@@ -565,6 +564,7 @@ def test_the_oldest_makes_room(incremental: Incremental):
     assert incremental.taken()["preprocess"] == (20, 20)  # the last is still there
 
 
+@pytest.mark.slow
 def test_a_run_that_is_larger_than_the_memo_keeps_what_fits_and_says_so(incremental: Incremental, capfd):
     incremental.limit = 3 * 2**20
     for image in range(96):
