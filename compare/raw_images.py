@@ -105,7 +105,7 @@ class RawImages:
     def _files_in_dvc(self, folder: str) -> list[str]:
         """The files of a folder of the version."""
         files = self._dvc.files_in(PurePosixPath(self._path, folder).as_posix())
-        return sorted(file.removeprefix("/").removeprefix(f"{self._path}/") for file in files)
+        return sorted(file.removeprefix(f"{self._path}/") for file in files)
 
     def _kept(self, digest: str) -> bytes | None:
         """What an earlier comparison has fetched."""

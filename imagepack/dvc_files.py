@@ -99,11 +99,11 @@ class DvcFiles:
 
         def found() -> list[dict]:
             try:
-                return self.connected().ls(folder)
+                return self.connected().ls(f"/{folder}")  # not relative to where this process happens to be
             except FileNotFoundError:
                 return []
 
-        infos = {info["name"]: info.get("dvc_info") for info in self._patiently(found, folder)}
+        infos = {info["name"].removeprefix("/"): info.get("dvc_info") for info in self._patiently(found, folder)}
         infos.pop(folder, None)  # no folder, or one that was never made
         infos = {path: info for path, info in infos.items() if info and info["type"] == "file"}
         for path, info in infos.items():

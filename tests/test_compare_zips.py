@@ -165,6 +165,8 @@ def test_images_in_zips_come_from_the_remote_the_cache_or_the_workspace(
     connect(Project(without), s3.Server(0, 9, "x", "x"))
     shutil.rmtree(cache)
     assert fetched(read("edited", without), list(images["edited"])) == images["edited"]
+    monkeypatch.chdir(without / "data")  # wherever one stands
+    assert fetched(read(None, without), list(images["edited"])) == images["edited"]
     assert not list(cache.glob("*.raw"))
     here = tmp_path / "here"
     shutil.copytree(project.folder, here, symlinks=True)
