@@ -422,7 +422,7 @@ def test_shards_that_have_not_changed_are_taken_from_the_last_pack(incremental: 
 @pytest.mark.parametrize(
     ("validated", "taken"),
     [
-        ({"min_side": 41}, True),
+        also({"min_side": 41}, True),
         ({"multi_frame": "split"}, False),
         also({"blurry": 1e6, "levels": Levels(blurry="error")}, True),
         also({"max_side": 10}, True),
@@ -460,14 +460,15 @@ def test_every_param_of_preprocess_is_part_of_the_key(incremental: Incremental, 
     assert incremental.taken()["preprocess"] == (0, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("packed", "taken"),
     [
-        also({"encoding": "png"}, 0),
-        also({"encoding": "jpeg"}, 0),
+        ({"encoding": "png"}, 0),
+        ({"encoding": "jpeg"}, 0),
         ({"jpeg_quality": 50}, 20),
-        also({"split": Split(train=0, val=0, test=1)}, 20),
-        also({"split": Split(train=0.5, val=0.5, test=0)}, 0),
+        ({"split": Split(train=0, val=0, test=1)}, 20),
+        ({"split": Split(train=0.5, val=0.5, test=0)}, 0),
     ],
 )
 def test_params_of_pack_that_decide_a_shard_are_part_of_the_key(incremental: Incremental, packed: dict, taken: int):
@@ -478,6 +479,7 @@ def test_params_of_pack_that_decide_a_shard_are_part_of_the_key(incremental: Inc
     assert incremental.taken()["pack"] == (taken, 20)
 
 
+@pytest.mark.slow
 def test_damage_of_the_memo_is_found_and_named_and_the_image_made_again(incremental: Incremental, capfd):
     add_pictures(incremental.raw, 10)
     agree(incremental)
@@ -772,6 +774,7 @@ def test_with_dvc_too_incremental_runs_end_in_the_same_bytes(new_project: Callab
     assert outs() == first
 
 
+@pytest.mark.slow
 def test_the_command_shows_what_there_is_and_removes_it(tmp_path: Path):
     def memo(*arguments: str, code: int = 0) -> str:
         env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
