@@ -16,6 +16,7 @@ STAGE_ORDER = ("validate", "preprocess", "pack", "preview")
 def pipeline(a: Version, b: Version) -> dict:
     """What the two runs of the pipeline had different, from their dvc.lock."""
     raw_changed = None if a.raw_md5 is None or b.raw_md5 is None else a.raw_md5 != b.raw_md5
+    refiled = bool(raw_changed) and _same_images(a, b)
     packed_changed = None if a.pack is None or b.pack is None else a.pack.digest != b.pack.digest
     stages = list(_stages(a.lock.get("stages", {}), b.lock.get("stages", {})))
     names = sorted(a.packages.keys() | b.packages.keys())
@@ -29,8 +30,17 @@ def pipeline(a: Version, b: Version) -> dict:
         "packed_changed": packed_changed,
         "stages": stages,
         "packages": packages,
-        "explanation": list(_explain(raw_changed, packed_changed, stages, packages)),
+        "explanation": [
+            *(["No raw image differs, only the files that they are in: zips or others."] if refiled else []),
+            *_explain(False if refiled else raw_changed, packed_changed, stages, packages),
+        ],
     }
+
+
+def _same_images(a: Version, b: Version) -> bool:
+    """Whether the raw images have the same paths and bytes, whatever files they are in."""
+    files = [version.images.filter(pl.col("frame") <= 1).select("path", "sha256").sort("path") for version in (a, b)]
+    return files[0].equals(files[1])
 
 
 def _stages(a: dict, b: dict) -> Iterator[dict]:
@@ -149,11 +159,21 @@ def _out(version: Version, stage: str) -> dict:
 
 
 def _raw(here: Version, there: Version) -> dict:
-    files = there.images.filter(pl.col("frame") <= 1)
-    new = files.filter(pl.col("sha256") != "").join(here.images, on="sha256", how="anti").unique("sha256")
+    files = _raw_files(there)
+    new = files.filter(pl.col("hash") != "").join(_raw_files(here), on="hash", how="anti").unique("hash")
     listed = there.raw_md5 is not None and there.raw_md5 != here.raw_md5
     size = int(new["bytes"].sum()) + listed * _listing(files["path"])
-    return _part("raw images", len(new) + listed, size)
+    return _part("raw images", len(new) + listed, size, estimated=not new["exact"].all())
+
+
+def _raw_files(version: Version) -> pl.DataFrame:
+    """What DVC has of the raw images, zips where they are in some: path, hash (of zips another), bytes, exact."""
+    images = version.images.filter(pl.col("frame") <= 1).select("path", "bytes", hash="sha256", exact=True)
+    if version.raw_files is None:
+        return images
+    loose = images.join(version.raw_files, on="path", how="semi")
+    zips = version.raw_files.join(loose, on="path", how="anti").select("path", "bytes", "exact", hash="md5")
+    return pl.concat([loose, zips], how="diagonal")
 
 
 def _processed(here: Version, there: Version) -> dict:

@@ -1,6 +1,7 @@
-"""The bytes of some raw images of a version: from data/raw, the local DVC cache, or the remote."""
+"""The bytes of some raw images of a version: from data/raw, the local DVC cache, or the remote; loose or in zips."""
 
 import hashlib
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
+from compare.zipped_images import ZippedImages
 from imagepack.disk_cache import DiskCache
 from imagepack.dvc_files import DvcFiles, RemoteError
 from imagepack.format import PackError
@@ -36,6 +38,8 @@ class RawImages:
         self._dvc, self._files, self._path, self._folder = dvc, files, path, folder
         self._down = ""  # why the remote is not asked again
         self._answers, self._first = False, threading.Lock()
+        self._zips_here = ZippedImages(self._files_here, lambda path: (folder / path).open("rb"))
+        self._zips_in_dvc = ZippedImages(self._files_in_dvc, lambda file: dvc.open(f"{path}/{file}"))
 
     def fetch(self, images: pl.DataFrame, paths: Sequence[str]) -> Iterator[tuple[str, bytes | None, str]]:
         """See Version.fetch.
@@ -56,6 +60,8 @@ class RawImages:
                     yield _result(*waiting.popleft())
             finally:
                 pool.shutdown(cancel_futures=True)
+                self._zips_here.close()
+                self._zips_in_dvc.close()
 
     def _bytes(self, path: str, digest: str, size: int) -> tuple[bytes | None, str]:
         """The content of a file with this sha256, or why there is none."""
@@ -66,7 +72,7 @@ class RawImages:
         if (content := self._in_workspace(path, digest, size)) is not None:
             return content, ""
         try:
-            return self._kept(digest) or self._from_dvc(f"{self._path}/{path}", digest), ""
+            return self._kept(digest) or self._from_dvc(path, digest, size), ""
         except (PackError, OSError) as error:
             return None, str(error)
 
@@ -76,10 +82,30 @@ class RawImages:
             return None
         try:
             if not place.is_file() or place.stat().st_size != size:
-                return None
+                return self._in_zip_here(path, digest, size)
         except (OSError, ValueError):
             return None
         return _content(place, digest)
+
+    def _in_zip_here(self, path: str, digest: str, size: int) -> bytes | None:
+        try:
+            return self._zips_here.read(path, digest, size)
+        except PackError:  # damaged here
+            return None
+
+    def _files_here(self, folder: str) -> list[str]:
+        """The files of a folder of the workspace, links and others not among them."""
+        try:
+            with os.scandir(self._folder / folder) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+        except OSError:
+            return []
+        return [PurePosixPath(folder, name).as_posix() for name in names]
+
+    def _files_in_dvc(self, folder: str) -> list[str]:
+        """The files of a folder of the version."""
+        files = self._dvc.files_in(PurePosixPath(self._path, folder).as_posix())
+        return sorted(file.removeprefix(f"{self._path}/") for file in files)
 
     def _kept(self, digest: str) -> bytes | None:
         """What an earlier comparison has fetched."""
@@ -89,27 +115,38 @@ class RawImages:
             found.unlink(missing_ok=True)  # damaged: it is fetched again
         return content
 
-    def _from_dvc(self, path: str, digest: str) -> bytes:
+    def _from_dvc(self, path: str, digest: str, size: int) -> bytes:
         """From the local DVC cache or the remote. Once the remote is down, nobody waits for it again."""
         with nullcontext() if self._answers else self._first:  # till one has got through, the others wait for that
             if self._down:
                 raise PackError(self._down)
             try:
-                content = self._ask(path, digest)
+                content = self._ask(path, digest, size)
             except RemoteError as error:
                 self._down = str(error)
                 raise
             self._answers = True
         return content
 
-    def _ask(self, path: str, digest: str) -> bytes:
-        if not self._dvc.has(path):
-            raise PackError(f"{path} is not in DVC at {self._dvc!r}: run `dvc add` and `dvc push` there")
-        if found := self._dvc.in_dvc_cache(path):
+    def _ask(self, path: str, digest: str, size: int) -> bytes:
+        file = f"{self._path}/{path}"
+        if not self._dvc.has(file):
+            return self._unzipped(path, digest, size)
+        if found := self._dvc.in_dvc_cache(file):
             if (content := _content(found, digest)) is None:
                 raise PackError(f"{found} is another file than was validated: remove it, and run `dvc fetch`")
             return content
-        return self._files.get(f"{digest}.raw", partial(self._dvc.fetch, path, "sha256", digest)).read_bytes()
+        return self._files.get(f"{digest}.raw", partial(self._dvc.fetch, file, "sha256", digest)).read_bytes()
+
+    def _unzipped(self, path: str, digest: str, size: int) -> bytes:
+        """From a zip; kept as files are that were fetched."""
+        if (content := self._zips_in_dvc.read(path, digest, size)) is None:
+            why = f" (not read: {'; '.join(self._zips_in_dvc.faults)})" if self._zips_in_dvc.faults else ""
+            where = f"{self._path}/{path} is not in DVC at {self._dvc!r}, in no zip either{why}"
+            raise PackError(f"{where}: run `dvc add` and `dvc push` there")
+        if not self._dvc.in_dvc_cache(f"{self._path}/{self._zips_in_dvc.zip_of(path)}"):
+            self._files.get(f"{digest}.raw", lambda part: part.write_bytes(content))
+        return content
 
 
 def _files(images: pl.DataFrame, paths: Sequence[str]) -> dict[str, tuple[str, str, int]]:

@@ -4,6 +4,7 @@ From a clone without data come over the network, once, the manifest and dataset.
 """
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from imagepack.format import PackError
 from imagepack.provenance import LOCK
 from stages.toolkit.errors import InputError
 from stages.toolkit.manifest import FACTS
+from stages.toolkit.raw_files import is_zip
 
 WORKSPACE = "workspace"
 PIPELINE, REQUIREMENTS = "dvc.yaml", "requirements.lock"
@@ -71,6 +73,8 @@ class Version:
         pack: None without one.
         lock: dvc.lock.
         raw_md5: what dvc.lock says of the raw images that were validated; None if it says nothing.
+        raw_files: what DVC has where some raw images are in zips: path, md5, bytes, and exact: whether these are known,
+            or as many as a zip has on the average. None where the images are the files.
         packages: version by name, as requirements.lock has them.
         warnings: a sentence each, with the fix.
         metrics: by file: number by dotted name; of all files that DVC knows as metrics.
@@ -90,6 +94,7 @@ class Version:
     metrics: dict[str, dict[str, float]]
     cached: frozenset[str] = frozenset()
     raw: RawImages | None = field(default=None, repr=False)
+    raw_files: pl.DataFrame | None = field(default=None, repr=False)
 
     def fetch(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes | None, str]]:
         """The bytes of the files of raw images, in order: path, bytes, and why there are none; never an error.
@@ -148,6 +153,7 @@ class _Reader:
         pack, splits = self._pack(images, warnings)
         metrics = self._metrics(warnings)
         raw = self._raw()
+        raw_files = self._raw_files(raw, images, warnings) if raw else None
         revision, date, subject = self._commit()
         return Version(
             name=self.name,
@@ -163,6 +169,7 @@ class _Reader:
             metrics=metrics,
             cached=frozenset(_path(out) for stage in self.stages.values() for out in stage.outs if out.use_cache),
             raw=RawImages(self.dvc, self.files, _path(raw), self.top / _path(raw)) if raw else None,
+            raw_files=raw_files,
         )
 
     def _stages(self) -> dict:
@@ -241,6 +248,45 @@ class _Reader:
         """The dependency of validate that is a folder of images: the first that its command names."""
         deps = filter(self._is_folder, self.stages["validate"].deps)
         return min(deps, key=lambda dep: str(self.stages["validate"].cmd).find(_path(dep)), default=None)
+
+    def _raw_files(self, raw, images: pl.DataFrame, warnings: list[str]) -> pl.DataFrame | None:
+        """As Version.raw_files. Where dvc.lock has as many files and bytes as the manifest, no listing is fetched."""
+        files = images.filter(pl.col("frame") <= 1)
+        if raw.meta.nfiles is None or (raw.meta.nfiles, raw.meta.size) == (len(files), files["bytes"].sum()):
+            return None
+        try:
+            listed = self._listing(raw)
+        except PackError as error:
+            warnings.append(f"what DVC would move counts images where it should count their zips: {error}")
+            return None
+        table = pl.DataFrame(list(listed.items()), {"path": pl.String, "md5": pl.String}, orient="row")
+        if not any(map(is_zip, table["path"])):
+            return None
+        table = table.join(files.select("path", "bytes"), on="path", how="left", maintain_order="left")
+        here = [self._size(md5) if is_zip(path) else None for path, md5 in table.select("path", "md5").iter_rows()]
+        table = table.with_columns(bytes=pl.coalesce(pl.Series(here, dtype=pl.Int64), "bytes"))
+        exact = table["bytes"].is_not_null()
+        rest = max(0, (raw.meta.size or 0) - table["bytes"].sum())
+        mean = math.ceil(rest / max(1, len(table) - exact.sum()))
+        return table.with_columns(pl.col("bytes").fill_null(mean), exact=exact)
+
+    def _listing(self, raw) -> dict[str, str]:
+        """The md5 of each raw file by its path below the folder; kept for the next time."""
+        added = next((out for out in self.repository.index.outs if out.fs_path == raw.fs_path and out.hash_info), None)
+        if added is None:
+            return {}
+
+        def write(part: Path) -> None:
+            found = self.dvc.md5s_below(_path(raw))
+            part.write_text(json.dumps({path.removeprefix(f"{_path(raw)}/"): md5 for path, md5 in found.items()}))
+
+        kept = self.files.get(f"{added.hash_info.value.removesuffix('.dir')}.raw_files.json", write)
+        return json.loads(kept.read_text())
+
+    def _size(self, md5: str) -> int | None:
+        """Bytes of a file, if it is in the local DVC cache."""
+        found = self.dvc.md5_in_dvc_cache(md5)
+        return found.stat().st_size if found else None
 
     def _is_folder(self, out) -> bool:
         """Whether a DVC output or dependency is one; said by dvc.lock, else seen in the workspace."""

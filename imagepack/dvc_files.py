@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from imagepack import remotes
 from imagepack.disk_cache import DiskCache
@@ -18,6 +18,8 @@ from imagepack.format import PackError
 
 PAUSES = (1, 2, 4)
 """Seconds before each further try, where the remote does not answer."""
+READ_AHEAD = 2**18
+"""Bytes that are fetched beyond those asked for, of a file that is read in parts."""
 NO_REPOSITORY = {"NotDvcRepoError", "SCMError", "NotGitRepository", "InvalidRemoteSCMRepo"}
 
 log = logging.getLogger("imagepack")
@@ -97,16 +99,58 @@ class DvcFiles:
 
         def found() -> list[dict]:
             try:
-                return self.connected().ls(folder)
+                return self.connected().ls(f"/{folder}")  # not relative to where this process happens to be
             except FileNotFoundError:
                 return []
 
-        infos = {info["name"]: info.get("dvc_info") for info in self._patiently(found, folder)}
+        infos = {info["name"].removeprefix("/"): info.get("dvc_info") for info in self._patiently(found, folder)}
         infos.pop(folder, None)  # no folder, or one that was never made
         infos = {path: info for path, info in infos.items() if info and info["type"] == "file"}
         for path, info in infos.items():
             self._learn(path, info, folder)
         return list(infos)
+
+    def md5s_below(self, folder: str) -> dict[str, str]:
+        """The md5 of each file that DVC tracks below a folder, by its path.
+
+        Raises:
+            PackError: the folder's listing cannot be fetched.
+        """
+
+        def found() -> dict[str, dict]:
+            fs = self.connected()
+            with self._process().lock:
+                return self._data(fs).fs.find(f"/{folder}", detail=True)
+
+        return {path.removeprefix("/"): info.get("md5") or "" for path, info in self._patiently(found, folder).items()}
+
+    def open(self, path: str) -> BinaryIO:
+        """A file that `files_in` or `has` has found, to be read in parts: from the local DVC cache, else the remote.
+
+        Raises:
+            RemoteError: the remote cannot be read.
+            PackError: the remote does not have the file.
+        """
+        if found := self.in_dvc_cache(path):
+            return found.open("rb")
+
+        def opened() -> BinaryIO:
+            fs = self.connected()
+            with self._process().lock:
+                data = self._data(fs)
+            stream = data.open(f"/{path}", "rb")
+            if hasattr(cache := getattr(stream, "cache", None), "blocksize"):  # of a bucket; else 50 MB at each place
+                cache.blocksize = READ_AHEAD
+            return stream
+
+        return self._patiently(opened, path)
+
+    @staticmethod
+    def _data(fs):
+        """What DVC tracks, without the files of the workspace."""
+        from dvc.fs.data import DataFileSystem
+
+        return DataFileSystem(index=fs.repo.index.data["repo"])
 
     def has(self, path: str) -> bool:
         """Whether DVC tracks this file."""
@@ -136,7 +180,16 @@ class DvcFiles:
 
     def in_dvc_cache(self, path: str, size: int | None = None) -> Path | None:
         """Where the local DVC cache has a file that `files_in` or `has` has found; it is of `size` bytes."""
-        md5, old = self._md5s[path]
+        return self.md5_in_dvc_cache(*self._md5s[path], size=size)
+
+    def md5_in_dvc_cache(self, md5: str, old: bool = False, size: int | None = None) -> Path | None:
+        """Where the local DVC cache has a file of this md5, after a look at the disk alone.
+
+        Args:
+            md5: of the file.
+            old: whether it is one of DVC before 3.0.
+            size: in bytes, which it has to have.
+        """
         if (folder := self._dvc_caches[old]) is None:
             return None
         place = folder / md5[:2] / md5[2:]
@@ -167,12 +220,10 @@ class DvcFiles:
 
         def fetch() -> None:
             fs, process = self.connected(), self._process()
-            from dvc.fs.data import DataFileSystem
-
             with process.lock:
                 if path not in process.infos:
                     process.infos[path] = fs.info(f"/{path}")["dvc_info"]
-                data = DataFileSystem(index=fs.repo.index.data["repo"])  # not `fs`: the workspace has its own files
+                data = self._data(fs)
             data.get_file(path, str(part), info=dict(process.infos[path]))  # DVC changes it
             with part.open("rb") as file:
                 if (actual := hashlib.file_digest(file, kind).hexdigest()) != digest:

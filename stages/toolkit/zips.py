@@ -99,10 +99,20 @@ def list_members(file: Path, folder: str = "") -> tuple[list[Member], list[str]]
     """
     with file.open("rb") as stream:
         status = os.fstat(stream.fileno())
-        archive = Archive(file, status.st_size, status.st_mtime_ns)
-        start, length, count = _directory(stream, archive.bytes)
-        stream.seek(start)
-        directory = stream.read(length)
+        return list_stream(stream, Archive(file, status.st_size, status.st_mtime_ns), folder)
+
+
+def list_stream(stream: BinaryIO, archive: Archive, folder: str = "") -> tuple[list[Member], list[str]]:
+    """As `list_members`, of a zip that is open, here or elsewhere: of it only the directory is read.
+
+    Args:
+        stream: can be sought in.
+        archive: what it is.
+        folder: as there.
+    """
+    start, length, count = _directory(stream, archive.bytes)
+    stream.seek(start)
+    directory = stream.read(length)
     entries = list(_entries(archive, folder, directory, count))
     _require_apart(entries, start)
     members, faults = [], []
@@ -214,8 +224,12 @@ def fault_of_name(name: str) -> str:
 _open_files: OrderedDict[Archive, BinaryIO] = OrderedDict()
 
 
-def read(member: Member) -> bytes:
+def read(member: Member, stream: BinaryIO | None = None) -> bytes:
     """The whole of a member, checked; never more memory than what the directory says of it.
+
+    Args:
+        member: of a zip.
+        stream: the zip, open; otherwise it is opened here.
 
     Raises:
         Unreadable: it is damaged, or of a kind that is not read.
@@ -228,7 +242,7 @@ def read(member: Member) -> bytes:
     if member.method not in (STORED, DEFLATED):
         raise Unreadable("unreadable", f"is compressed by method {member.method} {where}; read are 0 and 8 (deflate)")
     try:
-        packed = _packed(member)
+        packed = _packed(member, stream or _open(member.archive))
     except OSError as error:
         raise Unreadable("unreadable", f"{error.strerror or error} {where}") from None
     data = packed if member.method == STORED else _inflate(packed, member, where)
@@ -251,9 +265,8 @@ def _inflate(packed: bytes, member: Member, where: str) -> bytes:
     return data
 
 
-def _packed(member: Member) -> bytes:
+def _packed(member: Member, stream: BinaryIO) -> bytes:
     """A member's bytes as they stand in the zip."""
-    stream = _open(member.archive)
     stream.seek(member.offset)
     header = stream.read(LOCAL.size + len(member.name))
     if len(header) < LOCAL.size or not header.startswith(b"PK\3\4"):
