@@ -4,7 +4,8 @@
 
 The stages run in this process, one task after the other, and then DVC does, with the stages in processes of their own,
 which do not count. Everything is done with N and with 2 N photographs, and the difference by N is printed: what is done
-once does not count either. Milliseconds are of processor time, which other programs disturb less. Files are those of the project that Python opens: what HDF5, SQLite and polars write is not among them.
+once does not count either. Milliseconds are of processor time, which other programs disturb less. Files are those of the
+project that Python opens: what HDF5, SQLite and polars write is not among them.
 """
 
 import argparse
@@ -47,8 +48,6 @@ CALLS = {  # what is counted: where it stands, and its name there
 }
 EVENTS = {"os.rename": "files renamed", "os.link": "files linked", "os.remove": "files removed"}
 STAGES = {stage.__name__: stage for stage in (validate.validate, preprocess.preprocess, pack.pack, preview.preview)}
-WARM_UP = 40
-"""Photographs."""
 count, seconds = Counter(), Counter()
 Counts = dict[tuple[str, str], tuple[int, float]]
 """By stage and what is counted: how often, and the seconds of processor time that it took."""
@@ -132,7 +131,7 @@ def counts_of(project: Project) -> Counts:
 
     with contextlib.chdir(project.folder), stdout_to_stderr():
         for name, run in {**runs, "DVC": partial(dvc, ["repro", "--quiet"])}.items():
-            if name == "DVC":
+            if name in ("validate", "DVC"):
                 project.reset()
             count.clear(), seconds.clear()
             sys.argv = project.stages.get(name, ["", "", ""])[2:]
@@ -158,14 +157,14 @@ def report(layout: str, images: int, few: Counts, many: Counts) -> Iterator[str]
 
 def main(images: int, layouts: Sequence[str], folder: Path) -> None:
     """Count in `folder`, which is empty, and print."""
-    photographs.generate(folder / "photographs", max(WARM_UP, 2 * images))
+    photographs.generate(folder / "photographs", 2 * images)
     projects = {
         (layout, size): Project(folder / f"{layout}-{size}", size, folder / "photographs", layout)
         for layout in layouts
-        for size in (WARM_UP, images, 2 * images)
+        for size in (images, 2 * images)
     }
     watch()
-    counts_of(projects[layouts[0], WARM_UP])  # modules are loaded, the first time
+    counts_of(projects[layouts[0], images])  # once for nothing: modules are loaded
     for layout in layouts:
         few, many = (counts_of(projects[layout, size]) for size in (images, 2 * images))
         print("\n".join(report(layout, images, few, many)), flush=True)

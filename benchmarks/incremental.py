@@ -1,6 +1,6 @@
 """What a small change of the dataset costs, beside a run from nothing and a plain script; and how that grows.
 
-    python3 run.py -- python -m benchmarks.incremental [--images N] [--layout LAYOUT] [--growth N ...] [--plot FILE.svg]
+    python3 run.py -- python -m benchmarks.incremental [--images N] [--layout LAYOUT] [--growth N ...] [--plot FILE.svg] [--counts]
 
 N photographs once. Every image decoded in full on all cores, which no pipeline can do without; the plain script of
 benchmarks.pipeline; `dvc repro` of a pipeline that has nothing to do. Then, with images in files and in zips (data/raw
@@ -10,6 +10,7 @@ docs/scaling.md has it: take the files out, change them, zip them again. Each is
 what takes no work is the median of three; files are read from a warm page cache as far as memory goes.
 
 --growth: `dvc repro` from nothing at each of these sizes too, of the first photographs. --images 0: that alone.
+--counts: what benchmarks.counts prints, behind it.
 """
 
 import argparse
@@ -143,7 +144,10 @@ def main(options: argparse.Namespace, folder: Path) -> None:
             print("", *growth.table(layout, points[layout]), sep="\n", flush=True)
         if options.plot:
             growth.draw(points, options.plot)
-    print("", measure.machine(PACKAGES), sep="\n")
+    print("", measure.machine(PACKAGES), sep="\n", flush=True)
+    if options.counts:
+        command = [sys.executable, "-m", "benchmarks.counts", "--layout", *options.layout]
+        subprocess.run(command, cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":
@@ -152,6 +156,7 @@ if __name__ == "__main__":
     parser.add_argument("--layout", choices=LAYOUTS, nargs="+", default=LAYOUTS, help="folder, zip (both)")
     parser.add_argument("--growth", type=positive, nargs="+", metavar="N", help="a cold run at each of these sizes too")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the growth")
+    parser.add_argument("--counts", action="store_true", help="count what is done to an image too")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in FOLDER, new or empty, and leave it there")
     arguments = parser.parse_args()
     if arguments.images < 0 or not (arguments.images or arguments.growth) or (arguments.plot and not arguments.growth):
