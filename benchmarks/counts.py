@@ -4,8 +4,8 @@
 
 The stages run in this process, one task after the other, and then DVC does, with the stages in processes of their own,
 which do not count. Everything is done with N and with 2 N photographs, and the difference by N is printed: what is done
-once does not count either. Milliseconds are of processor time, which other programs disturb less. Files are those of the
-project that Python opens: what HDF5, SQLite and polars write is not among them.
+once does not count either. Milliseconds are of processor time, which other programs disturb less. Files are those of
+the project that Python opens: what HDF5, SQLite and polars write is not among them.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """What a small change of the dataset costs, beside a run from nothing and a plain script; and how that grows.
 
-    python3 run.py -- python -m benchmarks.incremental [--images N] [--layout LAYOUT] [--growth N ...] [--plot FILE.svg] [--counts]
+    python3 run.py -- python -m benchmarks.incremental [--images N] [--growth N ...] [--plot FILE.svg] [--counts]
 
 N photographs once. Every image decoded in full on all cores, which no pipeline can do without; the plain script of
 benchmarks.pipeline; `dvc repro` of a pipeline that has nothing to do. Then, with images in files and in zips (data/raw
