@@ -10,7 +10,8 @@ docs/scaling.md has it: take the files out, change them, zip them again. Each is
 what takes no work is the median of three; files are read from a warm page cache as far as memory goes.
 
 --growth: `dvc repro` from nothing at each of these sizes too, of the first photographs. --images 0: that alone.
---counts: what benchmarks.counts prints, behind it.
+--counts: what benchmarks.counts prints, behind it. --photographs FOLDER: take them from there, and leave there what had
+to be made, on the file system of the temporary folder or of --keep, since they are linked.
 """
 
 import argparse
@@ -133,12 +134,14 @@ def report(images: int, once: Took, found: dict[str, Took]) -> Iterator[str]:
 
 def main(options: argparse.Namespace, folder: Path) -> None:
     """Measure in `folder`, which is empty, and print."""
-    made = folder / "photographs"
+    made = options.photographs.resolve() if options.photographs else folder / "photographs"
     if options.images:
         photographs.generate(made, options.images)
-        print("\n".join(report(options.images, *compare(folder, made, options.images, options.layout))), flush=True)
+        photographs.link(made, folder / "first", options.images)
+        found = compare(folder, folder / "first", options.images, options.layout)
+        print("\n".join(report(options.images, *found)), flush=True)
     if options.growth:
-        growth.prepare(made, options.images, options.growth)
+        photographs.generate(made, max(options.growth))
         points = {layout: list(growth.grow(folder, made, options.growth, layout)) for layout in options.layout}
         for layout in options.layout:
             print("", *growth.table(layout, points[layout]), sep="\n", flush=True)
@@ -157,6 +160,7 @@ if __name__ == "__main__":
     parser.add_argument("--growth", type=positive, nargs="+", metavar="N", help="a cold run at each of these sizes too")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the growth")
     parser.add_argument("--counts", action="store_true", help="count what is done to an image too")
+    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="use those there; make what is missing")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in FOLDER, new or empty, and leave it there")
     arguments = parser.parse_args()
     if arguments.images < 0 or not (arguments.images or arguments.growth) or (arguments.plot and not arguments.growth):
