@@ -15,6 +15,7 @@ to be made, on the file system of the temporary folder or of --keep, since they 
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import time
@@ -140,6 +141,8 @@ def main(options: argparse.Namespace, folder: Path) -> None:
         photographs.link(made, folder / "first", options.images)
         found = compare(folder, folder / "first", options.images, options.layout)
         print("\n".join(report(options.images, *found)), flush=True)
+    for layout in options.layout if options.images and not options.keep else []:
+        shutil.rmtree(folder / layout)  # room for those of growth
     if options.growth:
         photographs.generate(made, max(options.growth))
         points = {layout: list(growth.grow(folder, made, options.growth, layout)) for layout in options.layout}
