@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import measure, photographs
+from benchmarks import measure
 from benchmarks.pipeline import Project, require_all
 
 LIMITS = {"ms an image, dearest / cheapest": 1.15, "MB of the largest process": 600, "KB more an image": 1}
@@ -106,9 +106,3 @@ def panel(title: str, lines: dict[str, list[tuple[int, float]]]) -> str:
         drawn += [f'<circle cx="{x}" cy="{y}" r="3" fill="{COLOURS[name]}"/>' for x, y in places]
         drawn.append(words(right - 60 * number, TOP - 18, name, "end", COLOURS[name]))
     return "\n".join(drawn)
-
-
-def prepare(made: Path, have: int, sizes: Sequence[int]) -> None:
-    """Write to `made`, which holds the first `have` photographs, those that the largest of `sizes` needs more."""
-    if max(sizes) > have:
-        photographs.generate(made, max(sizes) - have, first=have)

@@ -1,6 +1,6 @@
 """What a small change of the dataset costs, beside a run from nothing and a plain script; and how that grows.
 
-    python3 run.py -- python -m benchmarks.incremental [--images N] [--layout LAYOUT] [--growth N ...] [--plot FILE.svg]
+    python3 run.py -- python -m benchmarks.incremental [--images N] [--growth N ...] [--plot FILE.svg] [--counts]
 
 N photographs once. Every image decoded in full on all cores, which no pipeline can do without; the plain script of
 benchmarks.pipeline; `dvc repro` of a pipeline that has nothing to do. Then, with images in files and in zips (data/raw
@@ -10,9 +10,12 @@ docs/scaling.md has it: take the files out, change them, zip them again. Each is
 what takes no work is the median of three; files are read from a warm page cache as far as memory goes.
 
 --growth: `dvc repro` from nothing at each of these sizes too, of the first photographs. --images 0: that alone.
+--counts: what benchmarks.counts prints, behind it. --photographs FOLDER: take them from there, and leave there what had
+to be made, on the file system of the temporary folder or of --keep, since they are linked.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import time
@@ -132,20 +135,25 @@ def report(images: int, once: Took, found: dict[str, Took]) -> Iterator[str]:
 
 def main(options: argparse.Namespace, folder: Path) -> None:
     """Measure in `folder`, which is empty, and print."""
-    made = options.photographs or folder / "photographs"
+    made = options.photographs.resolve() if options.photographs else folder / "photographs"
     if options.images:
-        if not options.photographs:
-            photographs.generate(made, options.images)
-        print("\n".join(report(options.images, *compare(folder, made, options.images, options.layout))), flush=True)
+        photographs.generate(made, options.images)
+        photographs.link(made, folder / "first", options.images)
+        found = compare(folder, folder / "first", options.images, options.layout)
+        print("\n".join(report(options.images, *found)), flush=True)
+    for layout in options.layout if options.images and not options.keep else []:
+        shutil.rmtree(folder / layout)  # room for those of growth
     if options.growth:
-        if not options.photographs:
-            growth.prepare(made, options.images, options.growth)
+        photographs.generate(made, max(options.growth))
         points = {layout: list(growth.grow(folder, made, options.growth, layout)) for layout in options.layout}
         for layout in options.layout:
             print("", *growth.table(layout, points[layout]), sep="\n", flush=True)
         if options.plot:
             growth.draw(points, options.plot)
-    print("", measure.machine(PACKAGES), sep="\n")
+    print("", measure.machine(PACKAGES), sep="\n", flush=True)
+    if options.counts:
+        command = [sys.executable, "-m", "benchmarks.counts", "--layout", *options.layout]
+        subprocess.run(command, cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":
@@ -154,7 +162,8 @@ if __name__ == "__main__":
     parser.add_argument("--layout", choices=LAYOUTS, nargs="+", default=LAYOUTS, help="folder, zip (both)")
     parser.add_argument("--growth", type=positive, nargs="+", metavar="N", help="a cold run at each of these sizes too")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the growth")
-    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="there are enough of them already, made so")
+    parser.add_argument("--counts", action="store_true", help="count what is done to an image too")
+    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="use those there; make what is missing")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in FOLDER, new or empty, and leave it there")
     arguments = parser.parse_args()
     if arguments.images < 0 or not (arguments.images or arguments.growth) or (arguments.plot and not arguments.growth):

@@ -40,7 +40,7 @@ PHOTOGRAPHS = {  # class: file in skimage/data
 def generate(folder: Path, count: int, first: int = 0) -> None:
     """Write photographs number `first` to `first + count - 1` as `folder`/CLASS/NUMBER.jpg, on all cores.
 
-    A number always gives the same picture, and no two numbers do.
+    A number always gives the same picture, and no two numbers do; those that are there already are not made again.
 
     Raises:
         InputError: scikit-image is missing, or does not hold the photographs.
@@ -48,8 +48,8 @@ def generate(folder: Path, count: int, first: int = 0) -> None:
     for label in PHOTOGRAPHS:
         original(label)
         (folder / label).mkdir(parents=True, exist_ok=True)
-    tasks = workers.groups(range(first, first + count))
-    for _ in workers.map_in_order(partial(_write, folder), tasks, count, "photographs"):
+    missing = [number for number in range(first, first + count) if not (folder / _name(number)).exists()]
+    for _ in workers.map_in_order(partial(_write, folder), workers.groups(missing), len(missing), "photographs"):
         pass
 
 
@@ -70,7 +70,9 @@ def _write(folder: Path, numbers: Sequence[int]) -> None:
     for number in numbers:
         label = list(PHOTOGRAPHS)[number % len(PHOTOGRAPHS)]
         image = photograph(original(label), np.random.default_rng(number))
-        image.save(folder / _name(number), quality=QUALITY)
+        unfinished = folder / f"{number:06}.part"
+        image.save(unfinished, "JPEG", quality=QUALITY)
+        unfinished.replace(folder / _name(number))
 
 
 @lru_cache(maxsize=len(PHOTOGRAPHS))

@@ -3,9 +3,12 @@
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from conftest import REPOSITORY
+
+from benchmarks import growth, measure
 
 
 @pytest.mark.slow
@@ -47,16 +50,48 @@ def test_the_comparison_benchmark_counts_what_it_changed():
 
 
 @pytest.mark.slow
-def test_the_incremental_benchmark_prints_its_ratios():
+def test_the_incremental_benchmark_prints_its_ratios_and_draws_the_growth(tmp_path):
     pytest.importorskip("skimage", reason="needs scikit-image")
-    command = [sys.executable, "-m", "benchmarks.incremental", "--images", "100"]
+    command = [sys.executable, "-m", "benchmarks.incremental", "--images", "100", "--layout", "zip"]
+    command += ["--growth", "20", "--plot", tmp_path / "growth.svg"]
     output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
     for ratio in (
+        "dvc repro, cold / every image decoded",
         "dvc repro, cold / plain script",
         "1 % changed / dvc repro, cold",
-        "nothing changed / (empty pipeline)",
+        "nothing changed / empty pipeline",
+        "ms an image, dearest / cheapest",
+        "KB more an image",
     ):
-        assert re.search(rf"^{re.escape(ratio)}: \d", output, flags=re.MULTILINE)
+        assert re.search(rf"^zip: {re.escape(ratio)}: \d", output, flags=re.MULTILINE), ratio
+    assert "1 images were changed" in output
+    ElementTree.parse(tmp_path / "growth.svg")
+
+
+def test_growth_says_what_of_the_promises_is_kept(tmp_path):
+    points = [growth.Point(n, measure.Taken(n / 1000 * (1 + n / 1e5), 100 + n / 1e4, "dvc")) for n in (5000, 80_000)]
+    lines = list(growth.table("zip", points))
+    assert lines[1].split() == ["5000", "5.25", "1.050", "100", "dvc"]
+    assert lines[3:] == [
+        "zip: ms an image, dearest / cheapest: 1.71, at most 1.15: missed",
+        "zip: MB of the largest process: 113, at most 600: kept",
+        "zip: KB more an image: 0.105, at most 1: kept",
+    ]
+    growth.draw({"folder": points[:1], "zip": points}, tmp_path / "growth.svg")
+    texts = [element.text for element in ElementTree.parse(tmp_path / "growth.svg").iter() if element.text]
+    assert {"5,000", "80,000", "ms an image", "folder", "zip"} <= set(texts)
+
+
+@pytest.mark.slow
+def test_the_counts_are_per_image():
+    """That each image is read and made once in preprocess is all that is fixed: the rest is to change."""
+    pytest.importorskip("skimage", reason="needs scikit-image")
+    command = [sys.executable, "-m", "benchmarks.counts", "--images", "20", "--layout", "folder"]
+    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    stage = output.partition("\npreprocess\n")[2].partition("\npack\n")[0]
+    assert re.search(r"^  encoded as PNG +1\.000 ", stage, flags=re.MULTILINE)
+    assert re.search(r"^  files made +1\.000$", stage, flags=re.MULTILINE)
+    assert re.search(r"^DVC\n  all ", output, flags=re.MULTILINE)
 
 
 @pytest.mark.slow
