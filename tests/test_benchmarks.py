@@ -21,6 +21,7 @@ def test_the_pipeline_benchmark_prints_every_stage_and_the_ratio():
     assert re.search(r"dvc repro / plain script: \d", output)
 
 
+@pytest.mark.slow
 def test_the_png_benchmark_prints_its_ratios():
     command = [sys.executable, "-m", "benchmarks.png", "--folder", "data/sample/images"]
     output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
