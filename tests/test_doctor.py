@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -281,7 +282,8 @@ def test_a_disk_that_is_full(project: Project, small_disk: Path):
     project("dvc", "cache", "dir", "--local", str(small_disk / "cache"))
     (small_disk / "filler").write_bytes(bytes(1000 * 1024))
     found = doctor(project, ok=False)["room"]
-    assert f"problem 0 MiB free for {small_disk / 'cache'}, one more run may write 3 MiB: make room" in found
+    place = re.escape(str(small_disk / "cache"))
+    assert re.search(f"problem 0 MiB free for {place}, one more run may write [1-9] MiB: make room", found)
 
 
 def test_a_temporary_folder_that_is_full(project: Project, small_disk: Path):
