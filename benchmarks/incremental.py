@@ -5,9 +5,10 @@
 N photographs once. Every image decoded in full on all cores, which no pipeline can do without; the plain script of
 benchmarks.pipeline; `dvc repro` of a pipeline that has nothing to do. Then, with images in files and in zips (data/raw
 and data/processed), each in a repository where DVC knows the photographs and nothing else: `dvc repro` from nothing;
-again with nothing changed; and after another photograph has taken the place of every hundredth. In zips that is done as
-docs/scaling.md has it: take the files out, change them, zip them again. Each is a process, timed from start to end;
-what takes no work is the median of three; files are read from a warm page cache as far as memory goes.
+again with nothing changed; after another photograph has taken the place of every hundredth, which is as far apart as a
+change can be; and after as many new ones have come behind the others. In zips that is done as docs/scaling.md has it:
+take the files out, change them, zip them again. Each is a process, timed from start to end; what takes no work is the
+median of three; files are read from a warm page cache as far as memory goes.
 
 --growth: `dvc repro` from nothing at each of these sizes too, of the first photographs. --images 0: that alone.
 --counts: what benchmarks.counts prints, behind it. --photographs FOLDER: take them from there, and leave there what had
@@ -33,12 +34,14 @@ from stages.toolkit import workers
 from stages.toolkit.errors import InputError
 
 LAYOUTS = ("folder", "zip")
-COLD, SAME, CHANGED = "dvc repro, cold", "nothing changed", "1 % changed"
+REPRO = ["dvc", "repro"]
+COLD, SAME, CHANGED, ADDED = "dvc repro, cold", "nothing changed", "1 % changed", "1 % added"
 BACK, AGAIN, ADD = "(zip --back before)", "(zip after)", "(dvc add of that)"
 DECODING, NONE = "every image decoded", "empty pipeline"
 LIMITS = {  # ratios that are promised, at most
     (COLD, PLAIN): {"folder": 1.0, "zip": 1.0},
     (CHANGED, COLD): {"folder": 0.25, "zip": 0.10},
+    (ADDED, COLD): {"folder": 0.25, "zip": 0.10},
     (SAME, NONE): {"folder": 2.0, "zip": 2.0},
 }
 TARGET = 0.5
@@ -62,13 +65,13 @@ def decode_all(raw: Path) -> float:
     return time.perf_counter() - begun
 
 
-def replace(raw: Path, images: int) -> None:
-    """Put another photograph in the place of every hundredth."""
-    for number in range(0, images, 100):
+def put(raw: Path, images: int, numbers: Sequence[int]) -> None:
+    """Put a photograph that is nowhere yet in the place of each with these numbers."""
+    for number in numbers:
         label = list(photographs.PHOTOGRAPHS)[number % len(photographs.PHOTOGRAPHS)]
-        other = photographs.photograph(photographs.original(label), np.random.default_rng(images + number))
+        other = photographs.photograph(photographs.original(label), np.random.default_rng(2 * images + number))
         place = raw / label / f"{number:06}.jpg"
-        place.unlink()  # a hard link
+        place.unlink(missing_ok=True)  # a hard link
         other.save(place, quality=photographs.QUALITY)
 
 
@@ -82,25 +85,33 @@ def nothing(folder: Path, environment: dict[str, str]) -> measure.Taken:
     folder.mkdir()
     (folder / "dvc.yaml").write_text(EMPTY, encoding="utf-8")
     subprocess.run(["git", "init", "--quiet", folder], check=True)
-    for command in (["dvc", "init", "--quiet"], ["dvc", "repro"]):
+    for command in (["dvc", "init", "--quiet"], REPRO):
         measure.run(command, folder, environment)
-    return median_of_three(lambda: measure.run(["dvc", "repro"], folder, environment))
+    return median_of_three(lambda: measure.run(REPRO, folder, environment))
 
 
 def change(project: Project, images: int, layout: str) -> Took:
     """What each step takes."""
-    repro, taken = ["dvc", "repro"], {COLD: project.run(["dvc", "repro"])}
+    taken = {COLD: project.run(REPRO)}
     require_all(project.folder / "data/packed", images)
-    taken[SAME] = median_of_three(lambda: project.run(repro))
+    taken[SAME] = median_of_three(lambda: project.run(REPRO))
+    few = max(1, images // 100)
+    for name, numbers in ((CHANGED, range(0, images, 100)), (ADDED, range(images, images + few))):
+        put_in(project, images, numbers, layout, taken)
+        taken[name] = project.run(REPRO)
+        images = max(images, numbers[-1] + 1)
+        require_all(project.folder / "data/packed", images)
+    return taken
+
+
+def put_in(project: Project, images: int, numbers: Sequence[int], layout: str, taken: Took) -> None:
+    """`put` and `dvc add`; what that takes comes into `taken`."""
     if layout == "zip":
         taken[BACK] = project.run([*ZIP, "--back"])
-    replace(project.folder / "data/raw", images)
+    put(project.folder / "data/raw", images, numbers)
     if layout == "zip":
         taken[AGAIN] = project.run(ZIP)
     taken[ADD] = project.run(["dvc", "add", "data/raw"])
-    taken[CHANGED] = project.run(repro)
-    require_all(project.folder / "data/packed", images)
-    return taken
 
 
 def compare(folder: Path, made: Path, images: int, layouts: Sequence[str]) -> tuple[Took, dict[str, Took]]:
@@ -130,7 +141,7 @@ def report(images: int, once: Took, found: dict[str, Took]) -> Iterator[str]:
             yield measure.judged(f"{layout}: {name} / {other}", seconds[name] / seconds[other], limits[layout])
     if "zip" in found:
         yield f"wished for zips: {COLD} / {PLAIN}: {TARGET}"
-    yield f"{len(range(0, images, 100))} images were changed"
+    yield f"{len(range(0, images, 100))} images were changed, and {max(1, images // 100)} added"
 
 
 def main(options: argparse.Namespace, folder: Path) -> None:

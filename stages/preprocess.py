@@ -9,7 +9,8 @@ import hashlib
 import io
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -22,9 +23,26 @@ from stages.toolkit import images, png, raw_files, workers, zips
 from stages.toolkit import manifest as manifests
 from stages.toolkit.cuts import PNG_SHARE, cut
 from stages.toolkit.errors import InputError
-from stages.toolkit.memo import NO_MEMO, Memo
+from stages.toolkit.memo import NO_MEMO, Memo, Remembered
 from stages.toolkit.raw_files import RawFile
 from stages.toolkit.stage import empty_folder, run_stage
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An accepted image.
+
+    Attributes:
+        path: in the manifest.
+        number: of the frame in its file, from 1.
+        id: the image's.
+        file: where it is.
+    """
+
+    path: str
+    number: int
+    id: bytes
+    file: RawFile
 
 
 def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess, memo: Memo = NO_MEMO) -> str:
@@ -35,12 +53,13 @@ def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess, memo: M
     how = params.model_copy(update={"layout": "folder"})  # no image depends on it, nor its place in the memo
     png_of = memo.of(make_png)
     if params.layout == "zip":
-        ids = np.frombuffer(bytes.fromhex("".join(accepted["sha256"])), "u1").reshape(-1, 32)
+        ids = np.frombuffer(b"".join(frame.id for frame in frames), "u1").reshape(-1, 32)
         starts = cut(ids, accepted["batch"], images_per_zip(params))
         tasks = (frames[a:b] for a, b in itertools.pairwise(starts))
-        write = partial(write_zip, raw, out, how, png_of)
+        zip_of = memo.of(make_zip, shorten, partial(restore, memo.earlier))
+        write = partial(write_zip, raw, out, how, png_of, zip_of)
     else:
-        for folder in {Path(path).parent for path, *_ in frames}:
+        for folder in {Path(frame.path).parent for frame in frames}:
             (out / folder).mkdir(parents=True, exist_ok=True)
         tasks = workers.groups(frames)
         write = partial(write_images, raw, out, how, png_of)
@@ -50,19 +69,19 @@ def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess, memo: M
     return f"{len(frames)} images of {where}{memo.summary()}"
 
 
-def find_files(raw: Path, accepted: pl.DataFrame) -> list[tuple[str, int, RawFile]]:
-    """Path and number of the frame of each image, and where its file is.
+def find_files(raw: Path, accepted: pl.DataFrame) -> list[Frame]:
+    """The accepted images, with where each file is.
 
     Raises:
         InputError: one in a zip has another size than validate saw, and is not to be unpacked.
     """
     zipped, frames = raw_files.members(raw), []
-    for path, frame, size in accepted.select("path", "frame", "bytes").iter_rows():
-        file = images.file_of(path, frame)
+    for path, number, size, digest in accepted.select("path", "frame", "bytes", "sha256").iter_rows():
+        file = images.file_of(path, number)
         member = zipped.get(file)
         if member and member.bytes != size:
             raise InputError(f"{raw / file} has changed since it was validated: run dvc repro again")
-        frames.append((path, frame, member or file))
+        frames.append(Frame(path, number, bytes.fromhex(digest), member or file))
     return frames
 
 
@@ -71,10 +90,8 @@ def images_per_zip(params: Preprocess) -> int:
     return max(1, int(zips.TYPICAL_BYTES / (params.size**2 * len(params.mode) * PNG_SHARE)))
 
 
-def write_images(
-    raw: Path, out: Path, params: Preprocess, png_of: Callable[..., bytes], frames: list[tuple[str, int, RawFile]]
-) -> None:
-    """Runs in a worker; of each image a path of the manifest, the number of the frame, from 1, and the file.
+def write_images(raw: Path, out: Path, params: Preprocess, png_of: Remembered, frames: list[Frame]) -> None:
+    """Runs in a worker.
 
     Raises:
         InputError: a file is not the one that validate accepted.
@@ -84,27 +101,69 @@ def write_images(
 
 
 def write_zip(
-    raw: Path, out: Path, params: Preprocess, png_of: Callable[..., bytes], frames: list[tuple[str, int, RawFile]]
+    raw: Path, out: Path, params: Preprocess, png_of: Remembered, zip_of: Remembered, frames: list[Frame]
 ) -> None:
     """As `write_images`, into one zip, which is called after its content."""
-    file = io.BytesIO()
-    zips.write(file, _pngs(raw, params, png_of, frames))
-    content = file.getbuffer()
-    (out / zips.name_of(hashlib.sha256(content).hexdigest())).write_bytes(content)
+    inside = repr([(frame.path, frame.number, frame.id) for frame in frames]).encode()
+    made = zip_of.by_id(inside, partial(_pngs, raw, params, png_of, frames), params, images=len(frames))
+    (out / made.name).write_bytes(made.content)
 
 
-def _pngs(
-    raw: Path, params: Preprocess, png_of: Callable[..., bytes], frames: list[tuple[str, int, RawFile]]
-) -> Iterator[tuple[str, bytes]]:
-    """Path below `out`, and content."""
-    for path, frame, file in frames:
+def _pngs(raw: Path, params: Preprocess, png_of: Remembered, frames: list[Frame]) -> Iterator[tuple[str, bytes]]:
+    """Path below `out`, and content. What the memo has of an image is of its id, so that its file need not be read."""
+    for frame in frames:
         try:
-            content = png_of(raw_files.read(raw, file), params, frame)
+            content = png_of.by_id(frame.id, partial(read_validated, raw, frame), params, frame.number)
         except images.Fault as error:
             raise InputError(
-                f"{raw / str(file)} has changed since it was validated ({error}): run dvc repro again"
+                f"{raw / str(frame.file)} has changed since it was validated ({error}): run dvc repro again"
             ) from None
-        yield f"{path}.png", content
+        yield f"{frame.path}.png", content
+
+
+def read_validated(raw: Path, frame: Frame) -> bytes:
+    """The bytes of an image's file.
+
+    Raises:
+        Fault: they are not those that validate saw.
+    """
+    data = raw_files.read(raw, frame.file)
+    if manifests.frame_id(hashlib.sha256(data).hexdigest(), frame.number) != frame.id.hex():
+        raise images.Fault("decode_error", "other bytes")
+    return data
+
+
+@dataclass(frozen=True)
+class Zip:
+    """A file of processed images, by its name and its content."""
+
+    name: str
+    content: bytes | memoryview
+
+
+def make_zip(pngs: Iterable[tuple[str, bytes]], params: Preprocess) -> Zip:
+    """Of paths and files. It depends on `params` by the files alone."""
+    file = io.BytesIO()
+    zips.write(file, pngs)
+    content = file.getbuffer()
+    return Zip(zips.name_of(hashlib.sha256(content).hexdigest()), content)
+
+
+def shorten(made: Zip) -> bytes:
+    """What the memo keeps of a zip: all but the content, which DVC's cache mostly has."""
+    return made.name.encode()
+
+
+def restore(find: Callable[[str], Path | None], name: bytes) -> Zip | None:
+    """The zip, from the file that `find` finds; None if it finds none, or one of another content."""
+    try:
+        path = find(name.decode())
+        content = path.read_bytes() if path else b""
+    except OSError:
+        return None
+    if zips.name_of(hashlib.sha256(content).hexdigest()) != name.decode():
+        return None
+    return Zip(name.decode(), content)
 
 
 def make_png(data: bytes, params: Preprocess, frame: int = 1) -> bytes:

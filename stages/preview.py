@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import imagepack
 from stages.params import Augment, Preview
+from stages.toolkit import png
 from stages.toolkit.errors import InputError
 from stages.toolkit.stage import empty_folder, run_stage
 
@@ -35,7 +36,7 @@ def preview(packed: Path, out: Path, params: Preview, augment: Augment) -> str:
     labels = np.unique(train.labels)[: params.classes]
     for label in labels:
         picture = sheet(train, choose(train, label, params.images), transform, params.variants)
-        picture.save(out / f"{train.classes[label]}.png", compress_level=1)
+        (out / f"{train.classes[label]}.png").write_bytes(png.encode(picture))
     return f"{len(labels)} sheets of up to {params.images} images and {params.variants} variants each, in {out}"
 
 

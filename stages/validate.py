@@ -5,14 +5,15 @@
 Nothing in data/raw is changed. To add a check, see CONTRIBUTING.md.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from stages.params import Validate
+from stages.params import Levels, Validate
 from stages.toolkit import (
     duplicates,
     examination,
@@ -28,9 +29,10 @@ from stages.toolkit.appearance import Appearance
 from stages.toolkit.errors import InputError
 from stages.toolkit.examination import Examination, Limits, Seen, examine
 from stages.toolkit.images import Content
-from stages.toolkit.memo import NO_MEMO, Memo
+from stages.toolkit.memo import NO_MEMO, Memo, Remembered
 from stages.toolkit.raw_files import RawFile
 from stages.toolkit.stage import run_stage
+from stages.toolkit.unkept import Unkept
 
 FIXES = {  # every code that this stage can give, and what to do about it
     "no_label": "move it into a folder named after its class",
@@ -128,13 +130,13 @@ def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> 
     """Check each file by itself, in worker processes; the manifest's facts and the findings."""
     frames, rows, findings = [], [], []
     results = memo.map_in_order(
-        partial(check_files, raw, params, memo.of(examine)),
-        workers.groups(files),
+        partial(check_files, raw, params, memo.of(encode), memo.of(examine)),
+        raw_files.groups(files),
         len(files),
         "validate",
         timeout=params.timeout,
         memory_mib=params.memory_mib,
-        lost=partial(lost_file, raw, params.memory_mib * 2**20),
+        lost=partial(lost_file, raw, params),
     )
     for checked, found in results:
         rows += checked
@@ -146,46 +148,86 @@ def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> 
     return pl.concat(frames), findings
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What becomes of some files.
+
+    Attributes:
+        rows: facts, in the order of manifests.FACTS.
+        findings: about them.
+        for_now: whether it could come out in another way on another day.
+    """
+
+    rows: list[tuple]
+    findings: list[Finding]
+    for_now: bool
+
+
 def check_files(
-    raw: Path, params: Validate, examine: Callable[..., bytes], files: list[RawFile]
+    raw: Path, params: Validate, encoded: Remembered, examine: Remembered, files: list[RawFile]
 ) -> tuple[list[tuple], list[Finding]]:
-    """Facts, a row a file (or a frame, where files are split), and findings; runs in a worker."""
+    """Facts, a row a file (or a frame, where files are split), and findings; runs in a worker.
+
+    The memo knows them of the files together, since each by itself would have to be looked up and judged again.
+    """
     rows, findings = [], []
-    for file in files:
-        for row, found in check_file(raw, file, params, examine):
-            rows.append(row)
-            findings += [(row[0], code, seen, "") for code, seen in found]
+    judging = params.model_copy(update={"levels": Levels(), "fail_on": []}), _limits(params)
+    for opened in raw_files.opened(raw, files, *_reading(params)):
+        content = repr([judging, [(file.place, file.found, file.digest) for file in opened]]).encode()
+        check = partial(check_opened, opened, params, examine)
+        more, found = json.loads(encoded.by_id(content, check, images=len(opened)))
+        rows += [(*facts, bytes.fromhex(signature)) for *facts, signature in more]
+        findings += map(tuple, found)
     return rows, findings
 
 
-def check_file(
-    raw: Path, file: RawFile, params: Validate, examine: Callable[..., bytes] = examine
-) -> list[tuple[tuple, list[Seen]]]:
+def encode(checked: Checked) -> bytes:
+    """For the memo."""
+    data = json.dumps([checked.rows, checked.findings], default=bytes.hex).encode()
+    return Unkept(data) if checked.for_now else data
+
+
+def check_opened(opened: list[raw_files.Opened], params: Validate, examine: Remembered) -> Checked:
+    """Decode these files, each once."""
+    rows, findings, for_now = [], [], False
+    for file in opened:
+        checked, unsure = _check(file, params, examine)
+        for row, found in checked:
+            rows.append(row)
+            findings += [(row[0], code, seen, "") for code, seen in found]
+        for_now |= unsure
+    return Checked(rows, findings, for_now)
+
+
+def check_file(raw: Path, file: RawFile, params: Validate) -> list[tuple[tuple, list[Seen]]]:
     """Read, hash and decode one file, each once; its facts and its findings (code, what was seen).
 
     Where params split files, those of later frames follow.
     """
-    path = str(file)
-    place, found = raw_files.place(raw, file, params.multi_frame == "split")
-    digest, size, seen = "", 0, Examination()
-    try:
-        data = raw_files.read(raw, file, params.memory_mib * 2**20)
-        digest, size = hashlib.sha256(data).hexdigest(), len(data)
-        if raw_files.is_junk(path):
-            raise images.Fault("junk", f"is called {PurePosixPath(path).name}")
-        seen = examination.read(examine(data, _limits(params)))
-    except images.Fault as fault:
-        found.append((fault.code, fault.seen))
-    except MemoryError:
-        found.append(("resource_limit", "needs more memory than a worker may have"))
-    found += seen.damage + _judged(path, seen.content, seen.look, params) + seen.ending
-    checked = [(_row(place, digest, size, seen.content, min(seen.frames, 1), seen.frames, seen.look), found)]
+    return _check(raw_files.open_one(raw, file, *_reading(params)), params, NO_MEMO.of(examine))[0]
+
+
+def _check(
+    file: raw_files.Opened, params: Validate, examine: Remembered
+) -> tuple[list[tuple[tuple, list[Seen]]], bool]:
+    """As `check_file`; and whether it could come out in another way on another day."""
+    path, digest, seen = file.place[0], file.digest, Examination()
+    if file.data is not None:
+        seen = examination.read(examine.by_id(bytes.fromhex(digest), lambda: file.data, _limits(params)))
+    found = file.found + seen.damage + _judged(path, seen.content, seen.look, params) + seen.ending
+    row = _row(file.place, digest, file.size, seen.content, min(seen.frames, 1), seen.frames, seen.look)
+    checked = [(row, found)]
     for number, (content, look) in enumerate(seen.later, 2):
-        its_place = (f"{place[0]}#{number}", *place[1:])
-        row = _row(its_place, frame_id(digest, number), size, content, number, seen.frames, look)
+        place = (f"{path}#{number}", *file.place[1:])
+        row = _row(place, manifests.frame_id(digest, number), file.size, content, number, seen.frames, look)
         of_all = seen.ending[len(seen.ending) - seen.all_frames :]
         checked.append((row, _judged(path, content, look, params) + of_all))
-    return checked
+    return checked, seen.for_now or not digest
+
+
+def _reading(params: Validate) -> tuple[int, bool]:
+    """The most bytes of a file, and whether its frames become images."""
+    return params.memory_mib * 2**20, params.multi_frame == "split"
 
 
 def _limits(params: Validate) -> Limits:
@@ -213,22 +255,12 @@ def _judged(path: str, content: Content, look: Appearance | None, params: Valida
     return found
 
 
-def frame_id(digest: str, number: int) -> str:
-    """The id of a later frame of the file with this sha256; it begins with the same 8 bytes, which decide the split."""
-    return digest[:16] + hashlib.sha256(f"{digest}#{number}".encode()).hexdigest()[16:]
-
-
-def lost_file(raw: Path, most: int, file: RawFile, code: str) -> tuple[list[tuple], list[Finding]]:
+def lost_file(raw: Path, params: Validate, file: RawFile, code: str) -> tuple[list[tuple], list[Finding]]:
     """What `check_files` would return of a file that killed or outlasted its worker: it is not decoded again."""
-    place, found = raw_files.place(raw, file, split=False)
     seen = {"decoder_crash": "its decoder crashed", "timeout": "took longer than validate.timeout"}[code]
-    try:
-        data = raw_files.read(raw, file, most)
-        digest, size = hashlib.sha256(data).hexdigest(), len(data)
-    except (images.Fault, MemoryError):
-        digest, size = "", 0
-    row = _row(place, digest, size, Content(), 0, 0, None)
-    return [row], [(place[0], *finding, "") for finding in [*found, (code, seen)]]
+    opened = raw_files.open_one(raw, file, *_reading(params))
+    row = _row(opened.place, opened.digest, opened.size, Content(), 0, 0, None)
+    return [row], [(row[0], *finding, "") for finding in [*opened.found, (code, seen)]]
 
 
 def _row(

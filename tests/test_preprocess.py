@@ -1,5 +1,6 @@
 """Preprocessing: whatever way a file stores a picture, what comes out is what a viewer would show."""
 
+import hashlib
 import io
 import os
 import struct
@@ -17,9 +18,10 @@ from conftest import REPOSITORY, Workspace, add_pictures, contents, picture, sav
 from PIL import Image, ImageCms
 
 from stages.params import Preprocess, Validate
-from stages.preprocess import fit, make_png, preprocess, read, write_images
+from stages.preprocess import Frame, fit, make_png, preprocess, read, write_images
 from stages.toolkit import endings, png
 from stages.toolkit.errors import InputError
+from stages.toolkit.memo import NO_MEMO
 from stages.validate import check_file
 
 ORIENTATION_TAG = 0x0112
@@ -475,7 +477,7 @@ def test_an_image_lost_or_replaced_after_validation_is_named(data: bytes | None,
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(InputError, match=r"a\.png has changed since it was validated"):
-        write_images(tmp_path, tmp_path, Preprocess(), make_png, [("a.png", 1, "a.png")])
+        write_images(tmp_path, tmp_path, Preprocess(), NO_MEMO.of(make_png), [Frame("a.png", 1, bytes(32), "a.png")])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker below the server process that forks it")
@@ -484,7 +486,8 @@ def test_a_killed_worker_ends_the_stage_with_a_clear_error(tmp_path: Path):
     for number in range(1, 300):
         (tmp_path / f"raw/cat/{number}.png").hardlink_to(first)
     paths = [f"cat/{number}.png" for number in range(300)]
-    table = {"path": paths, "status": "accepted", "frame": 1, "bytes": first.stat().st_size}
+    digest = hashlib.sha256(first.read_bytes()).hexdigest()
+    table = {"path": paths, "status": "accepted", "frame": 1, "bytes": first.stat().st_size, "sha256": digest}
     pl.DataFrame(table).write_parquet(tmp_path / "manifest.parquet")
     (tmp_path / "params.yaml").write_text("{}\n")
     env = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}

@@ -114,7 +114,7 @@ def _closure(file: Path) -> tuple[set[Path], set[str]]:
 
 def _imports(source: Path) -> Iterator[str]:
     """Full names of the modules that `source` imports, anywhere in it."""
-    for node in ast.walk(ast.parse(source.read_bytes())):
+    for node in _statements(ast.parse(source.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -122,6 +122,14 @@ def _imports(source: Path) -> Iterator[str]:
             module = ".".join([*above, *filter(None, [node.module])])
             for name in (f"{module}.{alias.name}" for alias in node.names):
                 yield name if _own(name) else module
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All in it, but not their expressions, as ast.walk has them: most of the tree, and no import is in one."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from _statements(child)
 
 
 def _own(name: str) -> list[Path]:
@@ -133,7 +141,7 @@ def _own(name: str) -> list[Path]:
 @cache
 def _library(name: str) -> frozenset[str]:
     """What tells one state of the library that is imported as `name` from another, and those that it requires."""
-    waiting, found = list(_providers().get(name, [])), {}
+    waiting, found = [installed.name for installed in _providers().get(name, [])], {}
     while waiting:
         package = waiting.pop()
         if package not in found:
@@ -152,20 +160,20 @@ def _installed(package: str) -> tuple[str, list[str]]:
     lines = _record(installed).splitlines()
     content = hashlib.sha256("\n".join(sorted(line for line in lines if ".dist-info/" not in line)).encode())
     if "dir_info" in json.loads(installed.read_text("direct_url.json") or "{}"):  # a folder of the user's
-        tops = [top for top, packages in _providers().items() if package in packages]
+        tops = [top for top, several in _providers().items() if package in [installed.name for installed in several]]
         content.update("\n".join(line for top in tops for line in _loose(top)).encode())
     required = [re.match(r"[\w.-]+", need)[0] for need in installed.requires or [] if "extra ==" not in need]
     return f"{package} {installed.version} {content.hexdigest()}", required
 
 
 @cache
-def _providers() -> dict[str, list[str]]:
-    """What is imported: the packages that hold it. importlib.metadata has this too, four times as slow."""
+def _providers() -> dict[str, list[importlib.metadata.Distribution]]:
+    """What is imported: the packages that hold it. importlib.metadata has this too, many times as slow."""
     found = defaultdict(list)
     for installed in importlib.metadata.distributions():
         for name in set(re.findall(r"^([^/,.\n]+)[/.]", _record(installed), re.MULTILINE)):
             found[name].append(installed)
-    return {name: [installed.name for installed in several] for name, several in found.items()}
+    return found
 
 
 def _record(installed: importlib.metadata.Distribution) -> str:

@@ -1,5 +1,6 @@
 """data/validated/manifest.parquet: a row an image file, in the order in which packs hold them."""
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -31,6 +32,13 @@ FACTS = {
 """What validate finds out about each file by itself. Beside it the manifest has, of type String and lists of it,
 `status` (accepted or rejected), `issues` (codes), `seen` (what was seen, an entry an issue) and `group` (a name that
 images which look alike share; else empty)."""
+
+
+def frame_id(digest: str, number: int) -> str:
+    """The id of a frame of the file with this sha256: that itself of the first, and of a later one 64 digits that begin
+    with the same 16, which decide the split.
+    """
+    return digest if number == 1 else digest[:16] + hashlib.sha256(f"{digest}#{number}".encode()).hexdigest()[16:]
 
 
 def in_order(manifest: pl.DataFrame) -> pl.DataFrame:

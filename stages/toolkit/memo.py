@@ -8,7 +8,9 @@ deleted at any time. A stage wraps a function of bytes, which must depend on not
     png = png_of(data, params)          # in a worker: from the memo, or made and kept
 
 An entry's key is the sha256 of the bytes (or of each of several), the other arguments, and all that the function
-depends on (dependencies.py).
+depends on (dependencies.py). Where that sha256 is known already, the bytes need not even be read:
+
+    png = png_of.by_id(image_id, read, params)      # `read` returns them, and is called where nothing is known
 """
 
 import contextlib
@@ -110,6 +112,7 @@ class Memo:
         """
         if os.environ.get("DASK_SCHEDULER_ADDRESS"):
             return cls()
+        workers.begin()
         try:
             files = dependencies.of_stage(name)
             return cls(FOLDER / name, int(max_gib * 2**30), files, dvc_cache.LastOuts.of(name).find)
@@ -142,7 +145,7 @@ class Memo:
         function: Callable[..., Made],
         shorten: Callable[[Made], bytes] | None = None,
         restore: Callable[[bytes], Made | None] | None = None,
-    ) -> Callable[..., Made]:
+    ) -> "Remembered":
         """`function` with a memory: picklable, for workers.
 
         Args:
@@ -152,7 +155,7 @@ class Memo:
             restore: the result again from that, or None if that is not possible now.
         """
         if self._place is None:
-            return function
+            return Remembered(function)
         return Remembered(function, dependencies.of(function, self._files), self._place, shorten, restore)
 
     def map_in_order(
@@ -190,25 +193,42 @@ class Remembered:
     """A function whose results are looked up first. Picklable; each process opens the store for itself."""
 
     function: Callable[..., Made]
-    dependencies: dependencies.Dependencies
-    place: Place
-    shorten: Callable[[Made], bytes] | None
-    restore: Callable[[bytes], Made | None] | None
+    needed: dependencies.Dependencies | None = None
+    place: Place | None = None
+    shorten: Callable[[Made], bytes] | None = None
+    restore: Callable[[bytes], Made | None] | None = None
 
     def __call__(self, data: bytes | Sequence[bytes], *arguments) -> Made:
         """function(data, *arguments)."""
-        desk = _desk(self.place, self.dependencies)
+        if self.place is None:
+            return self.function(data, *arguments)
         files = [data] if isinstance(data, bytes) else data
         content = b"".join(hashlib.sha256(file).digest() for file in files)
-        key = hashlib.sha256(self.dependencies.digest + content + repr(arguments).encode()).digest()
+        return self.by_id(content, lambda: data, *arguments, images=len(files))
+
+    def by_id(self, content: bytes, read: Callable[[], object], *arguments, images: int = 1) -> Made:
+        """function(read(), *arguments).
+
+        Args:
+            content: tells what `read` returns from anything else that it could return: mostly a sha256.
+            read: is called where the result is not known.
+            images: how many it is of.
+        """
+        if self.place is None:
+            return self.function(read(), *arguments)
+        desk = _desk(self.place, self.needed)
+        key = hashlib.sha256(self.needed.digest + content + repr(arguments).encode()).digest()
         made = kept = desk.get(key)
         if kept is not None and self.restore:
             made = self.restore(kept)
-        desk.tally.asked += len(files)
         if made is not None:
-            desk.tally.taken += len(files)
+            desk.tally.asked += images
+            desk.tally.taken += images
             return made
-        made = self.function(data, *arguments)
+        asked = _asked()
+        made = self.function(read(), *arguments)
+        if asked == _asked():  # otherwise what is remembered of each image was asked for
+            desk.tally.asked += images
         if not isinstance(made, Unkept):
             desk.put(key, self.shorten(made) if self.shorten else made)
         return made
@@ -285,6 +305,11 @@ def _desk(place: Place, needed: dependencies.Dependencies) -> _Desk:
     """This process's, one for a place and function."""
     _desks.append(_Desk(place, needed))
     return _desks[-1]
+
+
+def _asked() -> int:
+    """Images, since the task began."""
+    return sum(desk.tally.asked for desk in _desks)
 
 
 def _with_tally(function: Callable[[Sequence[Item]], Result], task: Sequence[Item]) -> tuple[Result, Tally]:

@@ -3,11 +3,14 @@
 A zip stands for the folder in which it lies: its members are files as others are.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
-from fnmatch import fnmatch
+from dataclasses import dataclass
+from fnmatch import translate
 from pathlib import Path, PurePosixPath
+from zlib import crc32
 
 import polars as pl
 from pathspec import GitIgnoreSpec
@@ -20,14 +23,37 @@ LONGEST_NAME = 255 - len(".png")
 """Bytes; file systems take 255, and preprocess adds an extension."""
 JUNK = (".DS_Store", "._*", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".git*", "__MACOSX")
 """What macOS, Windows, KDE and git leave in folders; a file below a folder so called is junk too."""
+_JUNK = re.compile("|".join(map(translate, JUNK)))
 FRAME = re.compile(r"#[0-9]+$")
 """How validate.multi_frame: split calls the frames of a file."""
 NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 """Of a file's or folder's name, what Windows does not take (Microsoft, Naming Files, Paths, and Namespaces)."""
+TYPICAL_GROUP, MOST_OF_A_GROUP = 24, 48
+"""Files: large enough that a round trip between processes does not count."""
+HELD_BYTES = 2**26
+"""Of files that a worker has in memory, if one alone does not have more."""
 SHOWN = 100
 """Faults of zips in a message."""
 RawFile = str | zips.Member
 """A file by its path below data/raw, with /, or a member of a zip, whose str() that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file before it is decoded.
+
+    Attributes:
+        place: path, label and batch.
+        found: what its name says, or why its bytes could not be read: codes of stages.validate.FIXES, what was seen.
+        data: its bytes; None if it is not to be decoded.
+        digest, size: of them; an empty text and 0 if they could not be read.
+    """
+
+    place: tuple[str, str, str]
+    found: list[tuple[str, str]]
+    data: bytes | None
+    digest: str
+    size: int
 
 
 def find(raw: Path) -> tuple[list[RawFile], int]:
@@ -60,6 +86,18 @@ def tracked(raw: Path) -> tuple[list[str], int]:
         else:
             found.append(path)
     return found, ignored
+
+
+def groups(files: list[RawFile]) -> Iterator[list[RawFile]]:
+    """Cut `files` where their names say so, so that another file more or less changes the group around it alone."""
+    group = []
+    for file in files:
+        group.append(file)
+        if len(group) == MOST_OF_A_GROUP or not crc32(os.fsencode(str(file))) % TYPICAL_GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def members(raw: Path) -> dict[str, zips.Member]:
@@ -159,17 +197,54 @@ def shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def opened(raw: Path, files: list[RawFile], most: int, split: bool) -> Iterator[list[Opened]]:
+    """All of them, as `open_one`; a few at a time where they are large, since their bytes are in memory."""
+    some, size = [], 0
+    for file in files:
+        some.append(open_one(raw, file, most, split))
+        size += some[-1].size
+        if size >= HELD_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def open_one(raw: Path, file: RawFile, most: int, split: bool) -> Opened:
+    """Read and hash a file, once.
+
+    Args:
+        raw: the folder.
+        file: what `find` found.
+        most: bytes that it may have.
+        split: whether frames become images.
+    """
+    where, found = place(raw, file, split)
+    data, digest = b"", ""
+    try:
+        data = read(raw, file, most)
+        digest = hashlib.sha256(data).hexdigest()
+        if is_junk(str(file)):
+            raise Fault("junk", f"is called {PurePosixPath(str(file)).name}")
+    except Fault as fault:
+        return Opened(where, [*found, (fault.code, fault.seen)], None, digest, len(data))
+    except MemoryError:
+        return Opened(where, [*found, ("resource_limit", "needs more memory than a worker may have")], None, "", 0)
+    return Opened(where, found, data, digest, len(data))
+
+
 def place(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str], list[tuple[str, str]]]:
     """Path, label and batch, and what is wrong with them; `split`: whether frames become images."""
     path = str(file)
     readable = shown(path)
-    *batch, label = PurePosixPath(readable).parts[:-1] or ("",)
+    *folders, name = path.split("/")
+    *batch, label = readable.split("/")[:-1] or ("",)
     found = []
     if readable != path:
         found.append(("bad_name", "a name that is not valid UTF-8"))
-    if (length := len(os.fsencode(PurePosixPath(path).name))) > LONGEST_NAME:
+    if (length := len(os.fsencode(name))) > LONGEST_NAME:
         found.append(("bad_name", f"a name of {length} bytes, more than {LONGEST_NAME}"))
-    if readable == path and (strange := [part for part in PurePosixPath(path).parts if NON_PORTABLE.search(part)]):
+    if readable == path and (strange := [part for part in (*folders, name) if NON_PORTABLE.search(part)]):
         found.append(("non_portable_name", f"Windows takes no name such as {strange[0]!r}"))
     loose = isinstance(file, str)
     if loose and (raw / path).is_symlink() and not (target := _real(raw / path)).is_relative_to(_real(raw)):
@@ -202,7 +277,7 @@ def _real(path: Path) -> Path:
 
 def is_junk(path: str) -> bool:
     """Whether a system or a program left the file there."""
-    return any(fnmatch(part, pattern) for part in PurePosixPath(path).parts for pattern in JUNK)
+    return any(map(_JUNK.match, path.split("/")))
 
 
 def read(raw: Path, file: RawFile, most: int | None = None) -> bytes:

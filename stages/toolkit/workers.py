@@ -128,6 +128,14 @@ def process_context(modules: Iterable[str] | None = None) -> multiprocessing.con
     return context
 
 
+def begin() -> None:
+    """Start the server from which workers are forked: it imports its modules while the stage looks at its inputs."""
+    if process_context().get_start_method() == "forkserver" and "DASK_SCHEDULER_ADDRESS" not in os.environ:
+        from multiprocessing import forkserver  # not on Windows
+
+        forkserver.ensure_running()
+
+
 def stage_modules() -> list[str]:
     """Those of the stages' modules that this process has imported."""
     return [name for name in sys.modules if name.startswith("stages.")]
