@@ -28,7 +28,7 @@ from PIL import Image
 from quickstart.zips import unzip_all, zip_all
 from stages.params import Levels, Pack, Preprocess, Split, Validate
 from stages.preprocess import make_png
-from stages.toolkit import dependencies, memo_store
+from stages.toolkit import dependencies, memo_store, raw_files
 from stages.toolkit.errors import InputError
 from stages.toolkit.memo import Memo
 
@@ -52,10 +52,11 @@ class Incremental(Workspace):
         self.memos: dict[str, Memo] = {}
 
     def memo(self, stage: str) -> Memo:
-        earlier = self.folder / "earlier"
-        if stage == "pack" and self.packed.exists():  # DVC's cache has it, wherever that is
+        earlier = self.folder / f"earlier {stage}"
+        out = {"preprocess": self.processed, "pack": self.packed}.get(stage)
+        if out and out.exists():  # DVC's cache has it, wherever that is
             shutil.rmtree(earlier, ignore_errors=True)
-            self.packed.rename(earlier)
+            out.rename(earlier)
         files = (self.folder / "read by the stages",) if (self.folder / "read by the stages").exists() else ()
         self.memos[stage] = Memo(self.folder / ".memo" / stage, self.limit, files, partial(below, earlier))
         return self.memos[stage]
@@ -419,6 +420,20 @@ def test_shards_that_have_not_changed_are_taken_from_the_last_pack(incremental: 
     assert incremental.taken()["pack"] == (0, 31)
 
 
+def test_zips_that_have_not_changed_are_taken_from_the_last_run(incremental: Incremental):
+    zipped = Preprocess(layout="zip")
+    for batch in ("a", "b", "c"):
+        add_pictures(incremental.raw, 10, f"{batch}/cat", first=ord(batch) * 10)
+    agree(incremental, None, zipped)
+    save(incremental.raw / "b/cat/new.png", picture(1))
+    agree(incremental, None, zipped)
+    assert incremental.taken()["preprocess"] == (30, 31)
+    for file in incremental.processed.iterdir():  # what was found is another file under the same name
+        file.write_bytes(b"changed")
+    agree(incremental, None, zipped)
+    assert incremental.taken()["preprocess"] == (31, 31)  # image by image
+
+
 @pytest.mark.parametrize(
     ("validated", "taken"),
     [
@@ -538,7 +553,9 @@ def test_a_killed_run_resumes_from_what_it_had_finished(incremental: Incremental
     finished = entries_of(incremental.folder / ".memo/validate")
     assert 64 <= finished < 200
     agree(incremental)
-    assert incremental.taken()["validate"] == (finished, 200)
+    taken, asked = incremental.taken()["validate"]
+    assert asked == 200
+    assert finished - 12 < taken < finished  # an entry an image, and one for each group of them
 
 
 def entries_of(folder: Path) -> int:
@@ -790,7 +807,9 @@ def test_the_command_shows_what_there_is_and_removes_it(tmp_path: Path):
     incremental.run()
     first, *stages, _ = memo().splitlines()
     assert first.split() == ["stage", "entries", "MiB"]
-    assert [line.split()[:2] for line in stages] == [["pack", "1"], ["preprocess", "30"], ["validate", "30"]]
+    groups = len(list(raw_files.groups(raw_files.find(incremental.raw)[0])))
+    entries = [["pack", "1"], ["preprocess", "30"], ["validate", str(30 + groups)]]
+    assert [line.split()[:2] for line in stages] == entries
     assert "no such command: cler" in memo("cler", code=2)
     spoil_all(tmp_path / ".memo")
     assert "remove it with python3 run.py memo clear" in memo(code=1)

@@ -471,7 +471,7 @@ def test_an_image_damaged_after_validation_ends_the_stage_with_its_name(workspac
     assert str(error.value).endswith("): run dvc repro again")
 
 
-@pytest.mark.parametrize("data", [None, b"", b"no image", zlib.compress(b"x")])
+@pytest.mark.parametrize("data", [None, b"", b"no image", zlib.compress(b"x"), png.encode(Image.new("RGB", (9, 9)))])
 def test_an_image_lost_or_replaced_after_validation_is_named(data: bytes | None, tmp_path: Path):
     path = tmp_path / "a.png"
     if data is not None:
