@@ -21,7 +21,7 @@ from PIL import Image
 from imagepack import format as packs
 from stages.params import Pack, Split
 from stages.toolkit import manifest as manifests
-from stages.toolkit import zips
+from stages.toolkit import png, zips
 from stages.toolkit.cuts import PNG_SHARE, cut, uint64
 from stages.toolkit.errors import InputError
 from stages.toolkit.memo import NO_MEMO, Memo
@@ -304,6 +304,8 @@ def decode(data: bytes) -> Image.Image:
     Raises:
         OSError: it is damaged.
     """
+    if (pixels := png.decode(data)) is not None:
+        return Image.fromarray(pixels)
     try:
         image = Image.open(io.BytesIO(data), formats=["PNG"])
         image.load()

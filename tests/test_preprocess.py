@@ -413,6 +413,24 @@ def test_a_png_gives_every_pixel_back(mode: str, size: tuple[int, int]):
     assert endings.end_of(data, "PNG") == len(data)
     again = Image.open(io.BytesIO(data))
     assert (again.mode, again.tobytes()) == (mode, image.tobytes())
+    assert png.decode(data).tobytes() == image.tobytes()
+    assert png.decode(data).shape == np.asarray(image).shape
+
+
+def test_a_png_with_any_damage_or_of_another_program_is_left_to_pillow():
+    image = picture(1, 9, 7)
+    data = png.encode(image)
+    for place in range(len(data)):
+        assert png.decode(data[:place]) is None
+        assert png.decode(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]) is None
+    assert png.decode(data + b"\0") is None
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        other = io.BytesIO()
+        Image.new(mode, (9, 7)).save(other, "PNG")
+        assert png.decode(other.getvalue()) is None
+    for width, height in ((0, 7), (9, 0), (9, 6), (9, 8), (8, 7), (2**31 - 1, 2**31 - 1)):  # of right checksums
+        stored = data[png.BEFORE : -png.BEHIND]
+        assert png.decode(png._file(width, height, 2, stored)) is None
 
 
 def test_files_that_differ_in_their_extension_alone_stay_two(workspace: Workspace):
