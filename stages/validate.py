@@ -124,7 +124,7 @@ def validate(
 
 def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> tuple[pl.DataFrame, list[Finding]]:
     """Check each file by itself, in worker processes; the manifest's facts and the findings."""
-    frames, findings = [], []
+    findings = []
     results = memo.map_in_order(
         partial(check_files, raw, params, memo.of(examine)),
         workers.groups(files),
@@ -134,10 +134,13 @@ def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> 
         memory_mib=params.memory_mib,
         lost=partial(lost_file, raw, params.memory_mib * 2**20),
     )
-    for rows, found in results:
-        frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
-        findings += found
-    return pl.concat(frames, rechunk=True), findings
+
+    def facts() -> Iterator[tuple]:
+        for rows, found in results:
+            findings.extend(found)
+            yield from rows
+
+    return manifests.of_rows(facts()), findings
 
 
 def check_files(

@@ -50,7 +50,7 @@ def find(table: pl.DataFrame, rejected: Collection[str]) -> tuple[list[Finding],
 
 def _bytes(column: pl.Series, width: int) -> np.ndarray:
     """uint8, (N, width)."""
-    return np.frombuffer(b"".join(column), "u1").reshape(-1, width)
+    return np.fromiter(column, f"S{width}", len(column)).view("u1").reshape(-1, width)
 
 
 def _same_pixels(members: list[tuple[str, str, str]]) -> list[Finding]:
@@ -78,9 +78,9 @@ def _alike(shown: pl.DataFrame, pairs: np.ndarray, in_conflict: Collection[str])
         pairs: int64, (P, 2), row numbers in `shown`, in order.
         in_conflict: paths that have a label_conflict already.
     """
-    rows = shown[pairs.ravel()].select("path", "label", "perceptual_hash").rows()
+    rows = shown.select("path", "label", "perceptual_hash")[pairs.ravel()].iter_rows()
     conflicts, alike = dict.fromkeys(in_conflict), {}
-    for one, other in zip(rows[::2], rows[1::2], strict=True):
+    for one, other in zip(rows, rows, strict=True):  # two rows at a time
         seen = f"({(int(one[2], 16) ^ int(other[2], 16)).bit_count()} of 256 bits differ)"
         if len({*one[1], *other[1]}) == 1:
             alike.setdefault(other[0][0], (one[0][0], seen))

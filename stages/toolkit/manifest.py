@@ -1,6 +1,8 @@
 """data/validated/manifest.parquet: a row an image file, in the order in which packs hold them."""
 
 import io
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
@@ -31,6 +33,17 @@ FACTS = {
 """What validate finds out about each file by itself. Beside it the manifest has, of type String and lists of it,
 `status` (accepted or rejected), `issues` (codes), `seen` (what was seen, an entry an issue) and `group` (a name that
 images which look alike share; else empty)."""
+
+AT_ONCE = 4096
+"""Rows that are put into a table in one step: tuples take more memory than a table, and so do very small tables."""
+
+
+def of_rows(rows: Iterable[tuple]) -> pl.DataFrame:
+    """The facts, a tuple each, in the order of FACTS, as a table."""
+    rows, frames = iter(rows), [pl.DataFrame(schema=FACTS)]
+    while some := list(islice(rows, AT_ONCE)):
+        frames.append(pl.DataFrame(some, schema=FACTS, orient="row"))
+    return pl.concat(frames, rechunk=True)
 
 
 def in_order(manifest: pl.DataFrame) -> pl.DataFrame:
