@@ -6,10 +6,13 @@ Nothing in data/raw is changed. To add a check, see CONTRIBUTING.md.
 """
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
+import numpy as np
 import polars as pl
 
 from stages.params import Validate
@@ -24,7 +27,7 @@ from stages.toolkit import (
     workers,
 )
 from stages.toolkit import manifest as manifests
-from stages.toolkit.appearance import Appearance
+from stages.toolkit.appearance import SIGNATURE_BYTES, Appearance
 from stages.toolkit.errors import InputError
 from stages.toolkit.examination import Examination, Limits, Seen, examine
 from stages.toolkit.images import Content
@@ -96,11 +99,14 @@ def validate(
     files, ignored = raw_files.find(raw)
     if not files:
         raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
-    table, found = check_all(raw, files, params, memo)
-    table = manifests.in_order(table)
-    found += raw_files.name_collisions(table) + mode_mix(table)
-    rejected = {path for path, code, *_ in found if levels[code] == "error"}
-    twins, edges = duplicates.find(table, rejected)
+    with tempfile.TemporaryFile() as file:
+        table, found = check_all(raw, files, params, memo, file)
+        table = manifests.in_order(table)
+        found += raw_files.name_collisions(table) + mode_mix(table)
+        rejected = {path for path, code, *_ in found if levels[code] == "error"}
+        signatures = np.memmap(file, "u1", "r").reshape(-1, SIGNATURE_BYTES)  # those alone are read that are compared
+        twins, edges = duplicates.find(table, signatures, rejected)
+        del signatures
     table, findings = settle(table.drop("signature"), found + twins, levels)
     table = table.with_columns(group=duplicates.groups(table, edges))
     findings = with_classes(table, findings, levels, params)
@@ -122,8 +128,13 @@ def validate(
     )
 
 
-def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> tuple[pl.DataFrame, list[Finding]]:
-    """Check each file by itself, in worker processes; the manifest's facts and the findings."""
+def check_all(
+    raw: Path, files: list[RawFile], params: Validate, memo: Memo, signatures: BinaryIO
+) -> tuple[pl.DataFrame, list[Finding]]:
+    """Check each file by itself, in worker processes; the manifest's facts and the findings.
+
+    Signatures, as large as all other facts together and of use for few images, go into a file: (N, SIGNATURE_BYTES).
+    """
     findings = []
     results = memo.map_in_order(
         partial(check_files, raw, params, memo.of(examine)),
@@ -135,12 +146,16 @@ def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> 
         lost=partial(lost_file, raw, params.memory_mib * 2**20),
     )
 
-    def facts() -> Iterator[tuple]:
+    def numbered() -> Iterator[tuple]:
         for rows, found in results:
             findings.extend(found)
-            yield from rows
+            for *facts, signature in rows:
+                yield *facts, signatures.tell() // SIGNATURE_BYTES
+                signatures.write(signature)
 
-    return manifests.of_rows(facts()), findings
+    table = manifests.of_rows(numbered())
+    signatures.flush()
+    return table, findings
 
 
 def check_files(
@@ -241,7 +256,7 @@ def _row(
     stored = (content.format, content.mode, content.kind, content.width, content.height, content.orientation)
     numbers = (look.brightness, look.contrast, look.saturation, look.entropy, look.sharpness) if look else [None] * 5
     hashes = (content.pixel_hash, look.perceptual_hash if look else "")
-    return (*place, digest, size, *stored, frame, frames, *hashes, *numbers, look.signature if look else b"")
+    return (*place, digest, size, *stored, frame, frames, *hashes, *numbers, look.signature if look else bytes(SIGNATURE_BYTES))
 
 
 def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Validate) -> Iterator[tuple[str, str]]:

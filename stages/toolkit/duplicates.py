@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 
 from stages.toolkit import near_duplicates
-from stages.toolkit.appearance import SIGNATURE_BYTES
 
 Finding = tuple[str, str, str, str]
 """Path, code, what was seen, the path of the other image."""
@@ -15,11 +14,14 @@ KEEP_FIRST = ("test", "val")
 """Batches so called, of users who split by folder: of two equal images the one there is kept, and train gives way."""
 
 
-def find(table: pl.DataFrame, rejected: Collection[str]) -> tuple[list[Finding], np.ndarray]:
+def find(
+    table: pl.DataFrame, signatures: np.ndarray, rejected: Collection[str]
+) -> tuple[list[Finding], np.ndarray]:
     """Duplicates: under several labels all of them, under one label all but the first.
 
     Args:
-        table: the facts, in the manifest's order, with `signature`.
+        table: the facts, in the manifest's order.
+        signatures: uint8, (any, SIGNATURE_BYTES), of which `signature` gives the row.
         rejected: paths of files that have an error already; one of these is not what is kept, if there is another.
 
     Returns:
@@ -30,27 +32,20 @@ def find(table: pl.DataFrame, rejected: Collection[str]) -> tuple[list[Finding],
     usable = usable.filter((pl.col("pixel_hash") != "") & (pl.col("label") != ""))
     batch = pl.col("batch").str.split("/").list.first()
     yields = [pl.col("path").is_in(list(rejected)), *(batch != name for name in KEEP_FIRST)]
-    usable = usable.sort(*yields, "row")
-    shown = usable.group_by("pixel_hash", maintain_order=True).agg(
+    shown = usable.sort(*yields, "row").group_by("pixel_hash", maintain_order=True).agg(
         pl.col("row", "path", "label", "sha256"), pl.col("perceptual_hash", "signature").first()
     )
     findings: list[Finding] = []
     for members in shown.filter(pl.col("row").list.len() > 1).select("path", "label", "sha256").iter_rows():
         findings += _same_pixels(list(zip(*members, strict=True)))
-    pairs = near_duplicates.find(
-        _bytes(shown["perceptual_hash"].str.decode("hex"), 32), _bytes(shown["signature"], SIGNATURE_BYTES)
-    )
+    hashes = np.fromiter(shown["perceptual_hash"].str.decode("hex"), "S32", len(shown)).view("u1").reshape(-1, 32)
+    pairs = near_duplicates.find(hashes, signatures, rows=shown["signature"].to_numpy())
     findings += _alike(shown, pairs, {path for path, code, *_ in findings if code == "label_conflict"})
     firsts = shown["row"].list.first().to_numpy()
     equal = (
         shown.select("row", first=pl.col("row").list.first()).explode("row").filter(pl.col("row") != pl.col("first"))
     )
     return findings, np.concatenate([firsts[pairs].reshape(-1, 2), equal.to_numpy().reshape(-1, 2)]).astype(np.int64)
-
-
-def _bytes(column: pl.Series, width: int) -> np.ndarray:
-    """uint8, (N, width)."""
-    return np.fromiter(column, f"S{width}", len(column)).view("u1").reshape(-1, width)
 
 
 def _same_pixels(members: list[tuple[str, str, str]]) -> list[Finding]:

@@ -28,7 +28,7 @@ FACTS = {
     "saturation": pl.Float32,
     "entropy": pl.Float32,
     "sharpness": pl.Float32,
-    "signature": pl.Binary,  # left out of the file
+    "signature": pl.UInt32,  # where among the signatures, which are apart, its is; left out of the file
 }
 """What validate finds out about each file by itself. Beside it the manifest has, of type String and lists of it,
 `status` (accepted or rejected), `issues` (codes), `seen` (what was seen, an entry an issue) and `group` (a name that
