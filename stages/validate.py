@@ -117,7 +117,7 @@ def validate(
     validation_reports.require_every_class(table, findings, reports / "rejected.csv")
     gate.stop_on(params.fail_on, table, findings, known, acknowledged)
     counts = dict(table["status"].value_counts().iter_rows())
-    classes = table.filter(pl.col("status") == "accepted")["label"].n_unique()
+    classes = table["label"].filter(table["status"] == "accepted").n_unique()
     what = "images" if (table["frame"] > 1).any() else "files"
     left_out = f"; {ignored} more left out by .dvcignore" if ignored else ""
     if (largest := validation_reports.near_duplicates(table)["largest"]) > LARGE_GROUP:
@@ -311,7 +311,7 @@ def settle(table: pl.DataFrame, findings: list[Finding], levels: dict[str, str])
 
 def with_classes(table: pl.DataFrame, findings: pl.DataFrame, levels: dict[str, str], params: Validate) -> pl.DataFrame:
     """Add findings about classes, by their accepted images; the path of such a finding is the class's name."""
-    sizes = table.filter(pl.col("status") == "accepted").group_by("label").len("images").sort("label")
+    sizes = table.select("status", "label").filter(pl.col("status") == "accepted").group_by("label").len("images").sort("label")
     largest = sizes.sort("images", "label", descending=[True, False]).head(1)
     found = []
     for label, count in sizes.iter_rows():

@@ -43,7 +43,7 @@ def of_rows(rows: Iterable[tuple]) -> pl.DataFrame:
     rows, frames = iter(rows), [pl.DataFrame(schema=FACTS)]
     while some := list(islice(rows, AT_ONCE)):
         frames.append(pl.DataFrame(some, schema=FACTS, orient="row"))
-    return pl.concat(frames, rechunk=True)
+    return pl.concat(frames)
 
 
 def in_order(manifest: pl.DataFrame) -> pl.DataFrame:

@@ -26,7 +26,7 @@ LEAST_DEVIATION = 20
 """Grey levels; flatter textures are divided by this, since what is left of them is noise."""
 COLOUR_FURTHEST = 12
 """Root mean square difference of the colour pixels, Cb and Cr of 0 to 255."""
-AT_ONCE = 1 << 12
+AT_ONCE = 1 << 10
 """Pairs that are compared in one step, so that memory stays flat."""
 
 

@@ -246,7 +246,7 @@ def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
     Returns:
         Findings: path, code, what was seen, the other's path; one a file. Of such folders the first is left alone.
     """
-    whole = table.filter(pl.col("frame") <= 1)
+    whole = table.select("path", "frame").filter(pl.col("frame") <= 1)
     found = {}
     for column, what in (
         (pl.col("path").str.replace(r"/?[^/]*$", ""), "in the same folder as"),
