@@ -288,12 +288,12 @@ def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Vali
 
 def mode_mix(table: pl.DataFrame) -> list[Finding]:
     """Images that are stored in another way than most."""
-    decoded = table.filter(pl.col("kind") != "")
+    decoded = table.select("path", "kind").filter(pl.col("kind") != "")
     kinds = decoded["kind"].value_counts().sort("count", "kind", descending=[True, False])
     if len(kinds) < 2:
         return []
     most = kinds["kind"][0]
-    others = decoded.filter(pl.col("kind") != most).select("path", "kind")
+    others = decoded.filter(pl.col("kind") != most)
     return [(path, "mode_mix", f"{kind}; most are {most}", "") for path, kind in others.iter_rows()]
 
 

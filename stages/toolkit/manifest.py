@@ -54,7 +54,8 @@ def in_order(manifest: pl.DataFrame) -> pl.DataFrame:
     file = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
     name = file.str.split("/").list.last()
     stem = name.str.replace(r"\.[^.]*$", "")  # so that harp.jpg comes before harp-copy.jpg
-    return manifest.sort(_natural(pl.col("batch")), "batch", _natural(stem), name, "label", "frame", "path")
+    keys = (_natural(pl.col("batch")), "batch", _natural(stem), name, "label", "frame", "path")
+    return manifest[manifest.select(pl.arg_sort_by(*keys)).to_series()]  # the keys are gone before rows are copied
 
 
 def _natural(text: pl.Expr) -> pl.Expr:
