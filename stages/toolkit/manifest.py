@@ -69,7 +69,7 @@ def write(manifest: pl.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = io.BytesIO()  # polars itself does not say that a disk is full
     manifest.write_parquet(file, compression="zstd", statistics=False)
-    path.write_bytes(file.getvalue())
+    path.write_bytes(file.getbuffer())
 
 
 def read_accepted(path: Path) -> pl.DataFrame:
