@@ -39,14 +39,17 @@ Processed = Path | zips.Member
 
 def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack, memo: Memo = NO_MEMO) -> str:
     """Write the accepted images, in the manifest's order, to `out`, and the counts to `report`."""
-    table = manifests.read_accepted(manifest)
-    ids = np.frombuffer(bytes.fromhex("".join(table["sha256"])), "u1").reshape(-1, 32)
+    table = manifests.read_accepted(manifest, "path", "label", "batch", "sha256", "group")
+    ids = manifests.hashes(table["sha256"])
     splits = choose_splits(ids, table["batch"], params.split)
     if params.split.leakage == "exclude":
         splits = exclude_leaks(splits, table["group"])
     zipped = members(processed)
-    files = [zipped.get(f"{path}.png") or processed / f"{path}.png" for path in table["path"]]
-    mode, width, height = peek(files[0])
+
+    def files(a: int, b: int) -> list[Processed]:
+        return [zipped.get(f"{path}.png") or processed / f"{path}.png" for path in table["path"][a:b]]
+
+    mode, width, height = peek(*files(0, 1))
     shape = (height, width, len(mode))
     starts = cut(
         ids, table["batch"], max(1, int(params.shard_mib * 2**20 / math.prod(shape) / TYPICAL_SHARE[params.encoding]))
@@ -54,7 +57,7 @@ def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack,
     empty_folder(out)
     (out / packs.SHARDS_NAME).mkdir()
     counted = splits == 0 if (splits == 0).any() else np.ones(len(splits), bool)  # train, or all where it is empty
-    tasks = (list(zip(files[a:b], ids[a:b], counted[a:b], strict=True)) for a, b in itertools.pairwise(starts))
+    tasks = (list(zip(files(a, b), ids[a:b], counted[a:b], strict=True)) for a, b in itertools.pairwise(starts))
     how = How(mode, width, height, params.encoding, params.jpeg_quality if params.encoding == "jpeg" else 0)
     make = memo.of(make_shard, shorten, partial(restore, memo.earlier))
     write = partial(write_shard, out / packs.SHARDS_NAME, how, make)

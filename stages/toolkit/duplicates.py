@@ -6,6 +6,7 @@ from collections.abc import Collection
 import numpy as np
 import polars as pl
 
+from stages.toolkit import manifest as manifests
 from stages.toolkit import near_duplicates
 
 Finding = tuple[str, str, str, str]
@@ -14,9 +15,7 @@ KEEP_FIRST = ("test", "val")
 """Batches so called, of users who split by folder: of two equal images the one there is kept, and train gives way."""
 
 
-def find(
-    table: pl.DataFrame, signatures: np.ndarray, rejected: Collection[str]
-) -> tuple[list[Finding], np.ndarray]:
+def find(table: pl.DataFrame, signatures: np.ndarray, rejected: Collection[str]) -> tuple[list[Finding], np.ndarray]:
     """Duplicates: under several labels all of them, under one label all but the first.
 
     Args:
@@ -32,13 +31,15 @@ def find(
     usable = usable.filter((pl.col("pixel_hash") != "") & (pl.col("label") != ""))
     batch = pl.col("batch").str.split("/").list.first()
     yields = [pl.col("path").is_in(list(rejected)), *(batch != name for name in KEEP_FIRST)]
-    shown = usable.sort(*yields, "row").group_by("pixel_hash", maintain_order=True).agg(
-        pl.col("row", "path", "label", "sha256"), pl.col("perceptual_hash", "signature").first()
+    shown = (
+        usable.sort(*yields, "row")
+        .group_by("pixel_hash", maintain_order=True)
+        .agg(pl.col("row", "path", "label", "sha256"), pl.col("perceptual_hash", "signature").first())
     )
     findings: list[Finding] = []
     for members in shown.filter(pl.col("row").list.len() > 1).select("path", "label", "sha256").iter_rows():
         findings += _same_pixels(list(zip(*members, strict=True)))
-    hashes = np.fromiter(shown["perceptual_hash"].str.decode("hex"), "S32", len(shown)).view("u1").reshape(-1, 32)
+    hashes = manifests.hashes(shown["perceptual_hash"])
     pairs = near_duplicates.find(hashes, signatures, rows=shown["signature"].to_numpy())
     findings += _alike(shown, pairs, {path for path, code, *_ in findings if code == "label_conflict"})
     firsts = shown["row"].list.first().to_numpy()

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 FACTS = {
@@ -72,6 +73,12 @@ def write(manifest: pl.DataFrame, path: Path) -> None:
     path.write_bytes(file.getbuffer())
 
 
-def read_accepted(path: Path) -> pl.DataFrame:
-    """The rows of the images that the later stages use."""
-    return pl.read_parquet(path).filter(pl.col("status") == "accepted")
+def read_accepted(path: Path, *columns: str) -> pl.DataFrame:
+    """The rows of the images that the later stages use; these columns of them, or all where none is named."""
+    table = pl.read_parquet(path, columns=["status", *columns] if columns else None)
+    return table.filter(pl.col("status") == "accepted")
+
+
+def hashes(column: pl.Series) -> np.ndarray:
+    """uint8, (N, 32), of such a column in hexadecimal digits; zeros where it is empty."""
+    return np.fromiter(column.str.decode("hex"), "S32", len(column)).view("u1").reshape(-1, 32)
