@@ -27,12 +27,12 @@ def find(table: pl.DataFrame, signatures: np.ndarray, rejected: Collection[str])
         Findings (path, code, seen, the other's path), and which images are alike: int64, (P, 2), row numbers.
     """
     needed = ("path", "label", "batch", "sha256", "pixel_hash", "perceptual_hash", "signature")
-    usable = table.select(needed).with_row_index("row")
-    usable = usable.filter((pl.col("pixel_hash") != "") & (pl.col("label") != ""))
+    shown = table.select(needed).with_row_index("row")
+    shown = shown.filter((pl.col("pixel_hash") != "") & (pl.col("label") != ""))
     batch = pl.col("batch").str.split("/").list.first()
     yields = [pl.col("path").is_in(list(rejected)), *(batch != name for name in KEEP_FIRST)]
     shown = (
-        usable.sort(*yields, "row")
+        shown.sort(*yields, "row")
         .group_by("pixel_hash", maintain_order=True)
         .agg(pl.col("row", "path", "label", "sha256"), pl.col("perceptual_hash", "signature").first())
     )
