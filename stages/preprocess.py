@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 from PIL import Image, ImageCms, ImageOps
 
@@ -29,13 +28,14 @@ from stages.toolkit.stage import empty_folder, run_stage
 
 def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess, memo: Memo = NO_MEMO) -> str:
     """Write each accepted image of `raw` to the same place under `out`, its name with .png behind it, or into zips."""
-    accepted = manifests.read_accepted(manifest)
+    order = ("sha256", "batch") if params.layout == "zip" else ()
+    accepted = manifests.read_accepted(manifest, "path", "frame", "bytes", *order)
     frames = find_files(raw, accepted)
     empty_folder(out)
     how = params.model_copy(update={"layout": "folder"})  # no image depends on it, nor its place in the memo
     png_of = memo.of(make_png)
     if params.layout == "zip":
-        ids = np.frombuffer(bytes.fromhex("".join(accepted["sha256"])), "u1").reshape(-1, 32)
+        ids = manifests.hashes(accepted["sha256"])
         starts = cut(ids, accepted["batch"], images_per_zip(params))
         tasks = (frames[a:b] for a, b in itertools.pairwise(starts))
         write = partial(write_zip, raw, out, how, png_of)

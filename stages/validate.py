@@ -6,10 +6,13 @@ Nothing in data/raw is changed. To add a check, see CONTRIBUTING.md.
 """
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
+import numpy as np
 import polars as pl
 
 from stages.params import Validate
@@ -24,7 +27,7 @@ from stages.toolkit import (
     workers,
 )
 from stages.toolkit import manifest as manifests
-from stages.toolkit.appearance import Appearance
+from stages.toolkit.appearance import SIGNATURE_BYTES, Appearance
 from stages.toolkit.errors import InputError
 from stages.toolkit.examination import Examination, Limits, Seen, examine
 from stages.toolkit.images import Content
@@ -73,8 +76,6 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "class_too_small": "add images, or lower validate.min_class_images",
     "class_imbalance": "add images, weight the classes in training, or raise validate.max_class_ratio",
 }
-ROWS_OF_A_FRAME = 4096
-"""Of the table while it grows: polars gives the texts of a frame, however few, 8 KiB a column."""
 LARGE_GROUP = 100
 """Images; a group as large is mostly a film or a series, of which one would choose a few."""
 Finding = tuple[str, str, str, str]
@@ -98,11 +99,14 @@ def validate(
     files, ignored = raw_files.find(raw)
     if not files:
         raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
-    table, found = check_all(raw, files, params, memo)
-    table = manifests.in_order(table)
-    found += raw_files.name_collisions(table) + mode_mix(table)
-    rejected = {path for path, code, *_ in found if levels[code] == "error"}
-    twins, edges = duplicates.find(table, rejected)
+    with tempfile.TemporaryFile() as file:
+        table, found = check_all(raw, files, params, memo, file)
+        table = manifests.in_order(table)
+        found += raw_files.name_collisions(table) + mode_mix(table)
+        rejected = {path for path, code, *_ in found if levels[code] == "error"}
+        signatures = np.memmap(file, "u1", "r").reshape(-1, SIGNATURE_BYTES)  # those alone are read that are compared
+        twins, edges = duplicates.find(table, signatures, rejected)
+        del signatures
     table, findings = settle(table.drop("signature"), found + twins, levels)
     table = table.with_columns(group=duplicates.groups(table, edges))
     findings = with_classes(table, findings, levels, params)
@@ -113,7 +117,7 @@ def validate(
     validation_reports.require_every_class(table, findings, reports / "rejected.csv")
     gate.stop_on(params.fail_on, table, findings, known, acknowledged)
     counts = dict(table["status"].value_counts().iter_rows())
-    classes = table.filter(pl.col("status") == "accepted")["label"].n_unique()
+    classes = table["label"].filter(table["status"] == "accepted").n_unique()
     what = "images" if (table["frame"] > 1).any() else "files"
     left_out = f"; {ignored} more left out by .dvcignore" if ignored else ""
     if (largest := validation_reports.near_duplicates(table)["largest"]) > LARGE_GROUP:
@@ -124,9 +128,14 @@ def validate(
     )
 
 
-def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> tuple[pl.DataFrame, list[Finding]]:
-    """Check each file by itself, in worker processes; the manifest's facts and the findings."""
-    frames, rows, findings = [], [], []
+def check_all(
+    raw: Path, files: list[RawFile], params: Validate, memo: Memo, signatures: BinaryIO
+) -> tuple[pl.DataFrame, list[Finding]]:
+    """Check each file by itself, in worker processes; the manifest's facts and the findings.
+
+    Signatures, as large as all other facts together and of use for few images, go into a file: (N, SIGNATURE_BYTES).
+    """
+    findings = []
     results = memo.map_in_order(
         partial(check_files, raw, params, memo.of(examine)),
         workers.groups(files),
@@ -136,14 +145,17 @@ def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> 
         memory_mib=params.memory_mib,
         lost=partial(lost_file, raw, params.memory_mib * 2**20),
     )
-    for checked, found in results:
-        rows += checked
-        findings += found
-        if len(rows) >= ROWS_OF_A_FRAME:
-            frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
-            rows = []
-    frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
-    return pl.concat(frames), findings
+
+    def numbered() -> Iterator[tuple]:
+        for rows, found in results:
+            findings.extend(found)
+            for *facts, signature in rows:
+                yield *facts, signatures.tell() // SIGNATURE_BYTES
+                signatures.write(signature)
+
+    table = manifests.of_rows(numbered())
+    signatures.flush()
+    return table, findings
 
 
 def check_files(
@@ -244,7 +256,17 @@ def _row(
     stored = (content.format, content.mode, content.kind, content.width, content.height, content.orientation)
     numbers = (look.brightness, look.contrast, look.saturation, look.entropy, look.sharpness) if look else [None] * 5
     hashes = (content.pixel_hash, look.perceptual_hash if look else "")
-    return (*place, digest, size, *stored, frame, frames, *hashes, *numbers, look.signature if look else b"")
+    return (
+        *place,
+        digest,
+        size,
+        *stored,
+        frame,
+        frames,
+        *hashes,
+        *numbers,
+        look.signature if look else bytes(SIGNATURE_BYTES),
+    )
 
 
 def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Validate) -> Iterator[tuple[str, str]]:
@@ -276,12 +298,12 @@ def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Vali
 
 def mode_mix(table: pl.DataFrame) -> list[Finding]:
     """Images that are stored in another way than most."""
-    decoded = table.filter(pl.col("kind") != "")
+    decoded = table.select("path", "kind").filter(pl.col("kind") != "")
     kinds = decoded["kind"].value_counts().sort("count", "kind", descending=[True, False])
     if len(kinds) < 2:
         return []
     most = kinds["kind"][0]
-    others = decoded.filter(pl.col("kind") != most).select("path", "kind")
+    others = decoded.filter(pl.col("kind") != most)
     return [(path, "mode_mix", f"{kind}; most are {most}", "") for path, kind in others.iter_rows()]
 
 
@@ -299,7 +321,13 @@ def settle(table: pl.DataFrame, findings: list[Finding], levels: dict[str, str])
 
 def with_classes(table: pl.DataFrame, findings: pl.DataFrame, levels: dict[str, str], params: Validate) -> pl.DataFrame:
     """Add findings about classes, by their accepted images; the path of such a finding is the class's name."""
-    sizes = table.filter(pl.col("status") == "accepted").group_by("label").len("images").sort("label")
+    sizes = (
+        table.select("status", "label")
+        .filter(pl.col("status") == "accepted")
+        .group_by("label")
+        .len("images")
+        .sort("label")
+    )
     largest = sizes.sort("images", "label", descending=[True, False]).head(1)
     found = []
     for label, count in sizes.iter_rows():
