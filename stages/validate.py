@@ -99,16 +99,9 @@ def validate(
     files, ignored = raw_files.find(raw)
     if not files:
         raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
-    with tempfile.TemporaryFile() as file:
-        table, found = check_all(raw, files, params, memo, file)
-        table = manifests.in_order(table)
-        found += raw_files.name_collisions(table) + mode_mix(table)
-        rejected = {path for path, code, *_ in found if levels[code] == "error"}
-        signatures = np.memmap(file, "u1", "r").reshape(-1, SIGNATURE_BYTES)  # those alone are read that are compared
-        twins, edges = duplicates.find(table, signatures, rejected)
-        del signatures
-    table, findings = settle(table.drop("signature"), found + twins, levels)
-    table = table.with_columns(group=duplicates.groups(table, edges))
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=manifest.parent) as signatures:
+        table, findings = check_and_compare(raw, files, params, levels, memo, signatures)
     findings = with_classes(table, findings, levels, params)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, FIXES, reports)
@@ -126,6 +119,23 @@ def validate(
         f"{len(table)} {what} in {classes} classes: {counts['accepted']} accepted, "
         f"{counts.get('rejected', 0)} rejected (see {reports / 'validation.html'}){left_out}{memo.summary()}"
     )
+
+
+def check_and_compare(
+    raw: Path, files: list[RawFile], params: Validate, levels: dict[str, str], memo: Memo, signatures: BinaryIO
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Check each file by itself, then against the others; the manifest and the findings about files.
+
+    A function of its own, so that what they were made from is gone while they are written.
+    """
+    table, found = check_all(raw, files, params, memo, signatures)
+    table = manifests.in_order(table)
+    found += raw_files.name_collisions(table) + mode_mix(table)
+    rejected = {path for path, code, *_ in found if levels[code] == "error"}
+    on_disk = np.memmap(signatures, "u1", "r").reshape(-1, SIGNATURE_BYTES)  # those alone are read that are compared
+    twins, edges = duplicates.find(table, on_disk, rejected)
+    table, findings = settle(table.drop("signature"), found + twins, levels)
+    return table.with_columns(group=duplicates.groups(table, edges)), findings
 
 
 def check_all(
