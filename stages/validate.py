@@ -262,21 +262,12 @@ def _row(
     frames: int,
     look: Appearance | None,
 ) -> tuple:
-    """The facts, in the order of manifests.FACTS; `look` is None of an image that does not decode."""
+    """The facts, in the order of manifests.FACTS, with the signature itself; `look` is None of an image that does not decode."""
     stored = (content.format, content.mode, content.kind, content.width, content.height, content.orientation)
     numbers = (look.brightness, look.contrast, look.saturation, look.entropy, look.sharpness) if look else [None] * 5
     hashes = (content.pixel_hash, look.perceptual_hash if look else "")
-    return (
-        *place,
-        digest,
-        size,
-        *stored,
-        frame,
-        frames,
-        *hashes,
-        *numbers,
-        look.signature if look else bytes(SIGNATURE_BYTES),
-    )
+    signature = look.signature if look else bytes(SIGNATURE_BYTES)
+    return (*place, digest, size, *stored, frame, frames, *hashes, *numbers, signature)
 
 
 def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Validate) -> Iterator[tuple[str, str]]:
@@ -331,13 +322,7 @@ def settle(table: pl.DataFrame, findings: list[Finding], levels: dict[str, str])
 
 def with_classes(table: pl.DataFrame, findings: pl.DataFrame, levels: dict[str, str], params: Validate) -> pl.DataFrame:
     """Add findings about classes, by their accepted images; the path of such a finding is the class's name."""
-    sizes = (
-        table.select("status", "label")
-        .filter(pl.col("status") == "accepted")
-        .group_by("label")
-        .len("images")
-        .sort("label")
-    )
+    sizes = table["label"].filter(table["status"] == "accepted").value_counts(name="images").sort("label")
     largest = sizes.sort("images", "label", descending=[True, False]).head(1)
     found = []
     for label, count in sizes.iter_rows():

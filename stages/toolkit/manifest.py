@@ -40,8 +40,8 @@ AT_ONCE = 4096
 
 
 def of_rows(rows: Iterable[tuple]) -> pl.DataFrame:
-    """The facts, a tuple each, in the order of FACTS, as a table."""
-    rows, frames = iter(rows), [pl.DataFrame(schema=FACTS)]
+    """At least one row of facts, a tuple each, in the order of FACTS, as a table."""
+    rows, frames = iter(rows), []
     while some := list(islice(rows, AT_ONCE)):
         frames.append(pl.DataFrame(some, schema=FACTS, orient="row"))
     return pl.concat(frames)
