@@ -262,7 +262,7 @@ def _row(
     frames: int,
     look: Appearance | None,
 ) -> tuple:
-    """The facts, in the order of manifests.FACTS, with the signature itself; `look` is None of an image that does not decode."""
+    """The facts, in the order of manifests.FACTS, the signature itself last; `look` is None of what does not decode."""
     stored = (content.format, content.mode, content.kind, content.width, content.height, content.orientation)
     numbers = (look.brightness, look.contrast, look.saturation, look.entropy, look.sharpness) if look else [None] * 5
     hashes = (content.pixel_hash, look.perceptual_hash if look else "")
