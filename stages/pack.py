@@ -39,8 +39,8 @@ Processed = Path | zips.Member
 
 def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack, memo: Memo = NO_MEMO) -> str:
     """Write the accepted images, in the manifest's order, to `out`, and the counts to `report`."""
-    table = manifests.read_accepted(manifest)
-    ids = np.frombuffer(bytes.fromhex("".join(table["sha256"])), "u1").reshape(-1, 32)
+    table = manifests.read_accepted(manifest, "path", "label", "batch", "sha256", "group")
+    ids = manifests.hashes(table["sha256"])
     splits = choose_splits(ids, table["batch"], params.split)
     if params.split.leakage == "exclude":
         splits = exclude_leaks(splits, table["group"])

@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 from PIL import Image, ImageCms, ImageOps
 
 from stages.params import Preprocess
-from stages.toolkit import images, png, raw_files, workers, zips
+from stages.toolkit import images, png, raw_files, zips
 from stages.toolkit import manifest as manifests
 from stages.toolkit.cuts import PNG_SHARE, cut
 from stages.toolkit.errors import InputError
 from stages.toolkit.memo import NO_MEMO, Memo, Remembered
-from stages.toolkit.raw_files import RawFile
+from stages.toolkit.raw_files import TYPICAL_GROUP, RawFile
 from stages.toolkit.stage import empty_folder, run_stage
 
 
@@ -47,35 +46,39 @@ class Frame:
 
 def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess, memo: Memo = NO_MEMO) -> str:
     """Write each accepted image of `raw` to the same place under `out`, its name with .png behind it, or into zips."""
-    accepted = manifests.read_accepted(manifest)
-    frames = find_files(raw, accepted)
+    accepted = manifests.read_accepted(manifest, "path", "frame", "bytes", "sha256", "batch")
+    zipped = raw_files.members(raw)
     empty_folder(out)
     how = params.model_copy(update={"layout": "folder"})  # no image depends on it, nor its place in the memo
     png_of = memo.of(make_png)
     if params.layout == "zip":
-        ids = np.frombuffer(b"".join(frame.id for frame in frames), "u1").reshape(-1, 32)
-        starts = cut(ids, accepted["batch"], images_per_zip(params))
-        tasks = (frames[a:b] for a, b in itertools.pairwise(starts))
+        starts = cut(manifests.hashes(accepted["sha256"]), accepted["batch"], images_per_zip(params))
         zip_of = memo.of(make_zip, shorten, partial(restore, memo.earlier))
         write = partial(write_zip, raw, out, how, png_of, zip_of)
     else:
-        for folder in {Path(frame.path).parent for frame in frames}:
+        starts = [*range(0, len(accepted), TYPICAL_GROUP), len(accepted)]
+        for folder in accepted["path"].str.replace(r"[^/]*$", "").unique():
             (out / folder).mkdir(parents=True, exist_ok=True)
-        tasks = workers.groups(frames)
         write = partial(write_images, raw, out, how, png_of)
-    for _ in memo.map_in_order(write, tasks, len(frames), "preprocess"):
+    tasks = (find_files(raw, zipped, accepted[a:b]) for a, b in itertools.pairwise(starts))
+    for _ in memo.map_in_order(write, tasks, len(accepted), "preprocess"):
         pass
     where = f"{params.size} x {params.size} pixels, {params.mode}, in {out}"
-    return f"{len(frames)} images of {where}{memo.summary()}"
+    return f"{len(accepted)} images of {where}{memo.summary()}"
 
 
-def find_files(raw: Path, accepted: pl.DataFrame) -> list[Frame]:
-    """The accepted images, with where each file is.
+def find_files(raw: Path, zipped: dict[str, zips.Member], accepted: pl.DataFrame) -> list[Frame]:
+    """These accepted images, with where each file is.
+
+    Args:
+        raw: the folder.
+        zipped: what is in its zips.
+        accepted: rows of the manifest.
 
     Raises:
         InputError: one in a zip has another size than validate saw, and is not to be unpacked.
     """
-    zipped, frames = raw_files.members(raw), []
+    frames = []
     for path, number, size, digest in accepted.select("path", "frame", "bytes", "sha256").iter_rows():
         file = images.file_of(path, number)
         member = zipped.get(file)

@@ -6,11 +6,14 @@ Nothing in data/raw is changed. To add a check, see CONTRIBUTING.md.
 """
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
+import numpy as np
 import polars as pl
 
 from stages.params import Levels, Validate
@@ -25,7 +28,7 @@ from stages.toolkit import (
     workers,
 )
 from stages.toolkit import manifest as manifests
-from stages.toolkit.appearance import Appearance
+from stages.toolkit.appearance import SIGNATURE_BYTES, Appearance
 from stages.toolkit.errors import InputError
 from stages.toolkit.examination import Examination, Limits, Seen, examine
 from stages.toolkit.images import Content
@@ -75,8 +78,6 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "class_too_small": "add images, or lower validate.min_class_images",
     "class_imbalance": "add images, weight the classes in training, or raise validate.max_class_ratio",
 }
-ROWS_OF_A_FRAME = 4096
-"""Of the table while it grows: polars gives the texts of a frame, however few, 8 KiB a column."""
 LARGE_GROUP = 100
 """Images; a group as large is mostly a film or a series, of which one would choose a few."""
 Finding = tuple[str, str, str, str]
@@ -100,13 +101,9 @@ def validate(
     files, ignored = raw_files.find(raw)
     if not files:
         raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
-    table, found = check_all(raw, files, params, memo)
-    table = manifests.in_order(table)
-    found += raw_files.name_collisions(table) + mode_mix(table)
-    rejected = {path for path, code, *_ in found if levels[code] == "error"}
-    twins, edges = duplicates.find(table, rejected)
-    table, findings = settle(table.drop("signature"), found + twins, levels)
-    table = table.with_columns(group=duplicates.groups(table, edges))
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=manifest.parent) as signatures:
+        table, findings = check_and_compare(raw, files, params, levels, memo, signatures)
     findings = with_classes(table, findings, levels, params)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, FIXES, reports)
@@ -115,7 +112,7 @@ def validate(
     validation_reports.require_every_class(table, findings, reports / "rejected.csv")
     gate.stop_on(params.fail_on, table, findings, known, acknowledged)
     counts = dict(table["status"].value_counts().iter_rows())
-    classes = table.filter(pl.col("status") == "accepted")["label"].n_unique()
+    classes = table["label"].filter(table["status"] == "accepted").n_unique()
     what = "images" if (table["frame"] > 1).any() else "files"
     left_out = f"; {ignored} more left out by .dvcignore" if ignored else ""
     if (largest := validation_reports.near_duplicates(table)["largest"]) > LARGE_GROUP:
@@ -126,9 +123,31 @@ def validate(
     )
 
 
-def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> tuple[pl.DataFrame, list[Finding]]:
-    """Check each file by itself, in worker processes; the manifest's facts and the findings."""
-    frames, rows, findings = [], [], []
+def check_and_compare(
+    raw: Path, files: list[RawFile], params: Validate, levels: dict[str, str], memo: Memo, signatures: BinaryIO
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Check each file by itself, then against the others; the manifest and the findings about files.
+
+    A function of its own, so that what they were made from is gone while they are written.
+    """
+    table, found = check_all(raw, files, params, memo, signatures)
+    table = manifests.in_order(table)
+    found += raw_files.name_collisions(table) + mode_mix(table)
+    rejected = {path for path, code, *_ in found if levels[code] == "error"}
+    on_disk = np.memmap(signatures, "u1", "r").reshape(-1, SIGNATURE_BYTES)  # those alone are read that are compared
+    twins, edges = duplicates.find(table, on_disk, rejected)
+    table, findings = settle(table.drop("signature"), found + twins, levels)
+    return table.with_columns(group=duplicates.groups(table, edges)), findings
+
+
+def check_all(
+    raw: Path, files: list[RawFile], params: Validate, memo: Memo, signatures: BinaryIO
+) -> tuple[pl.DataFrame, list[Finding]]:
+    """Check each file by itself, in worker processes; the manifest's facts and the findings.
+
+    Signatures, as large as all other facts together and of use for few images, go into a file: (N, SIGNATURE_BYTES).
+    """
+    findings = []
     results = memo.map_in_order(
         partial(check_files, raw, params, memo.of(encode), memo.of(examine)),
         raw_files.groups(files),
@@ -138,14 +157,17 @@ def check_all(raw: Path, files: list[RawFile], params: Validate, memo: Memo) -> 
         memory_mib=params.memory_mib,
         lost=partial(lost_file, raw, params),
     )
-    for checked, found in results:
-        rows += checked
-        findings += found
-        if len(rows) >= ROWS_OF_A_FRAME:
-            frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
-            rows = []
-    frames.append(pl.DataFrame(rows, schema=manifests.FACTS, orient="row"))
-    return pl.concat(frames), findings
+
+    def numbered() -> Iterator[tuple]:
+        for rows, found in results:
+            findings.extend(found)
+            for *facts, signature in rows:
+                yield *facts, signatures.tell() // SIGNATURE_BYTES
+                signatures.write(signature)
+
+    table = manifests.of_rows(numbered())
+    signatures.flush()
+    return table, findings
 
 
 @dataclass(frozen=True)
@@ -272,11 +294,12 @@ def _row(
     frames: int,
     look: Appearance | None,
 ) -> tuple:
-    """The facts, in the order of manifests.FACTS; `look` is None of an image that does not decode."""
+    """The facts, in the order of manifests.FACTS, the signature itself last; `look` is None of what does not decode."""
     stored = (content.format, content.mode, content.kind, content.width, content.height, content.orientation)
     numbers = (look.brightness, look.contrast, look.saturation, look.entropy, look.sharpness) if look else [None] * 5
     hashes = (content.pixel_hash, look.perceptual_hash if look else "")
-    return (*place, digest, size, *stored, frame, frames, *hashes, *numbers, look.signature if look else b"")
+    signature = look.signature if look else bytes(SIGNATURE_BYTES)
+    return (*place, digest, size, *stored, frame, frames, *hashes, *numbers, signature)
 
 
 def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Validate) -> Iterator[tuple[str, str]]:
@@ -308,12 +331,12 @@ def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Vali
 
 def mode_mix(table: pl.DataFrame) -> list[Finding]:
     """Images that are stored in another way than most."""
-    decoded = table.filter(pl.col("kind") != "")
+    decoded = table.select("path", "kind").filter(pl.col("kind") != "")
     kinds = decoded["kind"].value_counts().sort("count", "kind", descending=[True, False])
     if len(kinds) < 2:
         return []
     most = kinds["kind"][0]
-    others = decoded.filter(pl.col("kind") != most).select("path", "kind")
+    others = decoded.filter(pl.col("kind") != most)
     return [(path, "mode_mix", f"{kind}; most are {most}", "") for path, kind in others.iter_rows()]
 
 
@@ -331,7 +354,7 @@ def settle(table: pl.DataFrame, findings: list[Finding], levels: dict[str, str])
 
 def with_classes(table: pl.DataFrame, findings: pl.DataFrame, levels: dict[str, str], params: Validate) -> pl.DataFrame:
     """Add findings about classes, by their accepted images; the path of such a finding is the class's name."""
-    sizes = table.filter(pl.col("status") == "accepted").group_by("label").len("images").sort("label")
+    sizes = table["label"].filter(table["status"] == "accepted").value_counts(name="images").sort("label")
     largest = sizes.sort("images", "label", descending=[True, False]).head(1)
     found = []
     for label, count in sizes.iter_rows():

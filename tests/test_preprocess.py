@@ -505,7 +505,8 @@ def test_a_killed_worker_ends_the_stage_with_a_clear_error(tmp_path: Path):
         (tmp_path / f"raw/cat/{number}.png").hardlink_to(first)
     paths = [f"cat/{number}.png" for number in range(300)]
     digest = hashlib.sha256(first.read_bytes()).hexdigest()
-    table = {"path": paths, "status": "accepted", "frame": 1, "bytes": first.stat().st_size, "sha256": digest}
+    table = {"path": paths, "batch": "", "status": "accepted", "frame": 1, "sha256": digest}
+    table["bytes"] = first.stat().st_size
     pl.DataFrame(table).write_parquet(tmp_path / "manifest.parquet")
     (tmp_path / "params.yaml").write_text("{}\n")
     env = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}

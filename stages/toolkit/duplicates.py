@@ -6,58 +6,47 @@ from collections.abc import Collection
 import numpy as np
 import polars as pl
 
+from stages.toolkit import manifest as manifests
 from stages.toolkit import near_duplicates
-from stages.toolkit.appearance import SIGNATURE_BYTES
 
 Finding = tuple[str, str, str, str]
 """Path, code, what was seen, the path of the other image."""
-AT_ONCE = 4096
-"""Values of a column, so that memory stays flat."""
 KEEP_FIRST = ("test", "val")
 """Batches so called, of users who split by folder: of two equal images the one there is kept, and train gives way."""
 
 
-def find(table: pl.DataFrame, rejected: Collection[str]) -> tuple[list[Finding], np.ndarray]:
+def find(table: pl.DataFrame, signatures: np.ndarray, rejected: Collection[str]) -> tuple[list[Finding], np.ndarray]:
     """Duplicates: under several labels all of them, under one label all but the first.
 
     Args:
-        table: the facts, in the manifest's order, with `signature`.
+        table: the facts, in the manifest's order.
+        signatures: uint8, (any, SIGNATURE_BYTES), of which `signature` gives the row.
         rejected: paths of files that have an error already; one of these is not what is kept, if there is another.
 
     Returns:
         Findings (path, code, seen, the other's path), and which images are alike: int64, (P, 2), row numbers.
     """
     needed = ("path", "label", "batch", "sha256", "pixel_hash", "perceptual_hash", "signature")
-    usable = table.select(needed).with_row_index("row")
-    usable = usable.filter((pl.col("pixel_hash") != "") & (pl.col("label") != ""))
+    shown = table.select(needed).with_row_index("row")
+    shown = shown.filter((pl.col("pixel_hash") != "") & (pl.col("label") != ""))
     batch = pl.col("batch").str.split("/").list.first()
     yields = [pl.col("path").is_in(list(rejected)), *(batch != name for name in KEEP_FIRST)]
-    usable = usable.sort(*yields, "row")
-    shown = usable.group_by("pixel_hash", maintain_order=True).agg(
-        pl.col("row", "path", "label", "sha256"), pl.col("perceptual_hash", "signature").first()
+    shown = (
+        shown.sort(*yields, "row")
+        .group_by("pixel_hash", maintain_order=True)
+        .agg(pl.col("row", "path", "label", "sha256"), pl.col("perceptual_hash", "signature").first())
     )
     findings: list[Finding] = []
     for members in shown.filter(pl.col("row").list.len() > 1).select("path", "label", "sha256").iter_rows():
         findings += _same_pixels(list(zip(*members, strict=True)))
-    hashes = _bytes(shown["perceptual_hash"].str.decode("hex"), 32)
-    signatures = _bytes(shown["signature"], SIGNATURE_BYTES)
-    shown = shown.drop("signature")
-    pairs = near_duplicates.find(hashes, signatures)
+    hashes = manifests.hashes(shown["perceptual_hash"])
+    pairs = near_duplicates.find(hashes, signatures, rows=shown["signature"].to_numpy())
     findings += _alike(shown, pairs, {path for path, code, *_ in findings if code == "label_conflict"})
     firsts = shown["row"].list.first().to_numpy()
     equal = (
         shown.select("row", first=pl.col("row").list.first()).explode("row").filter(pl.col("row") != pl.col("first"))
     )
     return findings, np.concatenate([firsts[pairs].reshape(-1, 2), equal.to_numpy().reshape(-1, 2)]).astype(np.int64)
-
-
-def _bytes(column: pl.Series, width: int) -> np.ndarray:
-    """uint8, (N, width)."""
-    values = np.empty((len(column), width), "u1")
-    for start in range(0, len(column), AT_ONCE):  # each is a Python object for a moment
-        part = column[start : start + AT_ONCE]
-        values[start : start + AT_ONCE] = np.frombuffer(b"".join(part), "u1").reshape(-1, width)
-    return values
 
 
 def _same_pixels(members: list[tuple[str, str, str]]) -> list[Finding]:
@@ -85,9 +74,9 @@ def _alike(shown: pl.DataFrame, pairs: np.ndarray, in_conflict: Collection[str])
         pairs: int64, (P, 2), row numbers in `shown`, in order.
         in_conflict: paths that have a label_conflict already.
     """
-    rows = shown[pairs.ravel()].select("path", "label", "perceptual_hash").rows()
+    rows = shown.select("path", "label", "perceptual_hash")[pairs.ravel()].iter_rows()
     conflicts, alike = dict.fromkeys(in_conflict), {}
-    for one, other in zip(rows[::2], rows[1::2], strict=True):
+    for one, other in zip(rows, rows, strict=True):  # two rows at a time
         seen = f"({(int(one[2], 16) ^ int(other[2], 16)).bit_count()} of 256 bits differ)"
         if len({*one[1], *other[1]}) == 1:
             alike.setdefault(other[0][0], (one[0][0], seen))

@@ -2,8 +2,11 @@
 
 import hashlib
 import io
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 FACTS = {
@@ -27,11 +30,22 @@ FACTS = {
     "saturation": pl.Float32,
     "entropy": pl.Float32,
     "sharpness": pl.Float32,
-    "signature": pl.Binary,  # left out of the file
+    "signature": pl.UInt32,  # where among the signatures, which are apart, its is; left out of the file
 }
 """What validate finds out about each file by itself. Beside it the manifest has, of type String and lists of it,
 `status` (accepted or rejected), `issues` (codes), `seen` (what was seen, an entry an issue) and `group` (a name that
 images which look alike share; else empty)."""
+
+AT_ONCE = 4096
+"""Rows that are put into a table in one step: tuples take more memory than a table, and so do very small tables."""
+
+
+def of_rows(rows: Iterable[tuple]) -> pl.DataFrame:
+    """At least one row of facts, a tuple each, in the order of FACTS, as a table."""
+    rows, frames = iter(rows), []
+    while some := list(islice(rows, AT_ONCE)):
+        frames.append(pl.DataFrame(some, schema=FACTS, orient="row"))
+    return pl.concat(frames)
 
 
 def frame_id(digest: str, number: int) -> str:
@@ -42,14 +56,18 @@ def frame_id(digest: str, number: int) -> str:
 
 
 def in_order(manifest: pl.DataFrame) -> pl.DataFrame:
-    """Sort by batch, file name and label, numbers in names by their value: img2 before img10.
+    """Sort, in place, by batch, file name and label, numbers in names by their value: img2 before img10.
 
     By name before label, so that an image moved to another class keeps its neighbours in the pack.
     """
     file = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
     name = file.str.split("/").list.last()
     stem = name.str.replace(r"\.[^.]*$", "")  # so that harp.jpg comes before harp-copy.jpg
-    return manifest.sort(_natural(pl.col("batch")), "batch", _natural(stem), name, "label", "frame", "path")
+    keys = (_natural(pl.col("batch")), "batch", _natural(stem), name, "label", "frame", "path")
+    order = manifest.select(pl.arg_sort_by(*keys)).to_series()
+    for number, column in enumerate(manifest.columns):  # one after the other: never is the whole table there twice
+        manifest.replace_column(number, manifest[column].gather(order))
+    return manifest
 
 
 def _natural(text: pl.Expr) -> pl.Expr:
@@ -63,9 +81,15 @@ def write(manifest: pl.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = io.BytesIO()  # polars itself does not say that a disk is full
     manifest.write_parquet(file, compression="zstd", statistics=False)
-    path.write_bytes(file.getvalue())
+    path.write_bytes(file.getbuffer())
 
 
-def read_accepted(path: Path) -> pl.DataFrame:
-    """The rows of the images that the later stages use."""
-    return pl.read_parquet(path).filter(pl.col("status") == "accepted")
+def read_accepted(path: Path, *columns: str) -> pl.DataFrame:
+    """The rows of the images that the later stages use; these columns of them, or all where none is named."""
+    table = pl.read_parquet(path, columns=["status", *columns] if columns else None)
+    return table.filter(pl.col("status") == "accepted")
+
+
+def hashes(column: pl.Series) -> np.ndarray:
+    """uint8, (N, 32), of such a column in hexadecimal digits; zeros where it is empty."""
+    return np.fromiter(column.str.decode("hex"), "S32", len(column)).view("u1").reshape(-1, 32)

@@ -26,17 +26,23 @@ LEAST_DEVIATION = 20
 """Grey levels; flatter textures are divided by this, since what is left of them is noise."""
 COLOUR_FURTHEST = 12
 """Root mean square difference of the colour pixels, Cb and Cr of 0 to 255."""
-AT_ONCE = 1 << 16
+AT_ONCE = 1 << 10
 """Pairs that are compared in one step, so that memory stays flat."""
 
 
-def find(hashes: np.ndarray, signatures: np.ndarray | None, sides: np.ndarray | None = None) -> np.ndarray:
+def find(
+    hashes: np.ndarray,
+    signatures: np.ndarray | None,
+    sides: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
     """All pairs of near duplicates.
 
     Args:
         hashes: uint8, (N, 32), perceptual hashes of N images (appearance.measure).
         signatures: uint8, (N, SIGNATURE_BYTES), of the same; None: pairs are not confirmed by the pixels.
         sides: bool, (N,): only pairs of which one image has True and the other False; None: all.
+        rows: int, (N,): where in `signatures` each image's is; None: in the same order.
 
     Returns:
         int64, (P, 2), in order; the smaller index first.
@@ -46,10 +52,10 @@ def find(hashes: np.ndarray, signatures: np.ndarray | None, sides: np.ndarray | 
     hashes = np.ascontiguousarray(hashes[telling])
     order = np.argsort(hashes.view("V32").ravel(), kind="stable") if len(hashes) else telling
     telling, hashes = telling[order], hashes[order].view("u8")
-    signatures = None if signatures is None else np.ascontiguousarray(signatures)
+    rows = np.arange(count) if rows is None else rows
     sides = None if sides is None else sides[telling]
     with ThreadPoolExecutor(workers.count()) as pool:  # numpy lets go of Python's lock
-        found = pool.map(partial(_within_buckets, count, hashes, signatures, sides, telling), _parts(hashes))
+        found = pool.map(partial(_within_buckets, count, hashes, signatures, rows, sides, telling), _parts(hashes))
         codes = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
     return np.column_stack(np.divmod(codes, count or 1))
 
@@ -71,6 +77,7 @@ def _within_buckets(
     count: int,
     hashes: np.ndarray,
     signatures: np.ndarray | None,
+    rows: np.ndarray,
     sides: np.ndarray | None,
     images: np.ndarray,
     keys: np.ndarray,
@@ -80,15 +87,16 @@ def _within_buckets(
     Args:
         count: N.
         hashes: uint64, (M, 4), sorted.
-        signatures: uint8, (N, SIGNATURE_BYTES), or None.
+        signatures: uint8, (any, SIGNATURE_BYTES), or None.
+        rows: int, (N,), where in them each image's is.
         sides: bool, (M,), or None.
         images: int64, (M,), which of the N each hash is of.
         keys: uint16, (M,).
     """
     order = np.argsort(keys, kind="stable")
-    keys, hashes, images = keys[order], hashes[order], images[order]
+    keys = keys[order]
     sides = None if sides is None else sides[order]
-    quarter = np.ascontiguousarray(hashes[:, 0])  # of the hash: it tells most pairs apart at a fourth of the work
+    quarter = hashes[order, 0]  # of the hash: it tells most pairs apart at a fourth of the work
     left = np.arange(len(keys))
     found = []
     for step in range(1, BUCKET + 1):
@@ -100,10 +108,11 @@ def _within_buckets(
         for start in range(0, len(wanted), AT_ONCE):
             a = wanted[start : start + AT_ONCE]
             a = a[np.bitwise_count(quarter[a] ^ quarter[a + step]) <= FURTHEST]
-            a = a[np.bitwise_count(hashes[a] ^ hashes[a + step]).sum(1) <= FURTHEST]
-            pair = np.sort(np.column_stack((images[a], images[a + step])), axis=1)
+            a, b = order[a], order[a + step]
+            near = np.bitwise_count(hashes[a] ^ hashes[b]).sum(1) <= FURTHEST
+            pair = np.sort(np.column_stack((images[a[near]], images[b[near]])), axis=1)
             if signatures is not None:
-                pair = pair[_confirmed(signatures[pair[:, 0]], signatures[pair[:, 1]])]
+                pair = pair[_confirmed(*signatures[rows[pair.T]])]
             found.append(pair[:, 0] * count + pair[:, 1])
     return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
 

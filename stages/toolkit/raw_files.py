@@ -321,7 +321,7 @@ def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
     Returns:
         Findings: path, code, what was seen, the other's path; one a file. Of such folders the first is left alone.
     """
-    whole = table.filter(pl.col("frame") <= 1)
+    whole = table.select("path", "frame").filter(pl.col("frame") <= 1)
     found = {}
     for column, what in (
         (pl.col("path").str.replace(r"/?[^/]*$", ""), "in the same folder as"),
@@ -330,6 +330,8 @@ def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
         named = whole.select("path", name=column).with_columns(
             key=pl.col("name").str.normalize("NFC").str.to_lowercase()
         )
+        clashing = named.unique(("key", "name")).filter(pl.col("key").is_duplicated())["key"]
+        named = named.filter(pl.col("key").is_in(clashing.implode()))  # mostly none: to sort all takes much memory
         firsts = named.sort("key", "name", "path").with_columns(
             pl.col("path", "name").first().over("key").name.suffix("_1")
         )

@@ -117,7 +117,7 @@ def _policy(template: str) -> str:
 
 def _tiles(table: pl.DataFrame, findings: pl.DataFrame) -> str:
     """The numbers at the top; those that reports/validation.json has too are the same there."""
-    accepted = table.filter(pl.col("status") == "accepted")
+    accepted = table.select("status", "label").filter(pl.col("status") == "accepted")
     numbers = {
         "files": len(table),
         "accepted": len(accepted),

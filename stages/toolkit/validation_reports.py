@@ -19,7 +19,7 @@ def write(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], re
     """
     plots = reports / "plots"
     plots.mkdir(parents=True, exist_ok=True)
-    accepted = table.filter(pl.col("status") == "accepted")
+    accepted = table.select("status", "label", "width", "height").filter(pl.col("status") == "accepted")
     metrics = {
         "files": len(table),
         "accepted": len(accepted),
@@ -40,7 +40,7 @@ def write(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], re
 
 def near_duplicates(table: pl.DataFrame) -> dict[str, int]:
     """How many groups of accepted images that look alike there are, with how many images, and in the largest."""
-    sizes = table.filter(pl.col("group") != "")["group"].value_counts()["count"]
+    sizes = table["group"].filter(table["group"] != "").value_counts()["count"]
     return {"groups": len(sizes), "images": int(sizes.sum()), "largest": int(sizes.max() or 0)}
 
 

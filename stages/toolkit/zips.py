@@ -9,6 +9,7 @@ content in front of them, members that overlap, and names that it changes. Layou
 
 import hashlib
 import os
+import posixpath
 import re
 import stat
 import struct
@@ -17,8 +18,9 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 ENDING = ".zip"
 TYPICAL_BYTES = 8 * 2**20
@@ -30,7 +32,7 @@ STORED, DEFLATED = 0, 8
 ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 OPEN_FILES = 8
 END, END64, LOCATOR64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
-ENTRY, LOCAL = struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s5H3L2H")
+ENTRY, LOCAL = struct.Struct("<4s4x2H4x3L3H4x2L"), struct.Struct("<4s5H3L2H")
 LONGEST_COMMENT = 65535
 FULL16, FULL32 = 0xFFFF, 0xFFFFFFFF
 """Where these stand, the number stands in the part for large zips."""
@@ -59,28 +61,68 @@ class Archive:
     changed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file in a zip, as the zip's directory has it; str() is its path.
+class Header(NamedTuple):
+    """What a zip's directory says of a member.
 
     Attributes:
-        path: below the folder of images, with /, as if it were extracted beside its zip.
-        name: as it stands in the zip.
-        offset: of its own header.
         packed, bytes: its size in the zip, and outside.
-        mode: Unix file type; 0 if none is said.
+        name, extra, comment: bytes of what follows.
+        attributes: the Unix file type among them, or 0.
+        offset: of its own header.
+    """
+
+    signature: bytes
+    flags: int
+    method: int
+    crc: int
+    packed: int
+    bytes: int
+    name: int
+    extra: int
+    comment: int
+    attributes: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in a zip; str() is its path.
+
+    Attributes:
+        archive: the zip.
+        folder: where the zip lies below the folder of images, with /.
+        entry: of the zip's directory, as it stands there. There may be millions of members: it takes a third of the
+            memory that the values in it would take, one by one.
     """
 
     archive: Archive
-    path: str
-    name: bytes
-    offset: int
-    packed: int
-    bytes: int
-    crc: int
-    method: int
-    flags: int
-    mode: int
+    folder: str
+    entry: bytes
+
+    @property
+    def header(self) -> Header:
+        """With the numbers from the part for large zips."""
+        header = Header._make(ENTRY.unpack_from(self.entry))
+        numbers = [header.bytes, header.packed, header.offset]
+        if FULL32 not in numbers:
+            return header
+        size, packed, offset = _large(self.entry[ENTRY.size + header.name :], numbers)
+        return header._replace(bytes=size, packed=packed, offset=offset)
+
+    @property
+    def name(self) -> bytes:
+        """As it stands in the zip."""
+        return self.entry[ENTRY.size : ENTRY.size + self.header.name]
+
+    @property
+    def path(self) -> str:
+        """Below the folder of images, with /, as if it were extracted beside its zip."""
+        return posixpath.normpath(posixpath.join(self.folder, _text(self.name)))
+
+    @property
+    def bytes(self) -> int:
+        """Its size outside of the zip."""
+        return self.header.bytes
 
     def __str__(self) -> str:
         return self.path
@@ -117,19 +159,24 @@ def list_stream(stream: BinaryIO, archive: Archive, folder: str = "") -> tuple[l
     _require_apart(entries, start)
     members, faults = [], []
     for member in entries:
-        shown = member.name.decode("utf-8", "backslashreplace")
-        if fault := fault_of_name(_text(member.name)):
-            faults.append(f"{shown!r} {fault}")
-        elif not member.name.endswith(b"/"):
+        name = member.name
+        if fault := fault_of_name(_text(name)):
+            faults.append(f"{_shown(name)} {fault}")
+        elif not name.endswith(b"/"):
             members.append(member)
         elif member.bytes:
-            faults.append(f"{shown!r} is a folder with content")
+            faults.append(f"{_shown(name)} is a folder with content")
     return members, faults
 
 
 def _text(name: bytes) -> str:
     """A name, as Linux would show that of a file: UTF-8, whether or not the zip says so."""
     return name.decode("utf-8", "surrogateescape")
+
+
+def _shown(name: bytes) -> str:
+    """A name, for messages."""
+    return repr(name.decode("utf-8", "backslashreplace"))
 
 
 def _directory(stream: BinaryIO, size: int) -> tuple[int, int, int]:
@@ -167,20 +214,12 @@ def _entries(archive: Archive, folder: str, directory: bytes, count: int) -> Ite
     for _ in range(count):
         if len(directory) - at < ENTRY.size or directory[at : at + 4] != b"PK\1\2":
             raise Damaged("its list of files is damaged")
-        entry = ENTRY.unpack_from(directory, at)
-        _, _, _, flags, method, _, _, crc, packed, size, name, extra, comment, _, _, attributes, offset = entry
-        at += ENTRY.size
-        if at + name + extra + comment > len(directory):
+        header = Header._make(ENTRY.unpack_from(directory, at))
+        end = at + ENTRY.size + header.name + header.extra
+        if end + header.comment > len(directory):
             raise Damaged("its list of files is damaged")
-        numbers = [size, packed, offset]
-        if FULL32 in numbers:
-            numbers = _large(directory[at + name : at + name + extra], numbers)
-        size, packed, offset = numbers
-        mode = stat.S_IFMT(attributes >> 16)
-        called = directory[at : at + name]
-        path = PurePosixPath(folder, _text(called)).as_posix()
-        yield Member(archive, path, called, offset, packed, size, crc, method, flags, mode)
-        at += name + extra + comment
+        yield Member(archive, folder, directory[at:end])
+        at = end + header.comment
     if at != len(directory):
         raise Damaged("its list of files is damaged")
 
@@ -198,10 +237,12 @@ def _large(extra: bytes, numbers: list[int]) -> list[int]:
 
 def _require_apart(members: list[Member], end: int) -> None:
     """Refuse members that share bytes (a bomb of few bytes, David Fifield 2019), or lie outside of their part."""
-    ordered = sorted(members, key=lambda member: member.offset)
-    for member, limit in zip(ordered, [*(following.offset for following in ordered[1:]), end], strict=True):
-        if member.offset + LOCAL.size + len(member.name) + member.packed > limit:
-            raise Damaged(f"{member.name.decode('utf-8', 'backslashreplace')!r} reaches into what follows it")
+    ordered = sorted(members, key=lambda member: member.header.offset)
+    for member, following in zip_longest(ordered, ordered[1:]):
+        header = member.header
+        limit = following.header.offset if following else end
+        if header.offset + LOCAL.size + header.name + header.packed > limit:
+            raise Damaged(f"{_shown(member.name)} reaches into what follows it")
 
 
 def fault_of_name(name: str) -> str:
@@ -234,49 +275,51 @@ def read(member: Member, stream: BinaryIO | None = None) -> bytes:
     Raises:
         Unreadable: it is damaged, or of a kind that is not read.
     """
-    where = f"in {member.archive.file.name}"
-    if member.mode not in (0, stat.S_IFREG):
-        raise Unreadable("unreadable", f"is a link {where}" if stat.S_ISLNK(member.mode) else f"is not a file {where}")
-    if member.flags & ENCRYPTED:
+    where, header = f"in {member.archive.file.name}", member.header
+    mode = stat.S_IFMT(header.attributes >> 16)
+    if mode not in (0, stat.S_IFREG):
+        raise Unreadable("unreadable", f"is a link {where}" if stat.S_ISLNK(mode) else f"is not a file {where}")
+    if header.flags & ENCRYPTED:
         raise Unreadable("unreadable", f"is encrypted {where}")
-    if member.method not in (STORED, DEFLATED):
-        raise Unreadable("unreadable", f"is compressed by method {member.method} {where}; read are 0 and 8 (deflate)")
+    if header.method not in (STORED, DEFLATED):
+        raise Unreadable("unreadable", f"is compressed by method {header.method} {where}; read are 0 and 8 (deflate)")
     try:
         packed = _packed(member, stream or _open(member.archive))
     except OSError as error:
         raise Unreadable("unreadable", f"{error.strerror or error} {where}") from None
-    data = packed if member.method == STORED else _inflate(packed, member, where)
-    if len(data) != member.bytes:
-        code = "truncated" if len(data) < member.bytes else "decode_error"
-        raise Unreadable(code, f"is not of the {member.bytes} bytes that it should be {where}")
-    if zlib.crc32(data) != member.crc:
+    data = packed if header.method == STORED else _inflate(packed, header.bytes, where)
+    if len(data) != header.bytes:
+        code = "truncated" if len(data) < header.bytes else "decode_error"
+        raise Unreadable(code, f"is not of the {header.bytes} bytes that it should be {where}")
+    if zlib.crc32(data) != header.crc:
         raise Unreadable("decode_error", f"its checksum is wrong {where}")
     return data
 
 
-def _inflate(packed: bytes, member: Member, where: str) -> bytes:
+def _inflate(packed: bytes, size: int, where: str) -> bytes:
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        data = unpacker.decompress(packed, member.bytes + 1)
+        data = unpacker.decompress(packed, size + 1)
     except zlib.error as error:
         raise Unreadable("decode_error", f"{error} {where}") from None
-    if len(data) <= member.bytes and not unpacker.eof:
+    if len(data) <= size and not unpacker.eof:
         raise Unreadable("truncated", f"its end is missing {where}")
     return data
 
 
 def _packed(member: Member, stream: BinaryIO) -> bytes:
     """A member's bytes as they stand in the zip."""
-    stream.seek(member.offset)
-    header = stream.read(LOCAL.size + len(member.name))
-    if len(header) < LOCAL.size or not header.startswith(b"PK\3\4"):
+    header, called = member.header, member.name
+    stream.seek(header.offset)
+    local = stream.read(LOCAL.size + len(called))
+    if len(local) < LOCAL.size or not local.startswith(b"PK\3\4"):
         raise Unreadable("decode_error", f"its header is damaged in {member.archive.file.name}")
-    *_, method, _, _, _, _, _, name, extra = LOCAL.unpack_from(header)
-    if header[LOCAL.size :] != member.name or name != len(member.name) or method != member.method:
+    *_, method, _, _, _, _, _, name, extra = LOCAL.unpack_from(local)
+    if local[LOCAL.size :] != called or name != len(called) or method != header.method:
         raise Unreadable("decode_error", f"its header says something else in {member.archive.file.name}")
     stream.seek(extra, 1)
-    data = stream.read(member.packed)
-    if len(data) < member.packed:
+    data = stream.read(header.packed)
+    if len(data) < header.packed:
         raise Unreadable("truncated", f"its end is missing in {member.archive.file.name}")
     return data
 
