@@ -91,8 +91,8 @@ class Member:
     Attributes:
         archive: the zip.
         folder: where the zip lies below the folder of images, with /.
-        entry: of the zip's directory, as it stands there. There may be millions of members: it takes a third of the
-            memory that the values in it would take, one by one.
+        entry: of the zip's directory, as it stands there. There may be millions of members: it takes little more
+            than half of the memory that the values in it would take, one by one.
     """
 
     archive: Archive
