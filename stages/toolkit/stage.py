@@ -43,8 +43,8 @@ def run_stage(stage: Callable[..., str]) -> None:
         sections = {type(section): section for _, section in loaded}
         arguments |= {p.name: sections[p.annotation] for p in wanted if p.annotation in sections}
         beside = {p.name: p.annotation for p in wanted if hasattr(p.annotation, "for_stage")}
-        arguments |= {name: kind.for_stage(stage.__name__, loaded.memo.max_gib) for name, kind in beside.items()}
         with _alone(stage.__name__, [value for value in arguments.values() if isinstance(value, Path)]):
+            arguments |= {name: kind.for_stage(stage.__name__, loaded.memo.max_gib) for name, kind in beside.items()}
             print(f"{stage.__name__}: {stage(**arguments)}")
     except KeyboardInterrupt:
         sys.exit(f"{stage.__name__}: stopped")
