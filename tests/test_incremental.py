@@ -28,7 +28,7 @@ from PIL import Image
 from quickstart.zips import unzip_all, zip_all
 from stages.params import Levels, Pack, Preprocess, Split, Validate
 from stages.preprocess import make_png
-from stages.toolkit import dependencies, memo_store
+from stages.toolkit import dependencies, memo_segments, memo_store
 from stages.toolkit.errors import InputError
 from stages.toolkit.memo import Memo
 
@@ -630,7 +630,7 @@ def test_the_memo_leaves_the_last_space_to_the_pipeline(incremental: Incremental
 
 
 def test_a_disk_that_fills_up_while_the_memo_is_written_costs_the_memo_alone(small_disk: Path, monkeypatch):
-    monkeypatch.setattr(memo_store, "SPARE_BYTES", 0)
+    monkeypatch.setattr(memo_segments, "SPARE_BYTES", 0)
     store = memo_store.Store(small_disk / "memo", GIB, time.time())
     kept = failed = 0
     for number in range(30):
@@ -828,9 +828,3 @@ def test_a_library_counts_with_all_that_it_requires():
     assert pillow.startswith("pillow 1")
     assert len(dependencies._library("polars")) == 2  # and the compiled part of it
     assert dependencies._library("test_workers")  # installed by nobody: its source
-
-
-def test_a_cluster_has_no_memo(monkeypatch: pytest.MonkeyPatch):
-    """Its machines could not share it."""
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
-    assert Memo.for_stage("preprocess", 1).of(make_png) is make_png

@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -47,7 +47,7 @@ class Dependencies:
         """Whether they are those of `function` in this process, on whatever machine that is."""
         try:
             return of(function, self.files).digest == self.digest
-        except OSError:
+        except Exception:  # noqa: BLE001  (files that are missing or being edited, or no memory: it cannot be told)
             return False
 
 

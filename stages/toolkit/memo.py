@@ -36,7 +36,7 @@ FOLDER = Path(".memo")
 PENDING_BYTES = 4 * 2**20
 """Results that a worker gathers before it writes them, unless its task ends before."""
 COLLECT, SHARE = 5.0, 0.05
-"""Seconds between two looks at what workers of a cluster have written, at least; and of the time, if that takes long."""
+"""Seconds between two looks at what workers of a cluster have written; and the share of the time for them, at most."""
 CLEAR = "python3 run.py memo clear"
 
 Item = TypeVar("Item")
@@ -229,6 +229,8 @@ class Memo:
             yield tell
         finally:  # whether all is done or the cluster is lost
             self._collect(news, end=True)
+            with contextlib.suppress(*memo_store.FAILURES):
+                self._index.close()
             self._index = None
 
     def _collect(self, news: set[str], end: bool = False) -> None:
@@ -236,8 +238,6 @@ class Memo:
         try:
             self._index.collect(news, end)
             news.clear()
-            if end:
-                self._index.close()
         except memo_store.FAILURES as error:
             _mark(self._place, error)
             self._say(f"{self._place.name}: its memo in {self._place.folder} could not be kept up: {error}")
