@@ -210,9 +210,9 @@ class Memo:
     @contextlib.contextmanager
     def _collecting(self) -> Iterator[Callable[[set[str]], None]]:
         """What to tell the news of each Tally. On a cluster this process enters into the index what workers write."""
-        if self._place and self._place.copy and not self._index:
+        if self._place and self._place.copy and self._index is None:
             self._prepare()  # for a second map_in_order
-        if not self._index:
+        if self._index is None:
             yield lambda names: None
             return
         news: set[str] = set()
@@ -340,7 +340,7 @@ class _Desk:
     def take_tally(self) -> Tally:
         """What there is to tell since the last time."""
         told, self.tally = self.tally, Tally()
-        if self._store:
+        if self._store is not None:
             told.news, self._store.news = self._store.news, set()
         return told
 
@@ -388,6 +388,6 @@ NO_MEMO = Memo()
 def sizes(folder: Path = FOLDER) -> Iterator[tuple[str, int, int]]:
     """Name, entries and bytes of each stage's memo."""
     for path in sorted(folder.iterdir()) if folder.exists() else []:
-        store = memo_store.Store(path, 0, 0)
+        store = memo_store.Store(path, 0, 0, patience=2)
         yield path.name, len(store), store.size()
         store.close()

@@ -59,14 +59,15 @@ class Store(Segments):
             that leaves no room, nothing is added.
         since: seconds since the epoch: when this run began.
         alone: no other process may have the index open; for network file systems.
+        patience: seconds for which to wait for others who have it open or write to it.
 
     Raises:
         FAILURES: it cannot be used; so may every method.
     """
 
-    def __init__(self, folder: Path, limit: int, since: float, alone: bool = False) -> None:
+    def __init__(self, folder: Path, limit: int, since: float, alone: bool = False, patience: float = 60) -> None:
         (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
-        index = sqlite3.connect(folder / INDEX, timeout=60, isolation_level=None, check_same_thread=False)
+        index = sqlite3.connect(folder / INDEX, timeout=patience, isolation_level=None, check_same_thread=False)
         super().__init__(folder, limit, index)
         self._since = since
         self._own: tuple[int, Path, BinaryIO] | None = None
