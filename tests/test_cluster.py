@@ -17,7 +17,7 @@ import polars as pl
 import psutil
 import pytest
 from conftest import REPOSITORY, Workspace, add_pictures, contents, picture, save
-from test_incremental import Incremental, agree, from_nothing, outcome, start
+from test_incremental import Incremental, agree, entries_of, from_nothing, outcome, start
 from test_validate import slow_bmp
 from test_workers import HANGS, KILLS, SWALLOWS, square
 from test_workers import run as run_square
@@ -248,6 +248,24 @@ class TestOnACluster:
         assert run(first)["preprocess"] == (images + 1, images + 1)
         memo = incremental.folder / ".memo"
         assert not [path for path in memo.rglob("*") if path.suffix == ".rows" or path.name.startswith("lent-")]
+
+    def test_a_worker_with_other_libraries_keeps_nothing_in_the_memo(
+        self, tmp_path: Path, environment: pytest.MonkeyPatch
+    ):
+        """None of those that a cluster is refused for; preprocess imports this one, and what validate keeps does not."""
+        library = tmp_path / "library/polars-0.1.dist-info"
+        library.mkdir(parents=True)
+        (library / "METADATA").write_text("Name: polars\nVersion: 0.1\n")
+        incremental = Incremental(tmp_path / "work")
+        add_pictures(incremental.raw, 10)
+        with running(tmp_path / "cluster", count=1, path=(library.parent, *IMPORTED)) as local:
+            environment.setenv("DASK_SCHEDULER_ADDRESS", local.address)
+            _, errors = start(incremental).communicate(timeout=60)
+        folder = incremental.folder / ".memo/preprocess"
+        assert f"preprocess: goes on without its memo in {folder}: code, libraries or Python on " in errors
+        assert "validate" not in errors
+        assert entries_of(folder) == 0
+        assert entries_of(incremental.folder / ".memo/validate") == 10
 
     @linux_only
     def test_a_worker_that_is_killed_costs_the_memo_nothing(

@@ -75,7 +75,7 @@ class Store(Segments):
         self._collected: dict[str, int] = {}
         if alone:  # before anything is read, so that a write-ahead log of a local run is read without shared memory
             index.execute("PRAGMA locking_mode = EXCLUSIVE")
-            index.execute("PRAGMA cache_size = -65536")
+            index.execute("PRAGMA cache_size = -524288")  # kibibytes at most, where the index is that large
         index.execute(f"PRAGMA journal_mode = {'DELETE' if alone else 'WAL'}")
         index.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last entries, and no more
         index.execute("PRAGMA wal_autocheckpoint = 256")
@@ -223,7 +223,7 @@ class Store(Segments):
                 self._index.execute("INSERT INTO segments (name, bytes, used) VALUES (?, 0, ?)", (name, used))
             (segment,) = self._index.execute("SELECT id FROM segments WHERE name = ?", (name,)).fetchone()
             self._index.execute("UPDATE segments SET bytes = ? WHERE id = ?", (path.stat().st_size, segment))
-            self._insert(segment, ROW.iter_unpack(data))
+            self._insert(segment, sorted(ROW.iter_unpack(data)))  # by key, as the index is: takes half the time
         return done + len(data)
 
     def _written(self) -> list[str]:
