@@ -252,7 +252,7 @@ class TestOnACluster:
     def test_a_worker_with_other_libraries_keeps_nothing_in_the_memo(
         self, tmp_path: Path, environment: pytest.MonkeyPatch
     ):
-        """None of those that a cluster is refused for; preprocess imports this one, and what validate keeps does not."""
+        """Not one for which a cluster is refused. What preprocess keeps depends on it, what validate keeps does not."""
         library = tmp_path / "library/polars-0.1.dist-info"
         library.mkdir(parents=True)
         (library / "METADATA").write_text("Name: polars\nVersion: 0.1\n")

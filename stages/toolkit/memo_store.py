@@ -166,7 +166,8 @@ class Store(Segments):
     def tidy(self) -> None:
         """Make the index and the files agree where a killed run left them different, and keep to the limit."""
         for path in (self._folder / FULL, *self._folder.glob(f"{LENT}*")):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
         files = {path.name for path in self._segments.iterdir()}  # before the index: a new file's row is there first
         written = self._written()
         with self._transaction():
@@ -188,9 +189,13 @@ class Store(Segments):
     def lend(self, name: str) -> None:
         """Make the copy `name` of the index, for memo_segments.FarStore; `close` removes it."""
         self._lent = self._folder / name
-        with contextlib.closing(sqlite3.connect(self._lent)) as copy:
-            copy.execute("PRAGMA journal_mode = OFF")  # nobody wants half a copy
-            self._index.backup(copy)
+        try:
+            with contextlib.closing(sqlite3.connect(self._lent)) as copy:
+                copy.execute("PRAGMA journal_mode = OFF")  # nobody wants half a copy
+                self._index.backup(copy)
+        except sqlite3.Error:
+            self._lent.unlink(missing_ok=True)
+            raise
 
     def collect(self, names: Iterable[str], end: bool = False) -> None:
         """Add to the index what workers of a cluster have written; where that leaves no room, make them stop.
