@@ -610,6 +610,13 @@ def test_a_memo_that_cannot_be_written_is_done_without(incremental: Incremental,
     ]
 
 
+def test_nor_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd):
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
+    (tmp_path / "preprocess").write_text("a file in its place")
+    assert Memo(tmp_path / "preprocess", GIB).of(make_png) is make_png
+    assert f"preprocess: works without its memo in {tmp_path / 'preprocess'}: " in capfd.readouterr().err
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path):
     """A folder on a disk of 1 MB; making one needs rights that containers and root have."""
