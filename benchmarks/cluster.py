@@ -27,7 +27,7 @@ import yaml
 
 from benchmarks import measure, photographs
 from benchmarks.pipeline import ROOT, copy_repository, positive
-from stages.toolkit import cluster, workers
+from stages.toolkit import cluster, memo, workers
 from stages.toolkit.errors import InputError
 
 STAGES = ("validate", "preprocess", "pack")
@@ -184,7 +184,7 @@ def throughput(local: LocalCluster, folder: Path, images: int, rounds: int) -> s
     seconds, written = defaultdict(list), {}
     for _ in range(rounds):
         for place, environment in places.items():
-            for out in OUTS:
+            for out in (*OUTS, memo.FOLDER):
                 shutil.rmtree(folder / out, ignore_errors=True)
             for stage in STAGES:
                 command = shlex.split(commands[stage]["cmd"])

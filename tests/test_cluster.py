@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,14 +16,15 @@ from pathlib import Path
 import polars as pl
 import psutil
 import pytest
-from conftest import REPOSITORY, Workspace, add_pictures, contents
+from conftest import REPOSITORY, Workspace, add_pictures, contents, picture, save
+from test_incremental import Incremental, agree, entries_of, from_nothing, outcome, start
 from test_validate import slow_bmp
 from test_workers import HANGS, KILLS, SWALLOWS, square
 from test_workers import run as run_square
 
 from benchmarks.cluster import LocalCluster, running
 from stages.params import Validate
-from stages.toolkit import cluster, workers
+from stages.toolkit import cluster, memo_segments, workers
 from stages.toolkit.errors import InputError
 
 TESTS = Path(__file__).parent
@@ -128,6 +130,17 @@ def stage(folder: Path, address: str, path: Sequence[Path] = (REPOSITORY,), **va
     return psutil.Popen([sys.executable, "-W", "error", *command], cwd=folder, env=env, **output)
 
 
+def wait_for_entries(memo: Path, count: int) -> int:
+    """Wait until workers of a cluster have written so many; how many there are."""
+    until = time.monotonic() + 60
+    while True:
+        written = sum(path.stat().st_size // memo_segments.ROW.size for path in memo.rglob("*.rows"))
+        if written >= count:
+            return written
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def refusal(process: psutil.Popen, within: float = 30) -> str:
     """What a stage said that ended with exit code 1."""
     printed = process.communicate(timeout=within)[0]
@@ -199,11 +212,77 @@ class TestOnACluster:
 
     def test_stages_started_by_their_commands_in_any_folder_work(self, shared: LocalCluster, tmp_path: Path):
         add_pictures(tmp_path / "raw", 40)
-        process = stage(tmp_path, shared.address)
-        assert process.communicate(timeout=60)[0] == (
-            "validate: 40 files in 1 classes: 40 accepted, 0 rejected (see reports/validation.html)\n"
-        )
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.parquet", "params.yaml", "raw", "reports"]
+        for memo in ("", "; 40 of 40 from the memo"):
+            process = stage(tmp_path, shared.address)
+            assert process.communicate(timeout=60)[0] == (
+                f"validate: 40 files in 1 classes: 40 accepted, 0 rejected (see reports/validation.html){memo}\n"
+            )
+        found = sorted(path.name for path in tmp_path.iterdir())
+        assert found == [".memo", "manifest.parquet", "params.yaml", "raw", "reports"]
+
+    @pytest.mark.parametrize("first", ["here", "there"])
+    def test_runs_here_and_on_the_cluster_have_one_memo(
+        self, shared: LocalCluster, tmp_path: Path, environment: pytest.MonkeyPatch, first: str
+    ):
+        incremental = Incremental(tmp_path / "work")
+        shutil.copytree(REPOSITORY / "data/sample/images", incremental.raw)
+        damaged = next(path for path in sorted(incremental.raw.rglob("*.jpg")))
+        damaged.write_bytes(damaged.read_bytes()[:-2000])  # which validate decodes each time
+        made = from_nothing(incremental)  # here
+
+        def run(where: str) -> dict[str, tuple[int, int]]:
+            environment.setenv("DASK_SCHEDULER_ADDRESS", shared.address if where == "there" else "")
+            assert outcome(incremental) == made
+            return incremental.taken()
+
+        second = "there" if first == "here" else "here"
+        _, images = run(first)["preprocess"]
+        assert incremental.taken()["preprocess"] == (0, images)
+        taken = run(first)
+        assert taken["preprocess"] == taken["pack"] == (images, images)
+        assert run(second) == run(first) == taken
+        save(incremental.raw / "new/new.png", picture(1))
+        environment.setenv("DASK_SCHEDULER_ADDRESS", "")
+        made = from_nothing(incremental)
+        assert run(second)["preprocess"] == (images, images + 1)
+        assert run(first)["preprocess"] == (images + 1, images + 1)
+        memo = incremental.folder / ".memo"
+        assert not [path for path in memo.rglob("*") if path.suffix == ".rows" or path.name.startswith("lent-")]
+
+    def test_a_worker_with_other_libraries_keeps_nothing_in_the_memo(
+        self, tmp_path: Path, environment: pytest.MonkeyPatch
+    ):
+        """Not one for which a cluster is refused. What preprocess keeps depends on it, what validate keeps does not."""
+        library = tmp_path / "library/polars-0.1.dist-info"
+        library.mkdir(parents=True)
+        (library / "METADATA").write_text("Name: polars\nVersion: 0.1\n")
+        incremental = Incremental(tmp_path / "work")
+        add_pictures(incremental.raw, 10)
+        with running(tmp_path / "cluster", count=1, path=(library.parent, *IMPORTED)) as local:
+            environment.setenv("DASK_SCHEDULER_ADDRESS", local.address)
+            _, errors = start(incremental).communicate(timeout=60)
+        folder = incremental.folder / ".memo/preprocess"
+        assert f"preprocess: goes on without its memo in {folder}: code, libraries or Python on " in errors
+        assert "validate" not in errors
+        assert entries_of(folder) == 0
+        assert entries_of(incremental.folder / ".memo/validate") == 10
+
+    @linux_only
+    def test_a_worker_that_is_killed_costs_the_memo_nothing(
+        self, own: LocalCluster, tmp_path: Path, environment: pytest.MonkeyPatch
+    ):
+        incremental = Incremental(tmp_path / "work")
+        for number in range(200):
+            save(incremental.raw / f"cat/{number}.png", picture(number, 500, 500))
+        process = start(incremental)
+        wait_for_entries(incremental.folder / ".memo/preprocess", 32)
+        for each in dask_processes(own.workers[0])[::-1]:
+            each.kill()
+        _, errors = process.communicate(timeout=120)
+        assert (process.returncode, errors) == (0, "")
+        environment.delenv("DASK_SCHEDULER_ADDRESS")
+        agree(incremental)
+        assert set(incremental.taken().values()) == {(200, 200)}
 
     def test_images_that_kill_or_hang_a_decoder_cost_themselves_and_no_dask_worker(
         self, shared: LocalCluster, environment: pytest.MonkeyPatch
@@ -287,18 +366,23 @@ class TestOnACluster:
 
     @linux_only
     def test_without_its_scheduler_a_stage_ends_soon_and_can_be_repeated(self, own: LocalCluster, tmp_path: Path):
-        add_pictures(tmp_path / "raw", 400)
-        (tmp_path / "raw/cat/slow.bmp").write_bytes(slow_bmp(6000))
-        process = stage(tmp_path, own.address)
-        while not keepers(own):
-            time.sleep(0.05)
-        time.sleep(1)
+        """And goes on where it was."""
+        project = tmp_path / "project"
+        add_pictures(project / "raw", 400)
+        (project / "raw/cat/slow.bmp").write_bytes(slow_bmp(6000))
+        process = stage(project, own.address)
+        finished = wait_for_entries(project / ".memo/validate", 64)
         own.scheduler.kill()
         assert f"the Dask scheduler at {own.address} was lost after" in refusal(process)
-        assert no_keepers_within(own, 60)
         with running(tmp_path / "second", **options(tmp_path / "second")) as second:
-            process = stage(tmp_path, second.address)
-            assert "401 files in 1 classes" in process.communicate(timeout=60)[0]
+            printed = stage(project, second.address).communicate(timeout=60)[0]
+        assert "401 files in 1 classes" in printed
+        assert finished <= int(re.search(r"; (\d+) of 401 from the memo", printed)[1]) <= 400
+        assert no_keepers_within(own, 60)
+        found = contents(project / "reports"), (project / "manifest.parquet").read_bytes()
+        shutil.rmtree(project / ".memo")
+        assert "memo" not in stage(project, "").communicate(timeout=60)[0]
+        assert (contents(project / "reports"), (project / "manifest.parquet").read_bytes()) == found
 
     @linux_only
     def test_a_scheduler_that_says_nothing_is_not_waited_for(self, own: LocalCluster):

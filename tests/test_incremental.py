@@ -7,12 +7,13 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from PIL import Image
 from quickstart.zips import unzip_all, zip_all
 from stages.params import Levels, Pack, Preprocess, Split, Validate
 from stages.preprocess import make_png
-from stages.toolkit import dependencies, memo_store, raw_files
+from stages.toolkit import dependencies, memo_segments, memo_store, raw_files
 from stages.toolkit.errors import InputError
 from stages.toolkit.memo import Memo
 
@@ -626,6 +627,13 @@ def test_a_memo_that_cannot_be_written_is_done_without(incremental: Incremental,
     ]
 
 
+def test_nor_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd):
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
+    (tmp_path / "preprocess").write_text("a file in its place")
+    assert Memo(tmp_path / "preprocess", GIB).of(make_png) is make_png
+    assert f"preprocess: works without its memo in {tmp_path / 'preprocess'}: " in capfd.readouterr().err
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path):
     """A folder on a disk of 1 MB; making one needs rights that containers and root have."""
@@ -647,7 +655,7 @@ def test_the_memo_leaves_the_last_space_to_the_pipeline(incremental: Incremental
 
 
 def test_a_disk_that_fills_up_while_the_memo_is_written_costs_the_memo_alone(small_disk: Path, monkeypatch):
-    monkeypatch.setattr(memo_store, "SPARE_BYTES", 0)
+    monkeypatch.setattr(memo_segments, "SPARE_BYTES", 0)
     store = memo_store.Store(small_disk / "memo", GIB, time.time())
     kept = failed = 0
     for number in range(30):
@@ -660,6 +668,138 @@ def test_a_disk_that_fills_up_while_the_memo_is_written_costs_the_memo_alone(sma
     assert failed >= 5
     assert [value is not None for value in store.get([bytes([number]) * 32 for number in range(kept)])] == [True] * kept
     store.close()
+
+
+class Shared:
+    """A memo's folder as a cluster has it: the stage's main process, and workers."""
+
+    def __init__(self, folder: Path, limit: int = GIB) -> None:
+        self.folder, self.limit = folder, limit
+        self.runs, self.workers = 0, []
+
+    def begin(self, workers: int) -> list[memo_segments.FarStore]:
+        """A run's workers."""
+        self.runs += 1
+        self.store = memo_store.Store(self.folder, self.limit, time.time(), alone=True)
+        self.store.tidy()
+        self.store.lend(f"lent-{self.runs}.sqlite")
+        return [self.worker() for _ in range(workers)]
+
+    def worker(self) -> memo_segments.FarStore:
+        self.workers.append(memo_segments.FarStore(self.folder, self.limit, f"lent-{self.runs}.sqlite"))
+        return self.workers[-1]
+
+    def end(self) -> None:
+        """Workers end later, if they only seem dead."""
+        self.store.collect((), end=True)
+        self.store.close()
+
+    def files(self) -> list[str]:
+        """What is there beside the index and the values."""
+        return sorted(
+            name for name in contents(self.folder) if not (name.startswith("index.sqlite") or name.endswith(".bin"))
+        )
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Shared]:
+    shared = Shared(tmp_path / "memo")
+    yield shared
+    for worker in shared.workers:
+        worker.close()
+
+
+def key(number: int) -> bytes:
+    return bytes([number]) * 32
+
+
+def test_what_workers_of_a_cluster_write_is_found_by_the_next_run_wherever_it_is(shared: Shared):
+    here = memo_store.Store(shared.folder, GIB, time.time())
+    here.put([(key(0), b"here")])
+    here.close()
+    one, two = shared.begin(2)
+    assert one.get([key(0), key(1)]) == [b"here", None]
+    assert one.put([(key(1), b"first"), (key(2), b"")])
+    assert two.put([(key(1), b"second"), (key(3), b"third")])
+    shared.store.collect(one.news | two.news)
+    assert one.put([(key(4), b"fourth")])
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        memo_store.Store(shared.folder, GIB, time.time(), patience=0)
+    shared.end()
+    assert shared.files() == []
+    here = memo_store.Store(shared.folder, GIB, time.time())
+    first, *others = here.get([key(number) for number in (1, 2, 3, 4)])
+    assert first in (b"first", b"second")
+    assert others == [b"", b"third", b"fourth"]
+    here.close()
+    (there,) = shared.begin(1)
+    assert there.get([key(number) for number in range(5)]) == [b"here", first, *others]
+    assert len(there.news) == 3  # segments
+    assert there.damaged == []
+    shared.end()
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["on a cluster", "here"])
+def test_what_workers_wrote_whose_main_process_was_killed_is_entered_by_the_next_run(shared: Shared, alone: bool):
+    one, two = shared.begin(2)
+    one.put([(key(1), b"one")])
+    two.put([(key(2), b"two")])
+    shared.store.collect(one.news)
+    one.put([(key(3), b"three")])
+    (rows,) = (shared.folder / "segments" / f"{name[:-4]}.rows" for name in two.news)
+    rows.write_bytes(rows.read_bytes() + b"torn")
+    (shared.folder / "segments/0123456789abcdef.rows").write_bytes(rows.read_bytes())  # its values were never written
+    shared.store._index.close()  # as the end of a process does
+    assert len(shared.files()) == 4
+    store = memo_store.Store(shared.folder, GIB, time.time(), alone=alone)
+    store.tidy()
+    assert shared.files() == []
+    assert store.get([key(1), key(2), key(3)]) == [b"one", b"two", b"three"]
+    assert len(store) == 3
+    one.put([(key(4), b"four")])  # a machine that only seemed dead
+    store.collect((), end=True)
+    assert store.get([key(3), key(4)]) == [b"three", b"four"]
+    store.close()
+
+
+def test_a_worker_of_a_cluster_finds_what_is_damaged_or_gone(shared: Shared):
+    (worker,) = shared.begin(1)
+    worker.put([(key(1), b"one"), (key(2), b"two")])
+    shared.end()
+    (segment,) = (shared.folder / "segments").iterdir()
+    segment.write_bytes(b"onetwX")
+    (worker,) = shared.begin(1)
+    assert worker.get([key(1), key(2)]) == [b"one", None]
+    assert worker.damaged == [f"{segment} at byte 3"]
+    segment.unlink()
+    worker = shared.worker()
+    assert worker.get([key(1)]) == [None]
+    assert worker.damaged == []
+    shared.end()
+    with pytest.raises(FileNotFoundError, match="does not see"):
+        shared.worker()
+
+
+def test_on_a_cluster_too_the_oldest_makes_room_and_where_there_is_none_workers_stop(shared: Shared):
+    shared.limit = 2**20
+    for run in range(3):
+        (worker,) = shared.begin(1)
+        if run == 2:
+            assert worker.get([key(0)]) != [None]  # so that the other is the oldest
+        assert worker.put([(key(run), os.urandom(400_000))])
+        shared.store.collect(worker.news)
+        shared.end()
+    (worker,) = shared.begin(1)
+    assert [value is not None for value in worker.get([key(0), key(1), key(2)])] == [True, False, True]
+    assert worker.put([(key(3), os.urandom(400_000))])
+    shared.store.collect(worker.news)
+    assert not worker.put([(key(4), b"no more")])
+    assert "full" in shared.files()
+    shared.end()
+    (worker,) = shared.begin(1)
+    assert worker.put([(key(4), b"more")])
+    assert size_of(shared.folder) <= 2**20
+    shared.end()
 
 
 class Copy:
@@ -837,8 +977,10 @@ def test_a_file_that_is_written_to_while_a_stage_runs_is_noticed(tmp_path: Path)
     table.write_text("1")
     before = dependencies.of(make_png, [table])
     assert before.unchanged()
+    assert before.same_here(make_png)
     table.write_text("2")
     assert not before.unchanged()
+    assert not before.same_here(make_png)
     assert dependencies.of(make_png, [table]).digest != before.digest
 
 
@@ -847,9 +989,3 @@ def test_a_library_counts_with_all_that_it_requires():
     assert pillow.startswith("pillow 1")
     assert len(dependencies._library("polars")) == 2  # and the compiled part of it
     assert dependencies._library("test_workers")  # installed by nobody: its source
-
-
-def test_a_cluster_has_no_memo(monkeypatch: pytest.MonkeyPatch):
-    """Its machines could not share it."""
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
-    assert Memo.for_stage("preprocess", 1).of(make_png).place is None

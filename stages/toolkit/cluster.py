@@ -2,7 +2,7 @@
 
 This side cuts the work into tasks of a length that the scheduler can serve, keeps a bounded number of them in flight
 and puts the results in order; cluster_worker.py is the other. Every failure of the cluster ends in words and in
-bounded time; the run can then be repeated.
+bounded time; the run can then be repeated, and memo.py has what was finished.
 """
 
 import io

@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,17 +32,26 @@ class Dependencies:
     Attributes:
         digest: sha256 of all of them.
         stamps: of each file that was read, so that a process can tell whether the code that it runs is that code.
+        files: what the function reads.
     """
 
     digest: bytes
     stamps: tuple[Stamp, ...]
+    files: tuple[Path, ...]
 
     def unchanged(self) -> bool:
         """Whether no file of them was written to since."""
         return all(_stamp(Path(path)) == (path, changed, size) for path, changed, size in self.stamps)
 
+    def same_here(self, function: Callable) -> bool:
+        """Whether they are those of `function` in this process, on whatever machine that is."""
+        try:
+            return of(function, self.files).digest == self.digest
+        except Exception:  # noqa: BLE001  (files that are missing or being edited, or no memory: it cannot be told)
+            return False
 
-def of(function: Callable, files: Iterable[Path] = ()) -> Dependencies:
+
+def of(function: Callable, files: Sequence[Path] = ()) -> Dependencies:
     """The module of `function` and all that it imports, directly or through others: of this repository the source, of
     libraries the installed files; and `files`, which it reads.
     """
@@ -54,7 +63,7 @@ def of(function: Callable, files: Iterable[Path] = ()) -> Dependencies:
         content.update(f"{_name(path)} ".encode() + hashlib.sha256(path.read_bytes()).digest())
     for line in sorted(set().union(*map(_library, libraries))):
         content.update(line.encode())
-    return Dependencies(content.digest(), tuple(stamps))
+    return Dependencies(content.digest(), tuple(stamps), tuple(files))
 
 
 def of_stage(stage: str) -> list[Path]:

@@ -18,11 +18,11 @@ class LastOuts:
     """Of a stage. Picklable, however many files there are.
 
     Attributes:
-        cache: DVC's, where files are called after their md5.
+        cache: DVC's folder, where files are called after their md5. A text, as of memo.Place.
         listings: in it, those of the stage's folders.
     """
 
-    cache: Path
+    cache: str
     listings: tuple[str, ...]
 
     @classmethod
@@ -30,9 +30,9 @@ class LastOuts:
         """By the dvc.lock of the repository in which the stage runs."""
         try:
             outs = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"][stage]["outs"]
-            return cls(_cache_folder(), tuple(out["md5"] for out in outs if out["md5"].endswith(".dir")))
+            return cls(str(_cache_folder()), tuple(out["md5"] for out in outs if out["md5"].endswith(".dir")))
         except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError, configparser.Error):
-            return cls(Path(), ())
+            return cls("", ())
 
     def find(self, name: str) -> Path | None:
         """The file called `name`, whatever its folder, where it lies now."""
@@ -55,8 +55,8 @@ def _files(outs: LastOuts) -> dict[str, Path]:
     found = {}
     for listing in outs.listings:
         try:
-            entries = json.loads((outs.cache / listing[:2] / listing[2:]).read_bytes())
-            found |= {Path(e["relpath"]).name: outs.cache / e["md5"][:2] / e["md5"][2:] for e in entries}
+            entries = json.loads(Path(outs.cache, listing[:2], listing[2:]).read_bytes())
+            found |= {Path(e["relpath"]).name: Path(outs.cache, e["md5"][:2], e["md5"][2:]) for e in entries}
         except (OSError, ValueError, LookupError, TypeError):
             continue
     return found

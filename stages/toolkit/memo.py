@@ -8,7 +8,8 @@ deleted at any time. A stage wraps a function of bytes, which must depend on not
     png = png_of(data, params)          # in a worker: from the memo, or made and kept
 
 An entry's key is the sha256 of the bytes (or of each of several), the other arguments, and all that the function
-depends on (dependencies.py). Where that sha256 is known already, the bytes need not even be read:
+depends on (dependencies.py). Runs on a Dask cluster (cluster.py) and on this machine share the entries. Where that
+sha256 is known already, the bytes need not even be read:
 
     png = png_of.by_id(image_id, read, params)      # `read` returns them, and is called where nothing is known
 """
@@ -16,6 +17,8 @@ depends on (dependencies.py). Where that sha256 is known already, the bytes need
 import contextlib
 import hashlib
 import os
+import platform
+import secrets
 import shutil
 import sys
 import time
@@ -27,7 +30,7 @@ from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
-from stages.toolkit import dependencies, dvc_cache, memo_store, workers
+from stages.toolkit import dependencies, dvc_cache, memo_segments, memo_store, workers
 from stages.toolkit.errors import InputError
 from stages.toolkit.unkept import Unkept
 
@@ -35,6 +38,8 @@ FOLDER = Path(".memo")
 """In the repository's root, where stages run; a folder in it for each stage."""
 PENDING_BYTES = 4 * 2**20
 """Results that a worker gathers before it writes them, unless its task ends before."""
+COLLECT, SHARE = 5.0, 0.05
+"""Seconds between two looks at what workers of a cluster have written; and the share of the time for them, at most."""
 CLEAR = "python3 run.py memo clear"
 
 Item = TypeVar("Item")
@@ -43,9 +48,10 @@ Made = TypeVar("Made")
 
 
 class AnyStore(Protocol):
-    """What the memo needs of a place for its entries; memo_store.Store is for one machine."""
+    """What a worker needs of a place for entries: memo_store.Store, or on a cluster memo_segments.FarStore."""
 
     damaged: list[str]
+    news: set[str]
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The value of each key, checked; None where there is none."""
@@ -56,21 +62,42 @@ class AnyStore(Protocol):
 
 @dataclass
 class Tally:
-    """What a worker tells the main process: how often the memo was asked, how often it knew, what was wrong."""
+    """What a worker tells the main process: how often the memo was asked, how often it knew, what was wrong; and the
+    segments that memo_store.Store.collect is to be told of.
+    """
 
     asked: int = 0
     taken: int = 0
     said: list[str] = field(default_factory=list)
+    news: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Of a store: what a worker needs to open it. `name` is the stage's, for messages."""
+    """Of a store: what a worker needs to open it.
+
+    Attributes:
+        name: the stage's, for messages.
+        folder: a text, since cluster.py demands of a Path that all machines see it, and this can be done without.
+        limit, since: as of memo_store.Store.
+        copy: on a cluster, the name of the one of the index that this run lends to its workers; else empty.
+    """
 
     name: str
-    folder: Path
+    folder: str
     limit: int
     since: float
+    copy: str
+
+    def open(self) -> AnyStore:
+        """The store, for a worker.
+
+        Raises:
+            memo_store.FAILURES: it cannot be used.
+        """
+        if self.copy:
+            return memo_segments.FarStore(Path(self.folder), self.limit, self.copy)
+        return memo_store.Store(Path(self.folder), self.limit, self.since)
 
 
 def _nothing(name: str) -> None:
@@ -99,19 +126,16 @@ class Memo:
     ) -> None:
         self.asked, self.taken, self._said = 0, 0, set()
         self.earlier = earlier
-        self._files, self._place = tuple(files), None
+        self._files, self._place, self._index = tuple(files), None, None
         if folder and limit:
-            self._place = Place(folder.name, folder.absolute(), limit, time.time())
+            on_cluster = os.environ.get("DASK_SCHEDULER_ADDRESS")
+            copy = f"{memo_store.LENT}{secrets.token_hex(8)}.sqlite" if on_cluster else ""
+            self._place = Place(folder.name, str(folder.absolute()), limit, time.time(), copy)
             self._prepare()
 
     @classmethod
     def for_stage(cls, name: str, max_gib: float) -> "Memo":
-        """The memo of the stage `name`, in the repository where it runs; none on a cluster.
-
-        Many machines cannot share its index: SQLite's locks do not hold on network file systems.
-        """
-        if os.environ.get("DASK_SCHEDULER_ADDRESS"):
-            return cls()
+        """The memo of the stage `name`, in the repository where it runs."""
         workers.begin()
         try:
             files = dependencies.of_stage(name)
@@ -122,15 +146,22 @@ class Memo:
             return memo
 
     def _prepare(self) -> None:
-        """Open the store once before the workers do: make it, mend it, keep it below its limit."""
-        place = self._place
+        """Open the store once before the workers do: make it, mend it, keep it below its limit.
+
+        On a cluster it stays open in this process until the workers are done.
+        """
+        place, folder = self._place, Path(self._place.folder)
         for attempt in range(2):
             try:
-                if attempt or (place.folder / memo_store.DAMAGED).exists():
-                    shutil.rmtree(place.folder)
-                store = memo_store.Store(place.folder, place.limit, place.since)
+                if attempt or (folder / memo_store.DAMAGED).exists():
+                    shutil.rmtree(folder)
+                store = memo_store.Store(folder, place.limit, place.since, alone=bool(place.copy))
                 store.tidy()
-                store.close()
+                if place.copy:
+                    store.lend(place.copy)
+                    self._index = store
+                else:
+                    store.close()
                 return
             except memo_store.FAILURES as error:
                 if not attempt and memo_store.is_damage(error):
@@ -170,12 +201,50 @@ class Memo:
         """workers.map_in_order for a `function` that calls what `of` made: what that remembers is kept and counted."""
         if lost is not None:
             options["lost"] = lambda item, what: (lost(item, what), Tally())
-        for result, tally in workers.map_in_order(partial(_with_tally, function), tasks, total, desc, **options):
-            self.asked += tally.asked
-            self.taken += tally.taken
-            for line in tally.said:
-                self._say(line)
-            yield result
+        results = workers.map_in_order(partial(_with_tally, function), tasks, total, desc, **options)
+        with self._collecting() as tell, contextlib.closing(results):
+            for result, tally in results:
+                self.asked += tally.asked
+                self.taken += tally.taken
+                for line in tally.said:
+                    self._say(line)
+                tell(tally.news)
+                yield result
+
+    @contextlib.contextmanager
+    def _collecting(self) -> Iterator[Callable[[set[str]], None]]:
+        """What to tell the news of each Tally. On a cluster this process enters into the index what workers write."""
+        if self._place and self._place.copy and self._index is None:
+            self._prepare()  # for a second map_in_order
+        if self._index is None:
+            yield lambda names: None
+            return
+        news: set[str] = set()
+        due = time.monotonic() + COLLECT
+
+        def tell(names: set[str]) -> None:
+            nonlocal due
+            news.update(names)
+            if (begun := time.monotonic()) >= due:
+                self._collect(news)
+                due = time.monotonic() + max(COLLECT, (time.monotonic() - begun) / SHARE)
+
+        try:
+            yield tell
+        finally:  # whether all is done or the cluster is lost
+            self._collect(news, end=True)
+            with contextlib.suppress(*memo_store.FAILURES):
+                self._index.close()
+            self._index = None
+
+    def _collect(self, news: set[str], end: bool = False) -> None:
+        """Enter what there is; what cannot be now, the next run enters."""
+        try:
+            self._index.collect(news, end)
+            news.clear()
+        except memo_store.FAILURES as error:
+            _mark(self._place, error)
+            self._say(f"{self._place.name}: its memo in {self._place.folder} could not be kept up: {error}")
 
     def _say(self, line: str) -> None:
         """A line on stderr, each once."""
@@ -216,7 +285,7 @@ class Remembered:
         """
         if self.place is None:
             return self.function(read(), *arguments)
-        desk = _desk(self.place, self.needed)
+        desk = _desk(self.place, self.needed, self.function)
         key = hashlib.sha256(self.needed.digest + content + repr(arguments).encode()).digest()
         made = kept = desk.get(key)
         if kept is not None and self.restore:
@@ -237,16 +306,19 @@ class Remembered:
 class _Desk:
     """A process's access to one store: collects what is to be written, and goes on without where the store fails."""
 
-    def __init__(self, place: Place, needed: dependencies.Dependencies) -> None:
+    def __init__(self, place: Place, needed: dependencies.Dependencies, function: Callable) -> None:
         self._place, self._store = place, None
         self._pending: list[tuple[bytes, bytes]] = []
         self._pending_bytes, self._full = 0, False
         self.tally = Tally()
-        if not needed.unchanged():  # this process may have loaded what was written after the digest was taken
+        if place.copy and not needed.same_here(function):  # cluster.py asks for the same of the most important alone
+            self._give_up(f"code, libraries or Python on {platform.node()} are not those of the stage")
+            return
+        if not place.copy and not needed.unchanged():  # it may have loaded what was written after the digest was taken
             self._give_up("code was edited while it ran")
             return
         try:
-            self._store: AnyStore | None = memo_store.Store(place.folder, place.limit, place.since)
+            self._store: AnyStore | None = place.open()
         except memo_store.FAILURES as error:
             self._fail(error)
 
@@ -286,10 +358,15 @@ class _Desk:
                 more = "raise memo.max_gib in params.yaml, or free some space"
                 self.tally.said.append(f"{self._place.name}: no more fits into its memo: {more}")
 
+    def take_tally(self) -> Tally:
+        """What there is to tell since the last time."""
+        told, self.tally = self.tally, Tally()
+        if self._store is not None:
+            told.news, self._store.news = self._store.news, set()
+        return told
+
     def _fail(self, error: Exception) -> None:
-        if memo_store.is_damage(error):
-            with contextlib.suppress(OSError):
-                (self._place.folder / memo_store.DAMAGED).touch()
+        _mark(self._place, error)
         self._give_up(str(error) or type(error).__name__)
 
     def _give_up(self, why: str) -> None:
@@ -301,9 +378,9 @@ _desks: list[_Desk] = []
 
 
 @cache
-def _desk(place: Place, needed: dependencies.Dependencies) -> _Desk:
-    """This process's, one for a place and function."""
-    _desks.append(_Desk(place, needed))
+def _desk(place: Place, needed: dependencies.Dependencies, function: Callable) -> _Desk:
+    """This process's, one for a place and function. A process is for one run, here (workers.py) and on a cluster."""
+    _desks.append(_Desk(place, needed, function))
     return _desks[-1]
 
 
@@ -312,14 +389,21 @@ def _asked() -> int:
     return sum(desk.tally.asked for desk in _desks)
 
 
+def _mark(place: Place, error: Exception) -> None:
+    """Make the next run begin anew if `error` says that the index is damaged."""
+    if memo_store.is_damage(error):
+        with contextlib.suppress(OSError):
+            Path(place.folder, memo_store.DAMAGED).touch()
+
+
 def _with_tally(function: Callable[[Sequence[Item]], Result], task: Sequence[Item]) -> tuple[Result, Tally]:
     """Runs in a worker: what `function` returns, once what it made is on disk; and what there is to tell."""
     result = function(task)
     told = Tally()
     for desk in _desks:
         desk.flush()
-        told = Tally(told.asked + desk.tally.asked, told.taken + desk.tally.taken, told.said + desk.tally.said)
-        desk.tally = Tally()
+        its = desk.take_tally()
+        told = Tally(told.asked + its.asked, told.taken + its.taken, told.said + its.said, told.news | its.news)
     return result, told
 
 
@@ -330,6 +414,6 @@ NO_MEMO = Memo()
 def sizes(folder: Path = FOLDER) -> Iterator[tuple[str, int, int]]:
     """Name, entries and bytes of each stage's memo."""
     for path in sorted(folder.iterdir()) if folder.exists() else []:
-        store = memo_store.Store(path, 0, 0)
+        store = memo_store.Store(path, 0, 0, patience=2)
         yield path.name, len(store), store.size()
         store.close()
