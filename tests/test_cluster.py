@@ -252,7 +252,7 @@ class TestOnACluster:
     def test_a_worker_with_other_libraries_keeps_nothing_in_the_memo(
         self, tmp_path: Path, environment: pytest.MonkeyPatch
     ):
-        """Not one for which a cluster is refused. What preprocess keeps depends on it, what validate keeps does not."""
+        """Not one for which a cluster is refused. On it depends all but what validate keeps of each file by itself."""
         library = tmp_path / "library/polars-0.1.dist-info"
         library.mkdir(parents=True)
         (library / "METADATA").write_text("Name: polars\nVersion: 0.1\n")
@@ -261,10 +261,10 @@ class TestOnACluster:
         with running(tmp_path / "cluster", count=1, path=(library.parent, *IMPORTED)) as local:
             environment.setenv("DASK_SCHEDULER_ADDRESS", local.address)
             _, errors = start(incremental).communicate(timeout=60)
-        folder = incremental.folder / ".memo/preprocess"
-        assert f"preprocess: goes on without its memo in {folder}: code, libraries or Python on " in errors
-        assert "validate" not in errors
-        assert entries_of(folder) == 0
+        for stage in ("validate", "preprocess", "pack"):
+            folder = incremental.folder / ".memo" / stage
+            assert f"{stage}: goes on without its memo in {folder}: code, libraries or Python on " in errors
+        assert entries_of(incremental.folder / ".memo/preprocess") == 0
         assert entries_of(incremental.folder / ".memo/validate") == 10
 
     @linux_only
