@@ -35,12 +35,14 @@ class Frame:
         path: in the manifest.
         number: of the frame in its file, from 1.
         id: the image's.
+        bytes: of the file.
         file: where it is.
     """
 
     path: str
     number: int
     id: bytes
+    bytes: int
     file: RawFile
 
 
@@ -60,31 +62,24 @@ def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess, memo: M
         for folder in accepted["path"].str.replace(r"[^/]*$", "").unique():
             (out / folder).mkdir(parents=True, exist_ok=True)
         write = partial(write_images, raw, out, how, png_of)
-    tasks = (find_files(raw, zipped, accepted[a:b]) for a, b in itertools.pairwise(starts))
+    tasks = (find_files(zipped, accepted[a:b]) for a, b in itertools.pairwise(starts))
     for _ in memo.map_in_order(write, tasks, len(accepted), "preprocess"):
         pass
     where = f"{params.size} x {params.size} pixels, {params.mode}, in {out}"
     return f"{len(accepted)} images of {where}{memo.summary()}"
 
 
-def find_files(raw: Path, zipped: dict[str, zips.Member], accepted: pl.DataFrame) -> list[Frame]:
+def find_files(zipped: dict[str, zips.Member], accepted: pl.DataFrame) -> list[Frame]:
     """These accepted images, with where each file is.
 
     Args:
-        raw: the folder.
-        zipped: what is in its zips.
+        zipped: what is in zips.
         accepted: rows of the manifest.
-
-    Raises:
-        InputError: one in a zip has another size than validate saw, and is not to be unpacked.
     """
     frames = []
     for path, number, size, digest in accepted.select("path", "frame", "bytes", "sha256").iter_rows():
         file = images.file_of(path, number)
-        member = zipped.get(file)
-        if member and member.bytes != size:
-            raise InputError(f"{raw / file} has changed since it was validated: run dvc repro again")
-        frames.append(Frame(path, number, bytes.fromhex(digest), member or file))
+        frames.append(Frame(path, number, bytes.fromhex(digest), size, zipped.get(file) or file))
     return frames
 
 
@@ -97,8 +92,9 @@ def write_images(raw: Path, out: Path, params: Preprocess, png_of: Remembered, f
     """Runs in a worker.
 
     Raises:
-        InputError: a file is not the one that validate accepted.
+        InputError: a file is not the one that validate accepted; of one that is in the memo its size tells.
     """
+    require_sizes(raw, frames)
     for path, content in _pngs(raw, params, png_of, frames):
         (out / path).write_bytes(content)
 
@@ -107,9 +103,19 @@ def write_zip(
     raw: Path, out: Path, params: Preprocess, png_of: Remembered, zip_of: Remembered, frames: list[Frame]
 ) -> None:
     """As `write_images`, into one zip, which is called after its content."""
+    require_sizes(raw, frames)
     inside = repr([(frame.path, frame.number, frame.id) for frame in frames]).encode()
     made = zip_of.by_id(inside, partial(_pngs, raw, params, png_of, frames), params, images=len(frames))
     (out / made.name).write_bytes(made.content)
+
+
+def require_sizes(raw: Path, frames: list[Frame]) -> None:
+    """Refuse files that are gone or have another size than validate saw: these are not to be unpacked."""
+    for frame in frames:
+        if raw_files.size_of(raw, frame.file) != frame.bytes:
+            raise InputError(
+                f"{raw / str(frame.file)} has changed since it was validated (its size): run dvc repro again"
+            )
 
 
 def _pngs(raw: Path, params: Preprocess, png_of: Remembered, frames: list[Frame]) -> Iterator[tuple[str, bytes]]:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import polars as pl
 
-from stages.params import Levels, Validate
+from stages.params import Validate
 from stages.toolkit import (
     duplicates,
     examination,
@@ -193,14 +193,22 @@ def check_files(
     The memo knows them of the files together, since each by itself would have to be looked up and judged again.
     """
     rows, findings = [], []
-    judging = params.model_copy(update={"levels": Levels(), "fail_on": []}), _limits(params)
-    for opened in raw_files.opened(raw, files, *_reading(params)):
-        content = repr([judging, [(file.place, file.found, file.digest) for file in opened]]).encode()
-        check = partial(check_opened, opened, params, examine)
-        more, found = json.loads(encoded.by_id(content, check, images=len(opened)))
-        rows += [(*facts, bytes.fromhex(signature)) for *facts, signature in more]
-        findings += map(tuple, found)
+    for some in raw_files.small_groups(raw, files):
+        checked = _check_some(raw, params, encoded, examine, some)
+        rows += checked[0]
+        findings += checked[1]
     return rows, findings
+
+
+def _check_some(
+    raw: Path, params: Validate, encoded: Remembered, examine: Remembered, files: list[RawFile]
+) -> tuple[list[tuple], list[Finding]]:
+    """As `check_files`; a function of its own, so that the bytes of these files are gone before others are read."""
+    opened = [raw_files.open_one(raw, file, *_reading(params)) for file in files]
+    content = repr([params, [(file.place, file.found, file.digest) for file in opened]]).encode()
+    check = partial(check_opened, opened, params, examine)
+    rows, findings = json.loads(encoded.by_id(content, check, images=len(opened)))
+    return [(*facts, bytes.fromhex(signature)) for *facts, signature in rows], list(map(tuple, findings))
 
 
 def encode(checked: Checked) -> bytes:
@@ -213,7 +221,7 @@ def check_opened(opened: list[raw_files.Opened], params: Validate, examine: Reme
     """Decode these files, each once."""
     rows, findings, for_now = [], [], False
     for file in opened:
-        checked, unsure = _check(file, params, examine)
+        checked, unsure = check_file(file, params, examine)
         for row, found in checked:
             rows.append(row)
             findings += [(row[0], code, seen, "") for code, seen in found]
@@ -221,30 +229,29 @@ def check_opened(opened: list[raw_files.Opened], params: Validate, examine: Reme
     return Checked(rows, findings, for_now)
 
 
-def check_file(raw: Path, file: RawFile, params: Validate) -> list[tuple[tuple, list[Seen]]]:
-    """Read, hash and decode one file, each once; its facts and its findings (code, what was seen).
-
-    Where params split files, those of later frames follow.
-    """
-    return _check(raw_files.open_one(raw, file, *_reading(params)), params, NO_MEMO.of(examine))[0]
-
-
-def _check(
+def check_file(
     file: raw_files.Opened, params: Validate, examine: Remembered
 ) -> tuple[list[tuple[tuple, list[Seen]]], bool]:
-    """As `check_file`; and whether it could come out in another way on another day."""
+    """Decode one file: its facts and its findings (code, what was seen), where params split files also of later frames.
+
+    Returns:
+        These, and whether they could come out in another way on another day.
+    """
     path, digest, seen = file.place[0], file.digest, Examination()
     if file.data is not None:
         seen = examination.read(examine.by_id(bytes.fromhex(digest), lambda: file.data, _limits(params)))
-    found = file.found + seen.damage + _judged(path, seen.content, seen.look, params) + seen.ending
+    judged, unsure = _judged(path, seen.content, seen.look, params)
+    found = file.found + seen.damage + judged + seen.ending
     row = _row(file.place, digest, file.size, seen.content, min(seen.frames, 1), seen.frames, seen.look)
     checked = [(row, found)]
     for number, (content, look) in enumerate(seen.later, 2):
         place = (f"{path}#{number}", *file.place[1:])
         row = _row(place, manifests.frame_id(digest, number), file.size, content, number, seen.frames, look)
         of_all = seen.ending[len(seen.ending) - seen.all_frames :]
-        checked.append((row, _judged(path, content, look, params) + of_all))
-    return checked, seen.for_now or not digest
+        judged, failed = _judged(path, content, look, params)
+        checked.append((row, judged + of_all))
+        unsure |= failed
+    return checked, unsure or seen.for_now or not digest
 
 
 def _reading(params: Validate) -> tuple[int, bool]:
@@ -264,9 +271,9 @@ def _limits(params: Validate) -> Limits:
     )
 
 
-def _judged(path: str, content: Content, look: Appearance | None, params: Validate) -> list[Seen]:
-    """Findings about a frame; none of one that does not decode. A check that fails is a finding too."""
-    found = []
+def _judged(path: str, content: Content, look: Appearance | None, params: Validate) -> tuple[list[Seen], bool]:
+    """Findings about a frame; none of one that does not decode. A check that fails is a finding too, for this run."""
+    found, failed = [], False
     try:
         if look:
             found += _judge(PurePosixPath(path), content, look, params)
@@ -274,7 +281,8 @@ def _judged(path: str, content: Content, look: Appearance | None, params: Valida
         found.append((fault.code, fault.seen))
     except Exception as error:  # noqa: BLE001  (no file may end the run, however odd its pixels are)
         found.append(("decode_error", f"{type(error).__name__}: {error}"[:200]))
-    return found
+        failed = True
+    return found, failed
 
 
 def lost_file(raw: Path, params: Validate, file: RawFile, code: str) -> tuple[list[tuple], list[Finding]]:

@@ -17,8 +17,10 @@ from quickstart import s3
 from stages.pack import pack
 from stages.params import Pack, Preprocess, Validate
 from stages.preprocess import preprocess
+from stages.toolkit.examination import examine
 from stages.toolkit.memo import NO_MEMO, Memo
-from stages.validate import validate
+from stages.toolkit.raw_files import RawFile
+from stages.validate import check_files, encode, validate
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -41,6 +43,13 @@ def add_pictures(raw: Path, count: int, label: str = "cat", first: int = 0, suff
     """Write pictures number first, first + 1, ... into raw/label."""
     for number in range(first, first + count):
         save(raw / label / f"img{number}{suffix}", picture(number))
+
+
+def check_one(raw: Path, file: RawFile, params: Validate) -> tuple[tuple, list[tuple[str, str]]]:
+    """What validate finds out about a file: its row of the manifest, and its findings (code, what was seen)."""
+    no_memo = map(NO_MEMO.of, (encode, examine))
+    (row,), findings = check_files(raw, params, *no_memo, [file])
+    return row, [(code, seen) for _, code, seen, _ in findings]
 
 
 class Workspace:

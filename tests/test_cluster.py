@@ -249,7 +249,7 @@ class TestOnACluster:
         memo = incremental.folder / ".memo"
         assert not [path for path in memo.rglob("*") if path.suffix == ".rows" or path.name.startswith("lent-")]
 
-    def test_a_worker_with_other_libraries_keeps_nothing_in_the_memo(
+    def test_a_worker_with_other_libraries_keeps_nothing_that_they_may_change(
         self, tmp_path: Path, environment: pytest.MonkeyPatch
     ):
         """Not one for which a cluster is refused. On it depends all but what validate keeps of each file by itself."""
@@ -377,7 +377,8 @@ class TestOnACluster:
         with running(tmp_path / "second", **options(tmp_path / "second")) as second:
             printed = stage(project, second.address).communicate(timeout=60)[0]
         assert "401 files in 1 classes" in printed
-        assert finished <= int(re.search(r"; (\d+) of 401 from the memo", printed)[1]) <= 400
+        taken = int(re.search(r"; (\d+) of 401 from the memo", printed)[1])
+        assert finished - finished // 12 <= taken <= 400  # an entry an image, and one for each group of some 24
         assert no_keepers_within(own, 60)
         found = contents(project / "reports"), (project / "manifest.parquet").read_bytes()
         shutil.rmtree(project / ".memo")

@@ -10,7 +10,7 @@ from pathlib import Path
 import hostile_files
 import polars as pl
 import pytest
-from conftest import Workspace, contents, picture, save
+from conftest import Workspace, check_one, contents, picture, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,7 +18,7 @@ from PIL import Image
 from stages.params import Levels, Preprocess, Validate
 from stages.preprocess import preprocess
 from stages.toolkit.images import with_end
-from stages.validate import FIXES, check_file
+from stages.validate import FIXES
 
 SIZE = 16
 TWICE = dict.fromkeys(("exact_duplicate", "pixel_duplicate", "near_duplicate"), "ignore")  # many show one picture
@@ -148,7 +148,7 @@ def codes_of(folder: Path, name: str, data: bytes, params: Validate = PARAMS) ->
     """The codes for which a file, checked in this process, is rejected."""
     (folder / "cat").mkdir(exist_ok=True)
     (folder / "cat" / name).write_bytes(data)
-    ((_, found),) = check_file(folder, f"cat/{name}", params)
+    _, found = check_one(folder, f"cat/{name}", params)
     return {code for code, *_ in found if LEVELS[code] == "error"}
 
 

@@ -27,10 +27,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from PIL import Image
 
 from quickstart.zips import unzip_all, zip_all
+from stages import validate
 from stages.params import Levels, Pack, Preprocess, Split, Validate
-from stages.preprocess import make_png
+from stages.preprocess import make_png, preprocess
 from stages.toolkit import dependencies, memo_segments, memo_store, raw_files
 from stages.toolkit.errors import InputError
+from stages.toolkit.examination import examine
 from stages.toolkit.memo import Memo
 
 GIB = 2**30
@@ -630,7 +632,7 @@ def test_a_memo_that_cannot_be_written_is_done_without(incremental: Incremental,
 def test_nor_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd):
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
     (tmp_path / "preprocess").write_text("a file in its place")
-    assert Memo(tmp_path / "preprocess", GIB).of(make_png) is make_png
+    assert Memo(tmp_path / "preprocess", GIB).of(make_png).place is None
     assert f"preprocess: works without its memo in {tmp_path / 'preprocess'}: " in capfd.readouterr().err
 
 
@@ -929,6 +931,53 @@ def test_with_dvc_too_incremental_runs_end_in_the_same_bytes(new_project: Callab
     add_pictures(raw, 1, "b/dog", first=9852)
     assert "from the memo" not in project("dvc", "repro")
     assert outs() == first
+
+
+def test_a_check_that_failed_is_done_again(incremental: Incremental, monkeypatch: pytest.MonkeyPatch):
+    """It may have been for want of memory, or a file that was not there for a moment."""
+    add_pictures(incremental.raw, 3)
+    memo = incremental.memo("validate")
+    remembered = memo.of(validate.encode), memo.of(examine)
+    arguments = incremental.raw, Validate(blurry=0), *remembered, ["cat/img0.png", "cat/img1.png"]
+    with monkeypatch.context() as patch:
+        patch.setattr(validate, "_judge", lambda *_: 1 / 0)
+        _, findings = validate.check_files(*arguments)
+        assert [code for _, code, *_ in findings] == ["decode_error", "decode_error"]
+    assert validate.check_files(*arguments)[1] == []
+
+
+def test_a_change_of_size_is_noticed_of_images_that_the_memo_knows(incremental: Incremental):
+    add_pictures(incremental.raw, 3)
+    incremental.run()
+    for change in (lambda path: path.write_bytes(path.read_bytes() + b"x"), lambda path: path.unlink()):
+        change(incremental.raw / "cat/img1.png")
+        for layout in ("folder", "zip"):
+            params = Preprocess(size=16, layout=layout)
+            with pytest.raises(InputError, match=r"img1\.png has changed since it was validated"):
+                preprocess(incremental.raw, incremental.manifest, incremental.processed, params, incremental.memo("x"))
+
+
+@pytest.mark.slow
+def test_code_that_is_edited_while_a_stage_begins_keeps_nothing(new_project: Callable[[], Project]):
+    """Its workers may have the old code, and the memo would take what they make for that of the new."""
+    project = new_project()
+    project.write(
+        "begin.py",
+        """
+from pathlib import Path
+from stages.preprocess import make_png
+from stages.toolkit.memo import Memo
+if __name__ == "__main__":
+    memo = Memo.for_stage("preprocess", 1)
+    print(memo.of(make_png).place is not None)
+    path = Path("stages/toolkit/images.py")
+    path.write_text(path.read_text() + "# edited")
+    print(Memo.of(memo, make_png).place is None)
+""",
+    )
+    printed = project("python", "begin.py")
+    assert printed.count("True") == 2
+    assert printed.count("goes on without its memo") == printed.count("code was edited while it ran") == 1
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import psutil
 import pytest
-from conftest import REPOSITORY, Workspace, add_pictures, contents, picture, save
+from conftest import REPOSITORY, Workspace, add_pictures, check_one, contents, picture, save
 from PIL import Image, ImageCms
 
 from stages.params import Preprocess, Validate
@@ -22,7 +22,6 @@ from stages.preprocess import Frame, fit, make_png, preprocess, read, write_imag
 from stages.toolkit import endings, png
 from stages.toolkit.errors import InputError
 from stages.toolkit.memo import NO_MEMO
-from stages.validate import check_file
 
 ORIENTATION_TAG = 0x0112
 STORED = {  # what a camera held that way stores of an upright picture, by EXIF orientation
@@ -108,7 +107,7 @@ def test_every_exif_orientation_comes_out_upright(form: str, orientation: int, t
 def test_odd_exif_does_not_keep_an_image_from_being_made_upright(entry: tuple, tmp_path: Path):
     image = picture(1, 96, 64)
     path = save(tmp_path / "cat/a.jpg", stored(image, 6), exif=exif(entry), quality=95)
-    ((_, found),) = check_file(tmp_path, "cat/a.jpg", Validate(blurry=0))
+    _, found = check_one(tmp_path, "cat/a.jpg", Validate(blurry=0))
     assert found == [("exif_orientation", "orientation 6")]
     assert difference(processed(path, size=64), as_shown(image, tmp_path, size=64)) < 3
 
@@ -495,7 +494,13 @@ def test_an_image_lost_or_replaced_after_validation_is_named(data: bytes | None,
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(InputError, match=r"a\.png has changed since it was validated"):
-        write_images(tmp_path, tmp_path, Preprocess(), NO_MEMO.of(make_png), [Frame("a.png", 1, bytes(32), "a.png")])
+        write_images(
+            tmp_path,
+            tmp_path,
+            Preprocess(),
+            NO_MEMO.of(make_png),
+            [Frame("a.png", 1, bytes(32), len(data or b""), "a.png")],
+        )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker below the server process that forks it")

@@ -19,14 +19,15 @@ import numpy as np
 import polars as pl
 import psutil
 import pytest
-from conftest import REPOSITORY, Workspace, add_pictures, contents, picture, save
+from conftest import REPOSITORY, Workspace, add_pictures, check_one, contents, picture, save
 from PIL import Image, ImageCms, ImageFilter, ImageOps
 
 from imagepack.format import SPLITS
 from stages.params import Levels, Pack, Preprocess, Split, Validate
 from stages.preprocess import preprocess
+from stages.toolkit import raw_files
 from stages.toolkit.errors import InputError
-from stages.validate import FIXES, check_file, validate
+from stages.validate import FIXES, validate
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
 not_windows = pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such names and links")
@@ -221,7 +222,7 @@ def write(path: Path, data: bytes) -> Path:
 
 def check(path: Path, **params) -> tuple[dict, list[str]]:
     """Facts and codes of one file, which stands in its class folder."""
-    ((row, found),) = check_file(path.parent.parent, f"{path.parent.name}/{path.name}", Validate(**CALM | params))
+    row, found = check_one(path.parent.parent, f"{path.parent.name}/{path.name}", Validate(**CALM | params))
     return dict(zip(COLUMNS, row, strict=False)), [code for code, _ in found]
 
 
@@ -373,7 +374,7 @@ def test_the_limits_are_those_of_params(tmp_path: Path):
 
 
 def test_several_faults_of_one_file_are_all_found(tmp_path: Path):
-    ((row, found),) = check_file(tmp_path, save(tmp_path / "a.jpg", picture(1, 9, 9), format="PNG").name, Validate())
+    row, found = check_one(tmp_path, save(tmp_path / "a.jpg", picture(1, 9, 9), format="PNG").name, Validate())
     assert [code for code, _ in found] == ["no_label", "extension_mismatch", "too_small"]
     assert row[1] == ""
 
@@ -818,6 +819,17 @@ def test_a_hole_in_a_photograph_is_found(tmp_path: Path):
     assert (counts["files"], counts["damaged"], rejected) == (200, 200, [])
     assert counts["found"] >= 198
     assert counts["pillow"] <= 2
+
+
+def test_files_are_held_in_memory_few_at_a_time_and_large_ones_alone(tmp_path: Path):
+    """Beside a large one others would be refused for want of memory."""
+    sizes = [1, raw_files.HELD_BYTES, 1, 2, raw_files.HELD_BYTES - 2, 5, 50 * raw_files.HELD_BYTES, 1]
+    names = [f"{number}.png" for number in range(len(sizes))]
+    for name, size in zip(names, sizes, strict=True):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, size)
+    groups = list(raw_files.small_groups(tmp_path, [*names, "gone.png"]))
+    assert groups == [names[:1], names[1:2], names[2:4], names[4:5], names[5:6], names[6:7], [*names[7:], "gone.png"]]
 
 
 def test_images_stored_otherwise_than_most_are_told_from_them(workspace: Workspace):

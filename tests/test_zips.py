@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import random
 import shutil
@@ -21,7 +22,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 import yaml
-from conftest import REPOSITORY, Project, Workspace, add_pictures, contents, picture, save
+from conftest import REPOSITORY, Project, Workspace, add_pictures, check_one, contents, picture, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +32,6 @@ from stages.params import Pack, Preprocess, Validate
 from stages.preprocess import images_per_zip, preprocess
 from stages.toolkit import raw_files, zips
 from stages.toolkit.errors import InputError
-from stages.validate import check_file
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
 not_windows = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such links and signals")
@@ -314,6 +314,7 @@ PICTURE = PICTURE.getvalue()
         (entry("cat/a.png", b""), "empty_file", "0 bytes"),
         (entry("cat/a.zip", zip_of(entry("b.jpg"))), "not_image", "not recognised as an image; begins with b'PK"),
         (entry("__MACOSX/a.png", b"x"), "junk", "is called a.png"),
+        (entry(b"__MACOSX/._caf\xe9.png", b"x"), "junk", "is called ._caf\\xe9.png"),
         (entry(b"cat/caf\xe9.png", PICTURE), "bad_name", "a name that is not valid UTF-8"),
     ],
 )  # fmt: skip
@@ -321,12 +322,13 @@ def test_a_member_that_cannot_be_used_is_a_finding_about_it_alone(raw: Path, mem
     (raw / "x.zip").write_bytes(zip_of(entry("cat/good.png", PICTURE), member))
     found = {}
     for file in raw_files.find(raw)[0]:
-        ((row, findings),) = check_file(raw, file, Validate(blurry=0))
+        row, findings = check_one(raw, file, Validate(blurry=0))
         found[row[0]] = findings
     assert found.pop("cat/good.png") == found.pop("cat/img0.png") == found.pop("cat/img1.png") == []
     ((path, findings),) = found.items()
     assert path == raw_files.shown(os.fsdecode(member["name"]))
     assert [each for each in findings if each[0] == code and each[1].startswith(seen)], findings
+    json.dumps(findings, ensure_ascii=False).encode()  # text that can be written
 
 
 def test_names_in_utf_8_are_read_whether_or_not_the_zip_says_so(raw: Path):

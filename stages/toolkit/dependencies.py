@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -89,6 +89,12 @@ def of_stage(stage: str) -> list[Path]:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
+
+
+def stamps(modules: Iterable[str]) -> dict[str, Stamp]:
+    """Of the files of these modules, by path, as they are now."""
+    files = (getattr(sys.modules[name], "__file__", None) for name in modules)
+    return {stamp[0]: stamp for stamp in (_stamp(Path(file).resolve()) for file in files if file)}
 
 
 def _stamp(path: Path) -> Stamp:

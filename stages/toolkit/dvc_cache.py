@@ -12,10 +12,13 @@ from pathlib import Path
 
 import yaml
 
+LARGE = (".h5", ".zip")
+"""Files that hold many images: those that a result of one image a file may have are not wanted, and may be millions."""
+
 
 @dataclass(frozen=True)
 class LastOuts:
-    """Of a stage. Picklable, however many files there are.
+    """The files of many images that a stage has made. Picklable, however many there are.
 
     Attributes:
         cache: DVC's folder, where files are called after their md5. A text, as of memo.Place.
@@ -56,7 +59,9 @@ def _files(outs: LastOuts) -> dict[str, Path]:
     for listing in outs.listings:
         try:
             entries = json.loads(Path(outs.cache, listing[:2], listing[2:]).read_bytes())
-            found |= {Path(e["relpath"]).name: Path(outs.cache, e["md5"][:2], e["md5"][2:]) for e in entries}
+            for path, md5 in ((entry["relpath"], entry["md5"]) for entry in entries):
+                if path.endswith(LARGE):
+                    found[Path(path).name] = Path(outs.cache, md5[:2], md5[2:])
         except (OSError, ValueError, LookupError, TypeError):
             continue
     return found

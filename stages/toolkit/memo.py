@@ -1,7 +1,7 @@
 """The memo: what a stage has made of an image is not made again while the image, the params and the code are the same.
 
 It stands beside the pipeline and is no part of it: DVC does not know it, it never changes a result, and it may be
-deleted at any time. A stage wraps a function of bytes, which must depend on nothing but its arguments:
+deleted at any time. A stage wraps a function, mostly of bytes, which must depend on nothing but its arguments:
 
     png_of = memo.of(make_png)
     ...
@@ -41,6 +41,7 @@ PENDING_BYTES = 4 * 2**20
 COLLECT, SHARE = 5.0, 0.05
 """Seconds between two looks at what workers of a cluster have written; and the share of the time for them, at most."""
 CLEAR = "python3 run.py memo clear"
+EDITED = "code was edited while it ran"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -127,6 +128,7 @@ class Memo:
         self.asked, self.taken, self._said = 0, 0, set()
         self.earlier = earlier
         self._files, self._place, self._index = tuple(files), None, None
+        self._loaded: dict[str, dependencies.Stamp] = {}
         if folder and limit:
             on_cluster = os.environ.get("DASK_SCHEDULER_ADDRESS")
             copy = f"{memo_store.LENT}{secrets.token_hex(8)}.sqlite" if on_cluster else ""
@@ -136,32 +138,34 @@ class Memo:
     @classmethod
     def for_stage(cls, name: str, max_gib: float) -> "Memo":
         """The memo of the stage `name`, in the repository where it runs."""
+        loaded = dependencies.stamps(workers.stage_modules())  # before the workers' server loads them
         workers.begin()
         try:
             files = dependencies.of_stage(name)
-            return cls(FOLDER / name, int(max_gib * 2**30), files, dvc_cache.LastOuts.of(name).find)
+            memo = cls(FOLDER / name, int(max_gib * 2**30), files, dvc_cache.LastOuts.of(name).find)
         except (InputError, OSError) as error:
             memo = cls()
             memo._say(f"{name}: works without its memo: {error}")
-            return memo
+        memo._loaded = loaded
+        return memo
 
-    def _prepare(self) -> None:
+    def _prepare(self, lend: bool = False) -> None:
         """Open the store once before the workers do: make it, mend it, keep it below its limit.
 
-        On a cluster it stays open in this process until the workers are done.
+        Args:
+            lend: leave it open in this process, with a copy of its index for the workers of a cluster.
         """
         place, folder = self._place, Path(self._place.folder)
         for attempt in range(2):
+            store = None
             try:
                 if attempt or (folder / memo_store.DAMAGED).exists():
                     shutil.rmtree(folder)
                 store = memo_store.Store(folder, place.limit, place.since, alone=bool(place.copy))
                 store.tidy()
-                if place.copy:
+                if lend:
                     store.lend(place.copy)
-                    self._index = store
-                else:
-                    store.close()
+                    self._index, store = store, None
                 return
             except memo_store.FAILURES as error:
                 if not attempt and memo_store.is_damage(error):
@@ -170,6 +174,10 @@ class Memo:
                 self._say(f"{place.name}: works without its memo in {place.folder}: {error}")
                 self._place = None
                 return
+            finally:
+                if store:
+                    with contextlib.suppress(*memo_store.FAILURES):
+                        store.close()
 
     def of(
         self,
@@ -180,14 +188,18 @@ class Memo:
         """`function` with a memory: picklable, for workers.
 
         Args:
-            function: importable by name; of bytes, or several, and of other arguments whose repr says all of them.
-                Returns bytes, if there is no `shorten`.
+            function: importable by name; of bytes, or several, or of what `Remembered.by_id` reads; and of other
+                arguments whose repr says all of them. Returns bytes, if there is no `shorten`.
             shorten: what to keep of a result.
             restore: the result again from that, or None if that is not possible now.
         """
         if self._place is None:
             return Remembered(function)
-        return Remembered(function, dependencies.of(function, self._files), self._place, shorten, restore)
+        needed = dependencies.of(function, self._files)
+        if any(self._loaded.get(stamp[0], stamp) != stamp for stamp in needed.stamps):
+            self._say(f"{self._place.name}: goes on without its memo in {self._place.folder}: {EDITED}")
+            return Remembered(function)
+        return Remembered(function, needed, self._place, shorten, restore)
 
     def map_in_order(
         self,
@@ -214,8 +226,8 @@ class Memo:
     @contextlib.contextmanager
     def _collecting(self) -> Iterator[Callable[[set[str]], None]]:
         """What to tell the news of each Tally. On a cluster this process enters into the index what workers write."""
-        if self._place and self._place.copy and self._index is None:
-            self._prepare()  # for a second map_in_order
+        if self._place and self._place.copy:
+            self._prepare(lend=True)
         if self._index is None:
             yield lambda names: None
             return
@@ -315,7 +327,7 @@ class _Desk:
             self._give_up(f"code, libraries or Python on {platform.node()} are not those of the stage")
             return
         if not place.copy and not needed.unchanged():  # it may have loaded what was written after the digest was taken
-            self._give_up("code was edited while it ran")
+            self._give_up(EDITED)
             return
         try:
             self._store: AnyStore | None = place.open()

@@ -23,15 +23,15 @@ LONGEST_NAME = 255 - len(".png")
 """Bytes; file systems take 255, and preprocess adds an extension."""
 JUNK = (".DS_Store", "._*", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".git*", "__MACOSX")
 """What macOS, Windows, KDE and git leave in folders; a file below a folder so called is junk too."""
-_JUNK = re.compile("|".join(map(translate, JUNK)))
+_JUNK = re.compile("|".join(map(translate, JUNK)), re.IGNORECASE)
 FRAME = re.compile(r"#[0-9]+$")
 """How validate.multi_frame: split calls the frames of a file."""
 NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 """Of a file's or folder's name, what Windows does not take (Microsoft, Naming Files, Paths, and Namespaces)."""
 TYPICAL_GROUP, MOST_OF_A_GROUP = 24, 48
 """Files: large enough that a round trip between processes does not count."""
-HELD_BYTES = 2**26
-"""Of files that a worker has in memory, if one alone does not have more."""
+HELD_BYTES = 4 * 2**20
+"""Of files that a worker has in memory together, while it decodes one: little beside what that takes."""
 SHOWN = 100
 """Faults of zips in a message."""
 RawFile = str | zips.Member
@@ -89,7 +89,7 @@ def tracked(raw: Path) -> tuple[list[str], int]:
 
 
 def groups(files: list[RawFile]) -> Iterator[list[RawFile]]:
-    """Cut `files` where their names say so, so that another file more or less changes the group around it alone."""
+    """Cut `files` where their names say so, so that one file more or less mostly changes the group around it alone."""
     group = []
     for file in files:
         group.append(file)
@@ -197,17 +197,26 @@ def shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def opened(raw: Path, files: list[RawFile], most: int, split: bool) -> Iterator[list[Opened]]:
-    """All of them, as `open_one`; a few at a time where they are large, since their bytes are in memory."""
-    some, size = [], 0
+def small_groups(raw: Path, files: list[RawFile]) -> Iterator[list[RawFile]]:
+    """Cut `files` so that those of a group have few bytes, and a large file is alone: they are in memory together."""
+    group, size = [], 0
     for file in files:
-        some.append(open_one(raw, file, most, split))
-        size += some[-1].size
-        if size >= HELD_BYTES:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
+        its = size_of(raw, file)
+        if group and size + its > HELD_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(file)
+        size += its
+    if group:
+        yield group
+
+
+def size_of(raw: Path, file: RawFile) -> int:
+    """Bytes of a file, by its folder or zip; 0 if it cannot be looked at."""
+    try:
+        return (raw / file).stat().st_size if isinstance(file, str) else file.bytes
+    except OSError:
+        return 0
 
 
 def open_one(raw: Path, file: RawFile, most: int, split: bool) -> Opened:
@@ -225,7 +234,7 @@ def open_one(raw: Path, file: RawFile, most: int, split: bool) -> Opened:
         data = read(raw, file, most)
         digest = hashlib.sha256(data).hexdigest()
         if is_junk(str(file)):
-            raise Fault("junk", f"is called {PurePosixPath(str(file)).name}")
+            raise Fault("junk", f"is called {shown(PurePosixPath(str(file)).name)}")
     except Fault as fault:
         return Opened(where, [*found, (fault.code, fault.seen)], None, digest, len(data))
     except MemoryError:

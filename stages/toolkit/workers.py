@@ -130,10 +130,11 @@ def process_context(modules: Iterable[str] | None = None) -> multiprocessing.con
 
 def begin() -> None:
     """Start the server from which workers are forked: it imports its modules while the stage looks at its inputs."""
-    if process_context().get_start_method() == "forkserver" and "DASK_SCHEDULER_ADDRESS" not in os.environ:
+    if process_context().get_start_method() == "forkserver" and not os.environ.get("DASK_SCHEDULER_ADDRESS"):
         from multiprocessing import forkserver  # not on Windows
 
-        forkserver.ensure_running()
+        with suppress(OSError):  # it is started again for the first worker, where that is an error
+            forkserver.ensure_running()
 
 
 def stage_modules() -> list[str]:
