@@ -175,7 +175,7 @@ class Memo:
                 self._place = None
                 return
             finally:
-                if store:
+                if store is not None:  # an empty one counts as False
                     with contextlib.suppress(*memo_store.FAILURES):
                         store.close()
 
