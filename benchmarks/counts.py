@@ -38,6 +38,7 @@ CALLS = {  # what is counted: where it stands, and its name there
     "JPEG decoded in full": (simplejpeg, "decode_jpeg"),
     "decoded by Pillow": (ImageFile.ImageFile, "load"),
     "encoded as PNG": (png, "encode"),
+    "such a PNG decoded": (png, "decode"),
     "sha256": (hashlib, "sha256"),
     "xxh3, 128 bits": (xxhash, "xxh3_128"),
     "xxh3, 64 bits": (xxhash, "xxh3_64_digest"),
