@@ -25,6 +25,11 @@ from stages.validate import check_files, encode, validate
 REPOSITORY = Path(__file__).parents[1]
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a third of the time tests wait, for servers and until time limits pass."""
+    return (os.cpu_count() or 1) + 1
+
+
 def picture(number: int, width: int = 48, height: int = 40, mode: str = "RGB") -> Image.Image:
     """A smooth picture that differs from every other number's."""
     rng = np.random.default_rng(number)
@@ -81,6 +86,23 @@ class Workspace:
         report = self.reports / "pack.json"
         pack(self.processed, self.manifest, self.packed, report, packed or Pack(), self.memo("pack"))
         return PackedImages(self.packed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Makes a file system of so many KiB; that needs rights that containers and root have."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def make(size: int) -> Path:
+        options = ["-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(folder)]
+        if sys.platform != "linux" or subprocess.run(["mount", *options], capture_output=True).returncode:
+            pytest.skip("may not mount a file system here")
+        return folder
+
+    yield make
+    if folder.is_mount():  # lazily: a process that is just being killed may have a file open
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

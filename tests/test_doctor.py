@@ -267,28 +267,19 @@ def test_links_into_a_cache_that_can_be_written_to(project: Project):
     assert "dvc config cache.type reflink,copy && python3 run.py -- dvc checkout --relink" in found
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    """A file system in memory with 1 MiB; skipped where it cannot be mounted."""
-    (tmp_path / "small").mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path / "small")]
-    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no tmpfs can be mounted")
-    yield tmp_path / "small"
-    subprocess.run(["umount", str(tmp_path / "small")], check=True)
-
-
-def test_a_disk_that_is_full(project: Project, small_disk: Path):
-    project("dvc", "cache", "dir", "--local", str(small_disk / "cache"))
-    (small_disk / "filler").write_bytes(bytes(1000 * 1024))
+def test_a_disk_that_is_full(project: Project, small_disk):
+    disk = small_disk(1024)
+    project("dvc", "cache", "dir", "--local", str(disk / "cache"))
+    (disk / "filler").write_bytes(bytes(1000 * 1024))
     found = doctor(project, ok=False)["room"]
-    place = re.escape(str(small_disk / "cache"))
+    place = re.escape(str(disk / "cache"))
     assert re.search(f"problem 0 MiB free for {place}, one more run may write [1-9] MiB: make room", found)
 
 
-def test_a_temporary_folder_that_is_full(project: Project, small_disk: Path):
-    found = doctor(project, ok=False, TMPDIR=str(small_disk))["room"]
-    assert f"problem 1 MiB free for {small_disk}, one more run may write 100 MiB: make room" in found
+def test_a_temporary_folder_that_is_full(project: Project, small_disk):
+    disk = small_disk(1024)
+    found = doctor(project, ok=False, TMPDIR=str(disk))["room"]
+    assert f"problem 1 MiB free for {disk}, one more run may write 100 MiB: make room" in found
 
 
 def test_locks_of_processes_that_were_killed(project: Project):

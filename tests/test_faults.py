@@ -225,22 +225,6 @@ def test_a_second_repro_at_once_says_who_is_at_work(fresh: Project, undisturbed:
     assert differing(end_state(fresh), end_state(undisturbed)) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Makes a file system of so many KiB; that needs rights that containers and root have."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def make(size: int) -> Path:
-        options = ["-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(folder)]
-        if subprocess.run(["mount", *options], capture_output=True).returncode:
-            pytest.skip("may not mount a file system here")
-        return folder
-
-    yield make
-    subprocess.run(["umount", str(folder)], capture_output=True)
-
-
 @pytest.mark.parametrize(
     ("stage", "size", "out"),
     [

@@ -195,10 +195,10 @@ def test_what_dvc_would_stop_at_is_named(new_project: Callable[[], Project]):
     folder.mkdir(parents=True)
     (folder / os.fsdecode(b"caf\xe9.png")).touch()
     (folder / "gone.png").symlink_to("nowhere.png")
-    output = run_py(project.folder, ok=False)
+    output = project("python", "-m", "quickstart", ok=False)
     assert "DVC cannot store what is in data/raw:\n  data/raw/cat/caf\\xe9.png: its name is not valid UTF-8" in output
     assert "  data/raw/cat/gone.png: a link that leads nowhere: remove it, or put the image there" in output
-    run_py(project.folder, "s3", "stop")
+    project("python", "-m", "quickstart.s3", "stop")
 
 
 @pytest.fixture(scope="module")
