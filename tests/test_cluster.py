@@ -369,7 +369,7 @@ class TestOnACluster:
         """And goes on where it was."""
         project = tmp_path / "project"
         add_pictures(project / "raw", 400)
-        (project / "raw/cat/slow.bmp").write_bytes(slow_bmp(6000))
+        (project / "raw/cat/slow.bmp").write_bytes(slow_bmp(4000))
         process = stage(project, own.address)
         finished = wait_for_entries(project / ".memo/validate", 64)
         own.scheduler.kill()
