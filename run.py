@@ -33,6 +33,8 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOCK = ROOT / "requirements.lock"
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 def main(arguments: list[str]) -> int:
@@ -68,7 +70,7 @@ def main(arguments: list[str]) -> int:
         print(
             "Next: python3 run.py" if code == 0 else "Some tests failed; rerun one with: python3 run.py test -k NAME -x"
         )
-    elif code and command[0] == "dvc" and command[1:2] in (["push"], ["pull"], ["fetch"]):
+    elif code not in (0, INTERRUPTED) and command[0] == "dvc" and command[1:2] in (["push"], ["pull"], ["fetch"]):
         run([PYTHON, "-m", "quickstart.s3", "explain"])
     return code
 
@@ -115,11 +117,18 @@ def run(command: list) -> int:
         sys.exit(f"run.py: no command {command[0]} in .venv or on PATH")
     here = Path.cwd()
     inside = command[0] != PYTHON and here.is_relative_to(ROOT)
-    try:
-        return subprocess.run([program, *command[1:]], cwd=here if inside else ROOT, env=environment).returncode
-    except KeyboardInterrupt:
-        return 130
+    process = subprocess.Popen([program, *command[1:]], cwd=here if inside else ROOT, env=environment)
+    interrupted = False
+    while True:
+        try:
+            code = process.wait()
+            return INTERRUPTED if interrupted else code
+        except KeyboardInterrupt:  # the terminal tells the command too; DVC, if killed, may leave half a dvc.lock
+            interrupted = True
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -83,7 +83,12 @@ def bring_in_data(own: bool) -> bool:
 def dvc(*arguments: str) -> bool:
     """Run DVC, showing the command; whether it succeeded."""
     print(f"\n$ dvc {' '.join(arguments)}", flush=True)
-    return subprocess.run(["dvc", *arguments]).returncode == 0
+    process = subprocess.Popen(["dvc", *arguments])
+    try:
+        return process.wait() == 0
+    except KeyboardInterrupt:  # the terminal tells DVC too, which ends by itself; killed, it may leave half a dvc.lock
+        process.wait()
+        raise
 
 
 def summarise(own: bool) -> None:
@@ -123,4 +128,7 @@ def fail(message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(fail("Stopped; to go on: python3 run.py"))

@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import os
 import secrets
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -53,8 +54,7 @@ def main() -> int:
     options = parser.parse_args()
     folder = options.folder
     try:
-        if not folder.is_dir():
-            raise InputError(f"{folder} is no folder")
+        require_data(folder)
         with alone(folder):
             remove_unfinished(folder)
             print((unzip_all if options.back else zip_all)(folder), flush=True)
@@ -65,6 +65,18 @@ def main() -> int:
     except KeyboardInterrupt:
         sys.exit("zip: stopped; nothing is lost; run it again to go on")
     return 0
+
+
+def require_data(folder: Path) -> None:
+    """Refuse a folder that is not this repository's data: its files will be gone, and nobody else looks into zips."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder")
+    if Path.cwd() not in folder.resolve().parents:
+        raise InputError(f"{folder} is not in this repository: name a folder that DVC tracks, such as data/raw")
+    listed = subprocess.run(["git", "ls-files", "-z", "--", folder], capture_output=True).stdout.split(b"\0")[:-1]
+    if listed:
+        name, more = os.fsdecode(listed[0]), f" and {len(listed) - 1} more" if len(listed) > 1 else ""
+        raise InputError(f"git tracks {name}{more}: name a folder that DVC tracks, such as data/raw")
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -118,7 +130,7 @@ def require_zippable(folder: Path, paths: list[str]) -> None:
         elif fault := zips.fault_of_name(_inside(path)):
             faults.append(f"{shown}: {fault}, which no zip should have: rename it")
     if faults:
-        raise InputError("\n  ".join([f"{folder} cannot be zipped, and is as it was:", *faults]))
+        raise InputError(raw_files.listed(f"{folder} cannot be zipped, and is as it was:", faults))
 
 
 def finish(folder: Path, paths: list[str]) -> list[str]:
@@ -140,7 +152,7 @@ def finish(folder: Path, paths: list[str]) -> list[str]:
             faults.append(f"{path}: differs from that in {zipped[path].archive.file}: remove one of the two")
     remove_empty_folders(folder, [path for path in paths if path in zipped])
     if faults:
-        raise InputError("\n  ".join([f"{folder} has files that are in a zip too:", *faults]))
+        raise InputError(raw_files.listed(f"{folder} has files that are in a zip too:", faults))
     return [path for path in paths if path not in zipped]
 
 
@@ -310,7 +322,7 @@ def unzip_all(folder: Path) -> str:
             _sync_all()
             (folder / path).unlink()
     if faults:
-        raise InputError("\n  ".join([f"{folder} has zips that could not be unpacked, and stay:", *faults]))
+        raise InputError(raw_files.listed(f"{folder} has zips that could not be unpacked, and stay:", faults))
     zips_ = f"{len(own)} zip{'s' * (len(own) != 1)}"
     return f"{files} files of {folder} are back, from {zips_}{left}{_next(folder)}"
 

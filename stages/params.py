@@ -195,7 +195,7 @@ def _differences(key: str, python: Any, dvc: Any):
     elif isinstance(python, list) and isinstance(dvc, list) and len(python) == len(dvc):
         for i, pair in enumerate(zip(python, dvc, strict=True)):
             yield from _differences(f"{key}.{i}", *pair)
-    elif type(python) is not type(dvc) or python != dvc:
+    elif type(python) is not type(dvc) or (python != dvc and python == python):  # not a number is not even itself
         yield (
             f"{key}: is {python!r} to Python and {dvc!r} to DVC; "
             "quote it if it is text, write 0.001 for 1e-3, true or false for yes and no"
@@ -225,7 +225,8 @@ def _line(error: ErrorDetails) -> str:
         case "sum":
             return f"{where}: {error['msg']}"
         case _:
-            wanted = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            wanted = error["msg"].removeprefix("Input should be ").replace("a valid integer", "an integer")
+            wanted = wanted.replace("a valid", "a")
             return f"{where}: must be {wanted}, is {error['input']!r}"
 
 

@@ -43,10 +43,11 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "non_portable_name": "rename it before someone works on Windows",
     "name_collision": "rename one: Windows and macOS keep only one of the two",
     "outside_link": "put the image itself here: DVC stores what the link leads to today",
-    "unreadable": "check that it is a file and may be read, or copy it again",
+    "unreadable": "check that it is a file and may be read, or copy it again; in a zip: unpack it, or zip it anew "
+    "without a password, by deflate",
     "empty_file": "copy or download it again",
     "junk": "remove it: the system or a program left it there",
-    "not_image": "remove it, or copy or download it again",
+    "not_image": "remove it, or copy or download it again; unpack a zip",
     "unsupported_format": "convert it to 8- or 16-bit JPEG, PNG, BMP, GIF, TIFF or WebP",
     "unsupported_variant": "save it as an ordinary 8- or 16-bit file of its format",
     "bomb": "shrink it, or raise validate.max_pixels",

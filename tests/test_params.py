@@ -80,11 +80,12 @@ def test_all_faults_are_reported_at_once_and_in_words(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('preprocess: {size: "128"}', "preprocess.size: must be integer, is '128'"),
-        ("preprocess: {size: true}", "preprocess.size: must be integer, is True"),
-        ("preprocess: {size: 64.0}", "preprocess.size: must be integer, is 64.0"),
-        ("augment: {hflip: true}", "augment.hflip: must be number, is True"),
+        ('preprocess: {size: "128"}', "preprocess.size: must be an integer, is '128'"),
+        ("preprocess: {size: true}", "preprocess.size: must be an integer, is True"),
+        ("preprocess: {size: 64.0}", "preprocess.size: must be an integer, is 64.0"),
+        ("augment: {hflip: true}", "augment.hflip: must be a number, is True"),
         ("augment: {hflip: .inf}", "augment.hflip: must be between 0 and 1, is inf"),
+        ("augment: {hflip: .nan}", "augment.hflip: must be between 0 and 1, is nan"),
         ("preprocess: {fit: squash}", "preprocess.fit: must be 'crop', 'pad' or 'stretch', is 'squash'"),
         ('preprocess: {fit: "no"}', "preprocess.fit: must be 'crop', 'pad' or 'stretch', is 'no'"),
         (
@@ -95,7 +96,7 @@ def test_all_faults_are_reported_at_once_and_in_words(tmp_path: Path):
         ("pack: {split: {train: 1.5}}", "pack.split.train: must be between 0 and 1, is 1.5"),
         ("preprocess: {background: [0, 0]}", "preprocess.background: must have 3 values, is [0, 0]"),
         ("preprocess: {background: [0, 0, 0, 0]}", "preprocess.background: must have 3 values, is [0, 0, 0, 0]"),
-        ("preprocess: {background: white}", "preprocess.background: must be list, is 'white'"),
+        ("preprocess: {background: white}", "preprocess.background: must be a list, is 'white'"),
         (
             "preprocess: {background: [0, 0, 256]}",
             "preprocess.background.2: must be less than or equal to 255, is 256",

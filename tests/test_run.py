@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -103,6 +104,28 @@ def test_commands_run_inside_the_environment_from_any_folder(newcomer: tuple[Pat
 def test_the_exit_code_of_a_command_is_handed_on(newcomer: tuple[Path, str]):
     code = [BASE_PYTHON, newcomer[0] / "run.py", "--", "python", "-c", "raise SystemExit(7)"]
     assert subprocess.run(code).returncode == 7
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="has no process groups")
+def test_ctrl_c_leaves_the_command_time_to_end_by_itself(newcomer: tuple[Path, str]):
+    """DVC does not write dvc.lock at once: killed, it may leave half of it."""
+    code = """
+import time
+print("begun", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(2)
+    print("ended", flush=True)
+"""
+    command = [BASE_PYTHON, newcomer[0] / "run.py", "--", "python", "-c", code]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, start_new_session=True, text=True, **pipes) as process:
+        assert process.stdout.readline() == "begun\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=30)[0] == "ended\n"
+        assert process.returncode == 130
 
 
 @pytest.mark.slow

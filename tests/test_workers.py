@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 
 import pytest
+from conftest import REPOSITORY
 
 from stages.toolkit import workers
 from stages.toolkit.errors import InputError
@@ -65,3 +68,18 @@ def test_a_number_of_workers_that_is_none_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("STAGE_WORKERS", value)
     with pytest.raises(InputError, match="STAGE_WORKERS must be a number of processes"):
         workers.count()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no fork servers")
+def test_ctrl_c_while_workers_get_ready_is_for_the_main_process_alone():
+    """Whoever stops a stage wants to read one line, and not where its helpers were."""
+    code = "import stages.validate as v; v.workers.begin(); print('begun', flush=True); input()"
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, text=True, **pipes) as process:
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.3)  # now it imports
+        os.killpg(process.pid, signal.SIGINT)
+        printed = process.communicate(timeout=30)[1]
+    assert printed.count("KeyboardInterrupt") == 1
+    assert "forkserver" not in printed

@@ -312,7 +312,7 @@ PICTURE = PICTURE.getvalue()
         (entry("cat/a.png", PICTURE, local=b"cat/b.png"), "decode_error", "its header says something else in x.zip"),
         (entry("cat/a.png", PICTURE, size=2**32 - 1), "resource_limit", "needs more memory than a worker may have"),
         (entry("cat/a.png", b""), "empty_file", "0 bytes"),
-        (entry("cat/a.zip", zip_of(entry("b.jpg"))), "not_image", "not recognised as an image; begins with b'PK"),
+        (entry("cat/a.zip", zip_of(entry("b.jpg"))), "not_image", "is a zip, and none is opened inside another"),
         (entry("__MACOSX/a.png", b"x"), "junk", "is called a.png"),
         (entry(b"__MACOSX/._caf\xe9.png", b"x"), "junk", "is called ._caf\\xe9.png"),
         (entry(b"cat/caf\xe9.png", PICTURE), "bad_name", "a name that is not valid UTF-8"),
@@ -568,6 +568,24 @@ def test_back_overwrites_nothing_and_follows_no_link(here: Path, tmp_path: Path)
     (here / "cat/text.jpg").unlink()
     command("--back")
     assert archives(here) == {}
+
+
+def test_only_data_of_this_repository_is_zipped(here: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The files are gone afterwards: out of another program's folder, or out of git."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    add_pictures(elsewhere, 2)
+    before = contents(elsewhere) | contents(Path())
+    for arguments in ([str(elsewhere)], [str(elsewhere), "--back"], [".."], ["."]):
+        assert "is not in this repository: name a folder that DVC tracks, such as data/raw\n" in command(
+            *arguments, code=1
+        )
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(["git", "add", "--force", here / "dog"], check=True)
+    said = command(code=1)
+    assert said.startswith("zip: git tracks data/raw/dog/")
+    assert said.endswith("name a folder that DVC tracks, such as data/raw\n")
+    shutil.rmtree(".git")
+    assert contents(elsewhere) | contents(Path()) == before
 
 
 @pytest.mark.slow

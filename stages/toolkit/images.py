@@ -431,6 +431,8 @@ def _unidentified(data: bytes) -> Fault:
             except Exception as error:  # noqa: BLE001
                 fault = _fault(error)
                 return Fault(fault.code, f"{form} with a header that cannot be read: {fault.seen}")
+    if data.startswith(b"PK\3\4"):
+        return Fault("not_image", "is a zip, and none is opened inside another, or by another name")
     if other := next((name for name, begins in OTHERS.items() if re.match(begins, data[:1024], re.DOTALL)), None):
         return Fault("unsupported_format", f"is {other}; read are {', '.join(EXTENSIONS)}")
     try:

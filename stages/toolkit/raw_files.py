@@ -33,7 +33,7 @@ TYPICAL_GROUP, MOST_OF_A_GROUP = 24, 48
 HELD_BYTES = 4 * 2**20
 """Of files that a worker has in memory together, while it decodes one: little beside what that takes."""
 SHOWN = 100
-"""Faults of zips in a message."""
+"""Faults in a message."""
 RawFile = str | zips.Member
 """A file by its path below data/raw, with /, or a member of a zip, whose str() that is."""
 
@@ -143,8 +143,13 @@ def _list_all(raw: Path, archives: list[str]) -> tuple[list[zips.Member], list[s
 
 def _refuse_zips(raw: Path, faults: list[str]) -> None:
     if faults:
-        more = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-        raise InputError("\n  ".join([f"{raw} has zips that cannot be used:", *faults[:SHOWN], *more]))
+        raise InputError(listed(f"{raw} has zips that cannot be used:", faults))
+
+
+def listed(what: str, faults: list[str]) -> str:
+    """A message of several lines: the first SHOWN faults."""
+    more = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+    return "\n  ".join([what, *faults[:SHOWN], *more])
 
 
 def _list(raw: Path, archive: str) -> tuple[list[zips.Member], list[str]]:

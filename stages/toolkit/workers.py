@@ -130,11 +130,21 @@ def process_context(modules: Iterable[str] | None = None) -> multiprocessing.con
 
 def begin() -> None:
     """Start the server from which workers are forked: it imports its modules while the stage looks at its inputs."""
-    if process_context().get_start_method() == "forkserver" and not os.environ.get("DASK_SCHEDULER_ADDRESS"):
+    if not os.environ.get("DASK_SCHEDULER_ADDRESS"):
+        _start_server(process_context())
+
+
+def _start_server(context: multiprocessing.context.BaseContext) -> None:
+    """That of `context`, in a main thread; Ctrl-C is for this process, and not for one that is still importing."""
+    if context.get_start_method() == "forkserver" and threading.current_thread() is threading.main_thread():
         from multiprocessing import forkserver  # not on Windows
 
-        with suppress(OSError):  # it is started again for the first worker, where that is an error
-            forkserver.ensure_running()
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it inherits that
+        try:
+            with suppress(OSError):  # it is started again for the first worker, where that is an error
+                forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, handler)
 
 
 def stage_modules() -> list[str]:
@@ -157,6 +167,7 @@ class Pool:
         modules: Iterable[str] | None = None,
     ) -> None:
         self._context = process_context(modules)
+        _start_server(self._context)
         self._function, self._memory_mib, self._timeout = function, memory_mib, timeout
         self._tasks: queue.SimpleQueue = queue.SimpleQueue()
         self._lock, self._stopped = threading.Lock(), False
