@@ -359,7 +359,7 @@ class TestOnACluster:
 
     @linux_only
     def test_a_task_that_kills_dask_workers_ends_in_words(self, own: LocalCluster):
-        with pytest.raises(InputError, match="behind those after 0 of 1 images have killed several Dask workers"):
+        with pytest.raises(InputError, match="images behind the first 0 of 1 have killed several Dask workers"):
             list(images(kills_dask, range(1)))
         own.require(2)
         assert run_square(range(10)) == [[number**2 for number in range(10)]]
@@ -373,7 +373,9 @@ class TestOnACluster:
         process = stage(project, own.address)
         finished = wait_for_entries(project / ".memo/validate", 64)
         own.scheduler.kill()
-        assert f"the Dask scheduler at {own.address} was lost after" in refusal(process)
+        results = r"when the results of \d+ of 401 images were here"
+        said = rf"the Dask scheduler at {own.address} was lost {results}: start it again, and the workers if they ended"
+        assert re.search(said, refusal(process))
         with running(tmp_path / "second", **options(tmp_path / "second")) as second:
             printed = stage(project, second.address).communicate(timeout=60)[0]
         assert "401 files in 1 classes" in printed
@@ -396,7 +398,7 @@ class TestOnACluster:
         threading.Timer(40, own.scheduler.resume).start()
         own.scheduler.suspend()
         begun = time.monotonic()
-        with pytest.raises(InputError, match="did not answer within 30 s"):
+        with pytest.raises(InputError, match="did not answer within 30 s: see that it and its workers run"):
             list(results)
         assert time.monotonic() - begun < 90
 
@@ -448,6 +450,72 @@ class TestOnACluster:
             assert f"the Dask cluster at {local.address} has had no workers for 4 s" in refusal(
                 stage(tmp_path, local.address)
             )
+
+    def test_a_stage_says_that_it_waits_for_a_worker_and_ends_well_when_one_comes(self, tmp_path: Path):
+        project, patience = tmp_path / "project", {"DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "60s"}
+        add_pictures(project / "raw", 2)
+        with running(tmp_path / "cluster", count=0) as local:
+            process = stage(project, local.address, **patience)
+            line = f"validate: the cluster at {local.address} has no workers: waiting for one (docs/scaling.md says how"
+            assert process.stdout.readline().startswith(line)
+            time.sleep(3 * cluster.LOOK)
+            local.start_worker(path=IMPORTED)
+            printed = process.communicate(timeout=60)[0]
+        assert process.returncode == 0
+        assert re.fullmatch("validate: 2 files in 1 classes: 2 accepted, .*\n", printed)
+
+    @linux_only
+    def test_a_run_sweeps_the_marks_that_killed_runs_have_left_and_no_other_file(self, tmp_path: Path):
+        project = tmp_path / "project"
+        add_pictures(project / "raw", 2)
+        with running(tmp_path / "cluster", count=0) as local:
+            killed = []
+            for _ in range(2):
+                process, before = stage(project, local.address), set(project.glob(".cluster-*"))
+                while not (new := set(project.glob(".cluster-*")) - before):
+                    time.sleep(0.05)
+                process.terminate()
+                process.communicate()
+                killed += new
+            old, young = killed
+            others = [".cluster-0123456789AB", ".cluster-0123456789abc", ".cluster-notes", "x.cluster-0123456789ab"]
+            for name in others:
+                (project / name).touch()
+            (project / ".cluster-000000000000").mkdir()
+            (project / ".cluster-111111111111").symlink_to("raw")
+            (project / ".cluster-222222222222").write_text("larger than what a run writes" * 2)
+            others += [f".cluster-{digit * 12}" for digit in "012"]
+            week_ago = young.stat().st_mtime - cluster.FORGOTTEN
+            for name in others:
+                os.utime(project / name, (0, 0), follow_symlinks=False)
+            os.utime(old, (week_ago, week_ago))
+            os.utime(young, (week_ago + 600,) * 2)
+            local.start_worker(path=IMPORTED)
+            local.require(1)
+            assert "2 accepted" in stage(project, local.address).communicate(timeout=60)[0]
+        left = {path.name for path in project.glob("*.cluster-*")}
+        assert left == {young.name, *others}
+
+    def test_a_run_at_work_keeps_its_mark_however_long_it_takes(
+        self, shared: LocalCluster, tmp_path: Path, environment: pytest.MonkeyPatch
+    ):
+        """Or has it again, where it was stopped so long that another run swept it."""
+        environment.setenv("DASK_SCHEDULER_ADDRESS", shared.address)
+        environment.chdir(tmp_path)
+        results = images(nap, range(400))
+        next(results)
+        (mark,) = tmp_path.glob(".cluster-*")
+        run = mark.read_text()
+        os.utime(mark, (0, 0))
+        time.sleep(cluster.LOOK)
+        seen = list(itertools.islice(results, 50))
+        assert time.time() - mark.stat().st_mtime < 60
+        mark.unlink()
+        time.sleep(cluster.LOOK)
+        seen += itertools.islice(results, 40)
+        assert mark.read_text() == run
+        assert len(seen + list(results)) == 99
+        assert not mark.exists()
 
     @linux_only
     def test_workers_that_do_not_see_the_files_are_named(self, shared: LocalCluster, tmp_path: Path):

@@ -11,7 +11,9 @@ import logging
 import os
 import pickle
 import queue
+import re
 import secrets
+import stat
 import time
 import warnings
 from collections import deque
@@ -46,6 +48,11 @@ RETRIES = 3
 """How often a task is begun anew that lost the process beside its Dask worker."""
 CHECK = 120.0
 """Seconds that all workers together may take to be checked."""
+ALONE = 3.0
+"""Seconds without any worker after which this is said."""
+FORGOTTEN = 7 * 24 * 3600.0
+"""Seconds since it was renewed after which a mark is one that a killed run has left. A run at work renews its marks
+every few seconds; a week, because it may be stopped (Ctrl-Z) or cut off from its files while its workers go on."""
 
 
 def map_in_order(
@@ -82,7 +89,7 @@ def map_in_order(
             memory_mib=memory_mib,
             may_lose=lost is not None,
         )
-        cluster.setting = pickle.dumps(setting)
+        cluster.setting, cluster.marks = pickle.dumps(setting), setting.marks
         cluster.check()
         for bundle, outcomes in cluster.outcomes(_Bundles(iter(tasks), total)):
             for task, its_outcomes in zip(bundle, outcomes, strict=True):
@@ -137,6 +144,7 @@ class _Cluster:
 
     Attributes:
         setting: a pickled cluster_worker.Setting.
+        marks: its files.
     """
 
     def __init__(self, client, address: str, run: str, bar: tqdm) -> None:
@@ -144,9 +152,9 @@ class _Cluster:
         self._work, self._call = _far_functions(cluster_worker.LOADED)
         self._patience, self._without_workers = _times()
         self._threads, self._looked = 0, -LOOK
-        self._had_workers = time.monotonic()
+        self._had_workers, self._told = time.monotonic(), False
         self._direct = True
-        self.setting = b""
+        self.setting, self.marks = b"", ()
 
     def check(self) -> None:
         """Look whether every worker that is there now is fit for the run. Later ones look themselves."""
@@ -223,9 +231,11 @@ class _Cluster:
                 raise self._failure(error) from None
 
     def _look(self) -> None:
-        """See, every few seconds, that the scheduler is there, and how large the cluster is."""
+        """See, every few seconds, that the scheduler is there, and how large the cluster is; renew the marks."""
         if time.monotonic() - self._looked < LOOK:
             return
+        for mark in self.marks:
+            _renew(Path(mark), self._run)
         threads = self._sync(self._client.scheduler.ncores, within=self._patience, doing="answer")
         self._threads, self._looked = sum(threads.values()), time.monotonic()
         if self._threads:
@@ -234,6 +244,12 @@ class _Cluster:
             raise InputError(
                 f"the Dask cluster at {self._address} has had no workers for {self._without_workers:.0f} s: "
                 "start some and run again"
+            )
+        elif self._looked - self._had_workers > ALONE and not self._told:
+            self._told = True
+            workers.say(
+                f"{self._bar.desc}: the cluster at {self._address} has no workers: waiting for one "
+                "(docs/scaling.md says how to start them)"
             )
 
     async def _on_each(self, name: str, argument) -> dict:
@@ -246,7 +262,7 @@ class _Cluster:
         except TimeoutError:
             raise InputError(
                 f"the Dask scheduler at {self._address} did not {doing} within {within:.0f} s: "
-                "see that it runs, and run again"
+                "see that it and its workers run, and run again"
             ) from None
         except Exception as error:  # noqa: BLE001  (whatever it is, it is told)
             raise self._failure(error) from None
@@ -255,20 +271,23 @@ class _Cluster:
         """What to raise where Dask has raised `error`."""
         import distributed
 
-        done = f"after {self._bar.n} of {self._bar.total} images"
+        here = f"when the results of {self._bar.n} of {self._bar.total} images were here"
         if isinstance(error, distributed.KilledWorker):
             return InputError(
-                f"images behind those {done} have killed several Dask workers, one after the other: see their logs "
-                "(was memory short?), and run again"
+                f"images behind the first {self._bar.n} of {self._bar.total} have killed several Dask workers, "
+                "one after the other: see their logs (was memory short?), and run again"
             )
         if isinstance(error, cluster_worker.KeeperLost):
-            return InputError(f"{error} again and again, {done}: see its log (was memory short?), and run again")
+            return InputError(f"{error} again and again, {here}: see its log (was memory short?), and run again")
         if (
             isinstance(error, OSError | RuntimeError)
             or self._client.status != "running"
             or isinstance(error, CancelledError)
         ):
-            return InputError(f"the Dask scheduler at {self._address} was lost {done}: start it again and run again")
+            return InputError(
+                f"the Dask scheduler at {self._address} was lost {here}: start it again, and the workers if they "
+                "ended with it, and run again"
+            )
         return error
 
     def _cancel(self, futures: list) -> None:
@@ -410,7 +429,28 @@ def _marks(folders: set[Path], run: str, ending: ExitStack) -> tuple[str, ...]:
     for mark in marks:
         ending.callback(mark.unlink, missing_ok=True)
         mark.write_text(run, encoding="utf-8")
+        _sweep(mark)
     return tuple(map(str, marks))
+
+
+def _renew(mark: Path, run: str) -> None:
+    """Show that `run` is at work; and put back what another's sweep took from a stage that was stopped for long."""
+    with suppress(OSError):  # a worker that misses it says so
+        os.utime(mark) if mark.exists() else mark.write_text(run, encoding="utf-8")
+
+
+def _sweep(new: Path) -> None:
+    """Remove the marks that killed runs have left beside a new one.
+
+    How old they are is told from the time of the new one, which is by the same clock: the file server's.
+    """
+    here = new.stat()
+    for mark in new.parent.glob(".cluster-*"):
+        with suppress(OSError):  # another run sweeps too, or it is another user's
+            found = mark.lstat()
+            is_mark = re.fullmatch(r"\.cluster-[0-9a-f]{12}", mark.name) and stat.S_ISREG(found.st_mode)
+            if is_mark and found.st_size <= here.st_size and here.st_mtime - found.st_mtime > FORGOTTEN:
+                mark.unlink()
 
 
 def _taken(finished: queue.SimpleQueue, seconds: float) -> int:

@@ -20,15 +20,12 @@ import os
 import platform
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
-
-from tqdm import tqdm
 
 from stages.toolkit import dependencies, dvc_cache, memo_segments, memo_store, workers
 from stages.toolkit.errors import InputError
@@ -262,7 +259,7 @@ class Memo:
         """A line on stderr, each once."""
         if line not in self._said:
             self._said.add(line)
-            tqdm.write(line, file=sys.stderr)
+            workers.say(line)
 
     def summary(self) -> str:
         """For the end of a stage's summary line; empty where nothing was taken."""
