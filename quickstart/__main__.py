@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
-from quickstart import s3
+from quickstart import half_written, s3
 from stages import params
 from stages.toolkit import raw_files
 from stages.toolkit.errors import InputError
@@ -23,6 +23,8 @@ def main() -> int:
     """Return the exit code."""
     if subprocess.run(["git", "rev-parse"], capture_output=True).returncode:
         return fail("This is no git repository: run `git init` here first.")
+    if faults := half_written.faults():
+        return fail("\n".join(faults))
     try:
         params.load(Path("params.yaml"))  # DVC stops at the first fault, and does not say what was meant
     except InputError as error:

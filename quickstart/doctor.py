@@ -17,11 +17,13 @@ from tqdm import tqdm
 
 from quickstart import doctor_data, doctor_machine
 from quickstart.doctor_case import HINT, OK, PROBLEM, Case, Findings
+from stages.toolkit.errors import InputError
 
 CHECKS: dict[str, Callable[[Case], Findings]] = {
     "git": doctor_machine.git_repository,
     "params": doctor_machine.parameters,
     "file system": doctor_machine.file_system,
+    "zips": doctor_machine.zips,
     "room": doctor_machine.room,
     "locks": doctor_machine.locks,
     "links": doctor_machine.links,
@@ -52,7 +54,7 @@ def main() -> int:
         for name, check in CHECKS.items():
             for level, text in findings(check, case):
                 counts[level] += 1
-                tqdm.write(f"{level:8} {name}: {case.without_keys(text)}")
+                tqdm.write(f"{level:8} {name}: {case.without_keys(text)}".replace("\n", f"\n{'':9}"))
     except KeyboardInterrupt:
         print("doctor: stopped", file=sys.stderr)
         return 130
@@ -69,6 +71,8 @@ def findings(check: Callable[[Case], Findings], case: Case) -> Findings:
         yield from list(check(case))
     except SCMError:
         yield HINT, "not looked at, since this is no git repository"
+    except InputError as error:
+        yield PROBLEM, str(error)
     except Exception as error:  # noqa: BLE001  (a check that fails must not keep the others from being made)
         first = (str(error).splitlines() or [""])[0]
         yield PROBLEM, f"could not be looked at: {type(error).__name__}: {first}"

@@ -12,9 +12,11 @@ from dvc.config import Config, ConfigError
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from quickstart import pushed
+from quickstart import half_written, pushed
 from quickstart.git import lines
+from stages.toolkit import raw_files
 
+RAW = Path("data/raw")
 OK, HINT, PROBLEM = "ok", "hint", "problem"
 Findings = Iterator[tuple[str, str]]
 """Level, and a sentence with the fix. Never keys."""
@@ -48,6 +50,16 @@ class Case:
     def repo(self) -> Repo:
         """DVC's; raises DvcException where its configuration or its files are at fault."""
         return pushed.open_repo(Path.cwd())
+
+    @cached_property
+    def half_written(self) -> list[str]:
+        """Files of DVC that it cannot read, with the fix: what the checks of data go by."""
+        return half_written.faults()
+
+    @cached_property
+    def untrackable(self) -> list[str]:
+        """What DVC cannot store, with the fix."""
+        return raw_files.untrackable(RAW) if RAW.is_dir() else []
 
     @property
     def remote(self) -> dict | None:
@@ -100,6 +112,11 @@ def in_time(function: Callable, *arguments):
     if "value" not in answer:
         raise TooSlow(f"no answer in {SECONDS} seconds")
     return answer["value"]
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def some(names: list[str], shown: int = 3) -> str:

@@ -12,12 +12,13 @@ from dvc_objects.errors import ObjectFormatError
 from tqdm import tqdm
 
 from quickstart import pushed, s3
-from quickstart.doctor_case import HINT, OK, PROBLEM, TOOL, Case, Findings, TooSlow, in_time, some
+from quickstart.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, TooSlow, counted, in_time, some
 from quickstart.git import DVC_FILES, git, lines
 
 VERSIONS = 20
 """Branches and tags whose data is looked for, the newest."""
 NOT_LOOKED = "not looked at, since the remote cannot be used"
+NOT_READ = "not looked at, since DVC's files are damaged: see locks"
 FIX_PUSH = "python3 run.py doctor --push"
 
 
@@ -119,13 +120,13 @@ def pushed_versions(case: Case) -> Findings:
             lacking[name] = pushed.upload(case.repo, name, infos) if infos else {}
     total = sum(map(len, wanted.values()))
     if not any(lacking.values()):
-        yield OK, f"all {total} files of {len(versions)} version{'s' * (len(versions) != 1)} are on the remote"
+        yield OK, f"all {total} files of {counted(len(versions), 'version')} are on the remote"
     for commit, outs in tracked.items():
         missing = _missing_of(case, outs, lacking)
         nowhere = sum(not case.repo.cache.local.exists(info.value) for info in missing)
         if not missing:
             continue
-        text = f"{len(missing)} files of data of {versions[commit]} ({commit[:9]}) are not on the remote"
+        text = f"the remote lacks {counted(len(missing), 'file')} of data of {versions[commit]} ({commit[:9]})"
         if nowhere:
             yield PROBLEM, f"{text}, {nowhere} of them not in the cache here either: who made them runs {FIX_PUSH}"
         else:
@@ -163,6 +164,9 @@ def _missing_of(case: Case, outs: list[pushed.Out], lacking: dict) -> set:
 
 def cache(case: Case) -> Findings:
     """That what this working tree says it has is in DVC's cache; with `deep`, that the cache is undamaged."""
+    if case.half_written:
+        yield HINT, NOT_READ
+        return
     tracked, unreadable = pushed.outs(case.repo, [])
     for line in unreadable:
         yield PROBLEM, f"DVC cannot read {line}"
@@ -171,8 +175,8 @@ def cache(case: Case) -> Findings:
     if case.deep:
         damaged = sorted({*damaged, *_damaged(Path(store.path))})
     if damaged:
-        fix = f"remove them (rm {some(damaged)}), then {TOOL} dvc fetch"
-        yield PROBLEM, f"{len(damaged)} files of the cache are not what their names say: {fix}"
+        fix = f"rm {some(damaged)}, then {TOOL} dvc fetch"
+        yield PROBLEM, f"the cache has {counted(len(damaged), 'damaged file')}: {fix}"
     wanted = pushed.objects(case.repo, tracked, ask_remote=False)
     count = sum(map(len, wanted.values()))
     missing = {
@@ -187,9 +191,9 @@ def cache(case: Case) -> Findings:
     if lost:
         where = some([f"{place.split(' of ')[0]}: {n}" for place, n in Counter(lost.values()).most_common()])
         fix = f"where the folders still hold them, {TOOL} dvc commit --force; else {TOOL} dvc repro"
-        yield PROBLEM, f"{len(lost)} files of data are neither in the cache nor on the remote ({where}): {fix}"
+        yield PROBLEM, f"neither the cache nor the remote has {counted(len(lost), 'file')} of data ({where}): {fix}"
     if number - len(lost):
-        yield HINT, f"{number - len(lost)} of {count} files of data are not in the cache: {TOOL} dvc pull"
+        yield HINT, f"the cache lacks {number - len(lost)} of {counted(count, 'file')} of data: {TOOL} dvc pull"
     if not number and not damaged and not unreadable:
         yield OK, f"all {count} files of data are there{', unchanged' if case.deep else ' (--deep reads them)'}"
 
@@ -221,6 +225,9 @@ def _damaged(folder: Path) -> list[str]:
 
 def pipeline(case: Case) -> Findings:
     """That what is there was made of what is there: `dvc status`, which hashes what has changed since and no more."""
+    if case.half_written or case.untrackable:
+        yield HINT, NOT_READ if case.half_written else f"not looked at, since DVC cannot store what is in {RAW}"
+        return
     try:
         changed = case.repo.status()
     except LockError:
@@ -255,6 +262,9 @@ def _reason(reasons: list) -> str:
 
 def commits(case: Case) -> Findings:
     """That git has what names the data."""
+    if case.half_written:
+        yield HINT, NOT_READ
+        return
     changed = lines(
         "status", "--porcelain", "--", *DVC_FILES, ":(top)params.yaml", ":(top).dvc/config", ":(top)reports"
     )

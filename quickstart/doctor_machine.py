@@ -19,13 +19,12 @@ import psutil
 from dvc_objects.fs import system
 
 from quickstart import hooks
-from quickstart.doctor_case import HINT, OK, PROBLEM, TOOL, Case, Findings, some
+from quickstart.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, counted, some
 from quickstart.git import git, lines
 from stages import params
 from stages.toolkit import raw_files
-from stages.toolkit.errors import InputError
 
-RAW, TMP = Path("data/raw"), Path(".dvc/tmp")
+TMP = Path(".dvc/tmp")
 MIB = 2**20
 TEMPORARY = 100 * MIB
 """Free bytes below which programs fail in ways that name no disk."""
@@ -58,8 +57,6 @@ def parameters(case: Case) -> Findings:
     """params.yaml, in full."""
     try:
         params.load(Path("params.yaml"))
-    except InputError as error:
-        yield PROBLEM, "; ".join(line.strip() for line in str(error).splitlines()).replace(":; ", ": ")
     except FileNotFoundError:
         yield PROBLEM, "params.yaml is gone: git checkout params.yaml"
     else:
@@ -73,11 +70,11 @@ def file_system(case: Case) -> Findings:
     folds_case, takes_unicode = _what_the_disk_does()
     if not takes_unicode:
         yield PROBLEM, "this disk takes no names outside ASCII: mount it with UTF-8 names"
-    names = raw_files.find(RAW)[0] if RAW.is_dir() else []
-    if faults := (raw_files.untrackable(RAW) if RAW.is_dir() else []):
-        yield PROBLEM, f"DVC cannot store what is in {RAW}: {some(faults)}"
-    count = Counter(unicodedata.normalize("NFC", name).casefold() for name in _with_folders(names))
-    alike = [name for name in _with_folders(names) if count[unicodedata.normalize("NFC", name).casefold()] > 1]
+    if case.untrackable:
+        yield PROBLEM, f"DVC cannot store what is in {RAW}: {some(case.untrackable)}"
+    names = _with_folders(raw_files.tracked(RAW)[0])  # what is in zips has its names there, and not on a disk
+    count = Counter(unicodedata.normalize("NFC", name).casefold() for name in names)
+    alike = [raw_files.shown(name) for name in names if count[unicodedata.normalize("NFC", name).casefold()] > 1]
     if alike:
         yield (
             HINT,
@@ -95,6 +92,12 @@ def _with_folders(names: list[str]) -> list[str]:
     for name in names:
         found.update(dict.fromkeys(parent.as_posix() for parent in Path(name).parents if parent.parts))
     return sorted(found)
+
+
+def zips(case: Case) -> Findings:
+    """That all zips in data/raw can be used; InputError says why not."""
+    members = sum(not isinstance(file, str) for file in raw_files.find(RAW)[0])
+    yield OK, f"{counted(members, 'file')} in zips that can be used" if members else f"there are none in {RAW}"
 
 
 def _what_the_disk_does() -> tuple[bool, bool]:
@@ -149,7 +152,7 @@ def _sizes() -> dict[str, int]:
 
     found = {}
     for name in ("data/raw.dvc", "dvc.lock"):
-        with suppress(OSError, yaml.YAMLError, AttributeError):
+        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError):
             read = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
             stages = [read] if "outs" in read else read.get("stages", {}).values()
             for out in (out for stage in stages for out in stage.get("outs", [])):
@@ -159,21 +162,15 @@ def _sizes() -> dict[str, int]:
 
 def locks(case: Case) -> Findings:
     """What killed processes left behind."""
-    left = False
+    yield from ((PROBLEM, fault) for fault in case.half_written)
+    left = bool(case.half_written)
     try:
         held = json.loads((TMP / "rwlock").read_text(encoding="utf-8"))
         holders = [*held.get("write", {}).values(), *chain.from_iterable(held.get("read", {}).values())]
-        dead = sorted({holder["pid"] for holder in holders if not psutil.pid_exists(holder["pid"])})
         alive = sorted({holder["pid"] for holder in holders if psutil.pid_exists(holder["pid"])})
-        if dead:
+        if alive:  # those that were killed block nobody: DVC passes over their entries
             left = True
-            yield (
-                HINT,
-                f".dvc/tmp/rwlock names process {dead[0]}, which was killed: DVC clears it, or rm .dvc/tmp/rwlock",
-            )
-        if alive:
-            left = True
-            yield HINT, f"DVC is at work (process {alive[0]}): other DVC commands wait or fail until it ends"
+            yield HINT, f"DVC is at work (process {alive[0]}), others wait or fail; if it is no DVC, rm {TMP}/rwlock"
     except FileNotFoundError:
         pass
     except (ValueError, KeyError, TypeError, AttributeError):

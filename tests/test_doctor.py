@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def project(healthy: Project, s3_server: s3.Server, tmp_path: Path, monkeypatch:
 
 
 def doctor(project: Project, *options: str, ok: bool = True, **environment: str) -> dict[str, str]:
-    """What it says, by check; levels are kept. Every check has its say, and no keys are said."""
+    """What it says, by check; levels and further lines are kept. Every check has its say, and no keys are said."""
     output = project("python", "-m", "quickstart.doctor", *options, ok=ok, **environment)
     assert "Traceback" not in output
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
@@ -59,6 +60,8 @@ def doctor(project: Project, *options: str, ok: bool = True, **environment: str)
         name = said.split(":")[0]
         if level in ("ok", "hint", "problem") and name in CHECKS:
             found[name] = f"{found.get(name, '')}{level} {said.removeprefix(f'{name}: ')}\n"
+        elif not line[:9].strip():
+            found[list(found)[-1]] += f"{said}\n"
     assert list(found) == list(CHECKS), output
     return found
 
@@ -113,7 +116,9 @@ def test_a_server_that_stops(project: Project, tmp_path: Path):
         assert "can be read and written" in found["remote"]
         assert "who clones from origin cannot pull from it" in found["teammates"]
         assert "problem " in found["pushed"]
-        assert "are not on the remote: python3 run.py doctor --push" in found["pushed"]
+        assert re.search(
+            r"problem the remote lacks \d+ files of data of .*: python3 run.py doctor --push", found["pushed"]
+        )
         assert doctor(project, "--push", ok=False)["pushed"].startswith("ok all ")
         project("git", "remote", "remove", "origin")
         assert doctor(project)["teammates"].startswith("hint the remote is the local S3 of this machine: set a bucket")
@@ -210,8 +215,11 @@ def test_an_object_that_has_left_the_bucket(project: Project, s3_server: s3.Serv
     keys = [found["Key"] for found in client.list_objects_v2(Bucket=BUCKET, Prefix="data/files")["Contents"]]
     client.delete_object(Bucket=BUCKET, Key=next(key for key in keys if not key.endswith(".dir")))
     found = doctor(project, ok=False)["pushed"]
-    assert found.startswith("problem 1 files of data of origin main (")
-    assert found.endswith(" are not on the remote: python3 run.py doctor --push\n")
+    assert re.fullmatch(
+        r"problem the remote lacks 1 file of data of origin main \(.{9}\): python3 run.py doctor --push\n", found
+    )
+    assert project("dvc", "push") == "Everything is up to date.\n"  # as docs/faults.md says
+    assert doctor(project, ok=False)["pushed"] == found
     assert doctor(project, "--push")["pushed"].startswith("ok all ")
     assert doctor(project)["pushed"].startswith("ok all ")
 
@@ -226,18 +234,18 @@ def test_a_version_that_is_not_pushed_or_whose_git_is_ahead(project: Project):
     assert "data/raw.dvc" in doctor(project)["commits"]
     project.commit("More")
     found = doctor(project)["pushed"]
-    assert found.startswith("hint 2 files of data of HEAD (")
+    assert found.startswith("hint the remote lacks 2 files of data of HEAD (")
     project("git", "tag", "v2")
     project("git", "push", "--quiet", "--no-verify", "origin", "v2")
     found = doctor(project, ok=False)["pushed"]
-    assert found.startswith("problem 2 files of data of origin v2 (")
+    assert found.startswith("problem the remote lacks 2 files of data of origin v2 (")
     shutil.rmtree(project.folder / ".dvc/cache")
     found = doctor(project, ok=False)
     assert (
         "2 of them not in the cache here either: who made them runs" in found["pushed"]
         or "not in the cache" in found["pushed"]
     )
-    assert "problem 1 files of data are neither in the cache nor on the remote (data/raw: 1)" in found["cache"]
+    assert "problem neither the cache nor the remote has 1 file of data (data/raw: 1)" in found["cache"]
 
 
 def test_a_cache_with_less_or_other_than_it_should_have(project: Project):
@@ -249,15 +257,15 @@ def test_a_cache_with_less_or_other_than_it_should_have(project: Project):
     assert doctor(project)["cache"].startswith("ok")
     found = doctor(project, "--deep", ok=False)["cache"]
     spoilt = second.relative_to(project.folder)
-    assert f"problem 1 files of the cache are not what their names say: remove them (rm {spoilt})" in found
+    assert f"problem the cache has 1 damaged file: rm {spoilt}, then python3 run.py -- dvc fetch" in found
     first.unlink()
     second.unlink()
-    assert "hint 2 of " in doctor(project)["cache"]
+    assert "hint the cache lacks 2 of " in doctor(project)["cache"]
     listed = next(cache.rglob("*.dir"))
     listed.chmod(0o644)
     listed.write_text("nonsense")
     listed.chmod(0o444)
-    assert "problem 1 files of the cache are not" in doctor(project, ok=False)["cache"]
+    assert "problem the cache has 1 damaged file" in doctor(project, ok=False)["cache"]
 
 
 def test_links_into_a_cache_that_can_be_written_to(project: Project):
@@ -285,9 +293,16 @@ def test_a_temporary_folder_that_is_full(project: Project, small_disk):
 def test_locks_of_processes_that_were_killed(project: Project):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    holder = {"pid": gone.pid, "cmd": "dvc repro"}
-    project.write(".dvc/tmp/rwlock", json.dumps({"write": {"/data": holder}, "read": {}}))
-    assert f"hint .dvc/tmp/rwlock names process {gone.pid}, which was killed" in doctor(project)["locks"]
+    raw, packed = (str(project.folder / f"data/{name}") for name in ("raw", "packed"))
+    held = {"write": {packed: {"pid": gone.pid, "cmd": "dvc repro"}}, "read": {raw: [{"pid": gone.pid, "cmd": "dvc"}]}}
+    project.write(".dvc/tmp/rwlock", json.dumps(held))
+    assert doctor(project)["locks"].startswith("ok")
+    project.write(".dvc/tmp/rwlock", json.dumps(held))
+    project("dvc", "add", "data/raw")
+    project("dvc", "repro", "--force", "--single-item", "pack")  # since nothing of it keeps DVC from its work
+    project.write(".dvc/tmp/rwlock", json.dumps(held).replace(str(gone.pid), str(os.getpid())))
+    project("dvc", "add", "data/raw", ok=False)
+    assert f"hint DVC is at work (process {os.getpid()})" in doctor(project)["locks"]
     project.write(".dvc/tmp/rwlock", "{")
     assert "problem .dvc/tmp/rwlock is damaged" in doctor(project, ok=False)["locks"]
     (project.folder / ".dvc/tmp/rwlock").unlink()
@@ -315,9 +330,68 @@ def test_hooks_that_are_not_there_or_do_not_work(project: Project):
 def test_names_that_not_every_disk_can_hold(project: Project):
     add_pictures(project.folder / "data/raw", 1, "Cat")
     assert "hint names in data/raw differ in case or accents alone" in doctor(project)["file system"]
+    shutil.rmtree(project.folder / "data/raw/Cat")
     (project.folder / "data/raw/cat" / os.fsdecode(b"caf\xe9.png")).touch()
+    (project.folder / "data/raw/cat" / os.fsdecode(b"CAF\xe9.png")).touch()
     found = doctor(project, ok=False)
     assert "problem DVC cannot store what is in data/raw" in found["file system"]
+    assert r"cat/CAF\xe9.png, cat/caf\xe9.png" in found["file system"]
+    assert [name for name, text in found.items() if "problem" in text] == ["file system"]
+
+
+def test_zips_that_lie_in_data_raw(project: Project):
+    raw = project.folder / "data/raw"
+    project("python", "-m", "quickstart.zips")
+    found = doctor(project)
+    assert found["zips"] == "ok 24 files in zips that can be used\n"
+    assert found["file system"].startswith("ok ")
+    for name, members in (("new.zip", ("bird/A.png", "bird/a.png")), ("NEW.zip", ("bird/b.png",))):
+        with zipfile.ZipFile(raw / name, "w") as archive:
+            for member in members:
+                archive.writestr(member, b"")
+    assert doctor(project)["file system"].endswith("which macOS and Windows hold for one: NEW.zip, new.zip\n")
+    for name in ("cut.zip", "empty.zip"):
+        (raw / name).write_bytes(b"PK")
+    found = doctor(project, ok=False)["zips"].splitlines()
+    assert found[0] == "problem data/raw has zips that cannot be used:"
+    assert [line.split(": ")[0] for line in found[1:]] == ["  data/raw/cut.zip", "  data/raw/empty.zip"]
+    assert all(line.endswith(": copy or download it again") for line in found[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("dvc.lock", lambda text: ""),
+        ("dvc.lock", lambda text: text[: text.index("md5: ") + 3]),
+        ("dvc.lock", lambda text: "schema: '2.0'\nstages:\n"),
+        ("dvc.lock", lambda text: "\0" * len(text)),  # after a power failure
+        ("data/raw.dvc", lambda text: ""),
+    ],
+)
+def test_files_that_dvc_was_killed_while_it_wrote(project: Project, name: str, spoil: Callable[[str], str]):
+    whole = (project.folder / name).read_text(encoding="utf-8")
+    project.write(name, spoil(whole))
+    found = doctor(project, ok=False)
+    fix = f"git checkout HEAD -- {name}"
+    said = f"{name} is damaged, as DVC leaves it when killed while it writes: {fix}, then python3 run.py"
+    assert found["locks"] == f"problem {said}\n"
+    assert not any("problem" in text or "not committed" in text for key, text in found.items() if key != "locks")
+    assert project("python", "-m", "quickstart", ok=False) == f"\n{said}\n"
+    project(*fix.split())
+    assert all(text.startswith("ok ") for text in doctor(project).values())
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "data/raw.dvc"])
+@pytest.mark.parametrize("committed", [False, True])
+def test_such_a_file_that_git_does_not_have_whole_is_made_again(project: Project, name: str, committed: bool):
+    whole = (project.folder / name).read_text(encoding="utf-8")
+    project.write(name, "")
+    project("git", *(("add",) if committed else ("rm", "--cached")), name)
+    project("git", "commit", "--quiet", "--no-verify", "--message", "Without")
+    assert f"writes: rm {name}, then python3 run.py" in doctor(project, ok=False)["locks"]
+    (project.folder / name).unlink()
+    project("python", "-m", "quickstart")
+    assert (project.folder / name).read_text(encoding="utf-8") == whole
 
 
 def test_a_pipeline_that_has_not_run_or_whose_data_is_gone(project: Project):
