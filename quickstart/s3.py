@@ -273,7 +273,8 @@ def fault(remote: dict) -> str:
     except ClientError as error:
         match error.response["ResponseMetadata"]["HTTPStatusCode"]:
             case 403 | 401:
-                return f"{shown} refuses these keys for the bucket {bucket}: {set_keys}"
+                fix = set_keys if own else "python3 run.py s3 start sets them right"
+                return f"{shown} refuses these keys for the bucket {bucket}: {fix}"
             case 404:
                 return f"there is no bucket {bucket} at {shown}: make it, or `dvc remote modify s3 url s3://...`"
         return f"{shown} answers: {error}"

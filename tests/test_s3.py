@@ -129,7 +129,7 @@ def test_a_server_that_is_down_is_explained(project: Project):
 def test_wrong_keys_are_explained(project: Project, s3_server: s3.Server):
     connect(project, s3_server, secret="wrong")
     project("dvc", "push", ok=False)
-    assert "refuses these keys for the bucket image-dataset: set AWS_ACCESS_KEY_ID" in explain(project)
+    assert "refuses these keys for the bucket image-dataset: python3 run.py s3 start" in explain(project)
 
 
 def test_missing_keys_are_explained(project: Project, s3_server: s3.Server, tmp_path: Path):
