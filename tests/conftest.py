@@ -25,11 +25,6 @@ from stages.validate import check_files, encode, validate
 REPOSITORY = Path(__file__).parents[1]
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: a third of the time tests wait, for servers and until time limits pass."""
-    return (os.cpu_count() or 1) + 1
-
-
 def picture(number: int, width: int = 48, height: int = 40, mode: str = "RGB") -> Image.Image:
     """A smooth picture that differs from every other number's."""
     rng = np.random.default_rng(number)
