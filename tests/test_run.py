@@ -112,8 +112,8 @@ def test_ctrl_c_leaves_the_command_time_to_end_by_itself(newcomer: tuple[Path, s
     """DVC does not write dvc.lock at once: killed, it may leave half of it."""
     code = """
 import time
-print("begun", flush=True)
 try:
+    print("begun", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(2)
