@@ -65,12 +65,15 @@ def main(arguments: list[str]) -> int:
     if not shutil.which("git"):
         sys.exit("git is missing: install it (https://git-scm.com/downloads) and run again")
     set_up()
+    moves_data = command[0] == "dvc" and {"push", "pull", "fetch"}.intersection(command[1:3])  # also: dvc exp push
+    if moves_data:
+        run([PYTHON, "-m", "quickstart.data_index"])
     code = run(command)
     if arguments[:1] == ["test"]:
         print(
             "Next: python3 run.py" if code == 0 else "Some tests failed; rerun one with: python3 run.py test -k NAME -x"
         )
-    elif code not in (0, INTERRUPTED) and command[0] == "dvc" and command[1:2] in (["push"], ["pull"], ["fetch"]):
+    elif code not in (0, INTERRUPTED) and moves_data:
         run([PYTHON, "-m", "quickstart.s3", "explain"])
     return code
 

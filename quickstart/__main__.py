@@ -84,6 +84,8 @@ def bring_in_data(own: bool) -> bool:
 
 def dvc(*arguments: str) -> bool:
     """Run DVC, showing the command; whether it succeeded."""
+    if arguments[0] in ("push", "pull"):
+        subprocess.run([sys.executable, "-m", "quickstart.data_index"])
     print(f"\n$ dvc {' '.join(arguments)}", flush=True)
     process = subprocess.Popen(["dvc", *arguments])
     try:

@@ -332,7 +332,7 @@ def persist(project: Project, *command: str, times: int = 12) -> str:
 def test_a_push_that_is_killed_again_and_again_ends_with_everything_there(
     project: Project, bucket: Bucket, tmp_path: Path
 ):
-    """The doctor asks the bucket for each file: DVC has been seen to take for pushed what was not, after such kills."""
+    """DVC alone may take for pushed what was not (quickstart/data_index.py); the doctor asks for each file."""
     bucket.connect(project)
     chance = random.Random(1)
     for _ in range(6):

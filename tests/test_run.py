@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -137,6 +138,36 @@ def test_a_failed_push_is_explained(newcomer: tuple[Path, str]):
     assert "start it with python3 run.py s3 start" in run_py(folder, "--", "dvc", "push", ok=False)
     run_py(folder, "s3", "start")
     assert "Everything is up to date." in run_py(folder, "--", "dvc", "push")
+
+
+KILLED_PUSH = """
+import os, signal
+from dvc.cli import main
+from dvc_data.index import DataIndex
+
+written, write = [], DataIndex.__setitem__
+
+def write_and_die(index, key, entry):
+    write(index, key, entry)
+    if key[0] == "push":
+        written.append(key)
+    if len(written) == 200:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+DataIndex.__setitem__ = write_and_die
+main(["push"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="has no SIGKILL")
+def test_a_push_that_was_killed_while_dvc_made_its_list_is_made_good_by_the_next(newcomer: tuple[Path, str]):
+    folder, output = newcomer
+    remote = ["--", "dvc", "remote", "modify", "--local", "s3", "url"]
+    run_py(folder, *remote, "s3://image-dataset/again")
+    run_py(folder, "--", "python", "-c", KILLED_PUSH, ok=False)
+    assert re.search(r"\d+ files pushed", output)[0] in run_py(folder, "--", "dvc", "push")
+    run_py(folder, *remote, "--unset")
 
 
 @pytest.mark.slow
