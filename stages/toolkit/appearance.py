@@ -99,8 +99,8 @@ def _signature(small: Image.Image, texture: Image.Image) -> bytes:
 def _sharpness(grey: Image.Image) -> float:
     if min(grey.size) < 3:
         return 0.0
-    p = np.asarray(grey).astype("i4")
+    p = np.asarray(grey).astype("i2")
     laplacian = p[1:-1, :-2] + p[1:-1, 2:] + p[:-2, 1:-1] + p[2:, 1:-1] - 4 * p[1:-1, 1:-1]
     # Not by a dot product of floats: BLAS would use all cores, in each of as many workers.
-    squares, total, count = np.square(laplacian).sum(dtype="i8"), laplacian.sum(dtype="i8"), laplacian.size
+    squares, total, count = np.square(laplacian, dtype="i4").sum(dtype="i8"), laplacian.sum(dtype="i8"), laplacian.size
     return int(squares) / count - (int(total) / count) ** 2

@@ -5,7 +5,7 @@ be decoded again.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -78,7 +78,12 @@ def examine(data: bytes, limits: Limits) -> bytes:
     except Exception as error:  # noqa: BLE001  (no file may end the run, however odd its pixels are)
         found.ending.append(("decode_error", f"{type(error).__name__}: {error}"[:200]))
         found.for_now = True
-    return (Unkept if found.for_now else bytes)(json.dumps(asdict(found), default=bytes.hex).encode())
+    return (Unkept if found.for_now else bytes)(json.dumps(found, default=_plain).encode())
+
+
+def _plain(value: object) -> dict | str:
+    """For JSON. Not by dataclasses.asdict, which copies all that it meets."""
+    return value.hex() if isinstance(value, bytes) else vars(value)
 
 
 def read(examined: bytes) -> Examination:

@@ -71,7 +71,7 @@ def find(raw: Path) -> tuple[list[RawFile], int]:
     listed, faults = _list_all(raw, archives)
     _refuse_zips(raw, faults + _collisions(raw, found, listed))
     ignore = _ignored_by_dvc()
-    members = [member for member in listed if not ignore.match_file((raw / member.path).as_posix())]
+    members = [member for member in listed if not ignore.match_file(f"{raw.as_posix()}/{member.path}")]
     loose = set(found).difference(archives)
     return sorted([*loose, *members], key=_walked), ignored + len(listed) - len(members)
 

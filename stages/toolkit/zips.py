@@ -33,6 +33,8 @@ ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 OPEN_FILES = 8
 END, END64, LOCATOR64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 ENTRY, LOCAL = struct.Struct("<4s4x2H4x3L3H4x2L"), struct.Struct("<4s5H3L2H")
+NAME_BYTES = struct.Struct("<28xH")
+"""Of an ENTRY, to be had sooner than all of it."""
 LONGEST_COMMENT = 65535
 FULL16, FULL32 = 0xFFFF, 0xFFFFFFFF
 """Where these stand, the number stands in the part for large zips."""
@@ -112,7 +114,7 @@ class Member:
     @property
     def name(self) -> bytes:
         """As it stands in the zip."""
-        return self.entry[ENTRY.size : ENTRY.size + self.header.name]
+        return self.entry[ENTRY.size : ENTRY.size + NAME_BYTES.unpack_from(self.entry)[0]]
 
     @property
     def path(self) -> str:
