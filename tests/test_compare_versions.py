@@ -295,7 +295,10 @@ def test_raw_images_come_from_the_remote_the_cache_or_the_workspace(
 
 
 @slow
-def test_a_raw_image_that_cannot_be_had_has_a_note(copy: Project, raw_of: dict, cache: Path):
+def test_a_raw_image_that_cannot_be_had_has_a_note(
+    copy: Project, raw_of: dict, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     path = "cat/img1.png"
     (copy.folder / RAW / path).unlink()
     save(copy.folder / RAW / path, picture(77))  # another than was validated

@@ -390,7 +390,6 @@ def test_a_server_that_is_killed_and_started_again(project: Project, tmp_path: P
     server = s3.start("faults", folder, port=port)
     try:
         with FaultProxy(server.endpoint) as proxy:
-            proxy.plan = lambda method, path: "delay" if "/files/md5/" in path else None  # so that it takes some time
             project("dvc", "remote", "modify", "s3", "url", "s3://faults")
             settings = f"['remote \"s3\"']\nendpointurl = {proxy.endpoint}\naccess_key_id = {server.access_key}\n"
             project.write(".dvc/config.local", f"{settings}secret_access_key = {server.secret_key}\n")
@@ -401,11 +400,14 @@ def test_a_server_that_is_killed_and_started_again(project: Project, tmp_path: P
                 project("git", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
                 at_work = Project(tmp_path / "clone")
                 shutil.copy(project.folder / ".dvc/config.local", at_work.folder / ".dvc/config.local")
+            proxy.plan = lambda method, path: "delay" if "/files/md5/" in path else None  # so that it takes some time
             run = start(at_work, "dvc", action)
             time.sleep(1.5)
+            assert run.poll() is None
             psutil.Process(server.pid).kill()
             time.sleep(1)
             s3.start("faults", folder, port=port)
+            proxy.plan = lambda method, path: None
             run.wait(120)
             assert "Traceback" not in output(at_work)
             persist(at_work, "dvc", action)
