@@ -33,6 +33,8 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOCK = ROOT / "requirements.lock"
+PULLING, RAW_DVC = ROOT / ".dvc/tmp/run-py-is-pulling", ROOT / "data/raw.dvc"
+"""The first, a copy of the second, is there while a pull is unfinished: quickstart/raw_version.py."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -68,7 +70,13 @@ def main(arguments: list[str]) -> int:
     moves_data = command[0] == "dvc" and {"push", "pull", "fetch"}.intersection(command[1:3])  # also: dvc exp push
     if moves_data:
         run([PYTHON, "-m", "quickstart.data_index"])
+    pulls_all = moves_data and command[1] == "pull" and all(option.startswith("-") for option in command[2:])
+    if pulls_all and RAW_DVC.exists():
+        PULLING.parent.mkdir(exist_ok=True)
+        shutil.copy(RAW_DVC, PULLING)
     code = run(command)
+    if pulls_all and code == 0 and PULLING.exists():
+        PULLING.unlink()
     if arguments[:1] == ["test"]:
         print(
             "Next: python3 run.py" if code == 0 else "Some tests failed; rerun one with: python3 run.py test -k NAME -x"

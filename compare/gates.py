@@ -17,7 +17,7 @@ RULES = {
     "leakage": "an image of val or test looks like one of train, or was one",
     "invalid_increase": "more images are rejected",
     "label_conflict": "an image looks like one with another label, and did not",
-    "drift": "the images as a whole have drifted",
+    "drift": "the images have drifted: all of them, those of a class, or those that came against those that stayed",
 }
 """Name and meaning.
 

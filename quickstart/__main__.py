@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
-from quickstart import half_written, s3
+from quickstart import half_written, raw_version, s3
 from stages import params
 from stages.toolkit import raw_files
 from stages.toolkit.errors import InputError
 
 SAMPLE, RAW, RAW_DVC = Path("data/sample/images"), Path("data/raw"), Path("data/raw.dvc")
 REPORTS = Path("reports")
-PULLING = Path(".dvc/tmp/run-py-is-pulling")
 SHOWN = 10
 
 
@@ -50,15 +49,16 @@ def main() -> int:
 
 def bring_in_data(own: bool) -> bool:
     """Pull what a teammate has pushed, or track what lies in data/raw, or copy the sample there."""
-    if RAW_DVC.exists() and (PULLING.exists() or not RAW.exists()):
-        print("data/raw.dvc is here, the images are not: fetching them.")
-        PULLING.parent.mkdir(exist_ok=True)
-        PULLING.touch()  # if this is killed, what there is of data/raw then is not what the user wants there
+    missing = RAW_DVC.exists() and not RAW.exists()
+    if missing or raw_version.is_half_pulled() or raw_version.is_behind():
+        print("data/raw.dvc is here, its images are not: fetching them.")
+        raw_version.begin_pull()
         if dvc("pull"):
-            PULLING.unlink()
+            raw_version.end_pull()
             return True
         reason = s3.explain() or (
-            "The remote lacks some of the data: whoever made this version has yet to run `dvc push`."
+            "Not all could be pulled (see above): whoever made this version has yet to run `dvc push`, or a file there "
+            "is damaged (docs/faults.md)."
             if own
             else f"{s3.TEMPLATE_URL} is the local S3 of the machine where this was made: set a bucket you share there "
             "(README, Your bucket), run `dvc push` there, and run this again."
@@ -78,6 +78,9 @@ def bring_in_data(own: bool) -> bool:
         raw_files.find(RAW)
     except InputError as error:
         fail(str(error))
+        return False
+    if reason := raw_version.doubt():
+        fail(reason)
         return False
     return RAW_DVC.exists() or dvc("add", str(RAW))
 

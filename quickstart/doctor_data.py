@@ -11,7 +11,7 @@ from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
 from tqdm import tqdm
 
-from quickstart import pushed, s3
+from quickstart import pushed, raw_version, s3
 from quickstart.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, TooSlow, counted, in_time, some
 from quickstart.git import DVC_FILES, git, lines
 
@@ -175,7 +175,7 @@ def cache(case: Case) -> Findings:
     if case.deep:
         damaged = sorted({*damaged, *_damaged(Path(store.path))})
     if damaged:
-        fix = f"rm {some(damaged)}, then {TOOL} dvc fetch"
+        fix = f"rm -f {some(damaged)}, then {TOOL} dvc fetch"
         yield PROBLEM, f"the cache has {counted(len(damaged), 'damaged file')}: {fix}"
     wanted = pushed.objects(case.repo, tracked, ask_remote=False)
     count = sum(map(len, wanted.values()))
@@ -238,9 +238,19 @@ def pipeline(case: Case) -> Findings:
         return
     added = {name: reasons for name, reasons in changed.items() if name.endswith(".dvc")}
     for name, reasons in added.items():
-        gone = any("deleted" in str(reason) for reason in reasons)
-        fix = f"{TOOL} dvc pull {name}" if gone else f"{TOOL} dvc add {name.removesuffix('.dvc')}, then python3 run.py"
-        yield HINT, f"{name.removesuffix('.dvc')} {'is gone' if gone else 'has changed since it was added'}: {fix}"
+        out = name.removesuffix(".dvc")
+        if not Path(out).exists():
+            yield HINT, f"{out} is gone: {TOOL} dvc pull {name}"
+        elif out == raw_version.RAW and raw_version.is_half_pulled():
+            yield HINT, f"{out} is half pulled: python3 run.py goes on"
+        elif out == raw_version.RAW and raw_version.is_behind():
+            yield HINT, f"git has brought another version of {out}: python3 run.py gets its images"
+        elif out == raw_version.RAW and (doubt := raw_version.doubt()):
+            yield HINT, doubt
+        elif "not in cache" in str(reasons):
+            yield HINT, f"{out} is not in DVC's cache: see there"
+        else:
+            yield HINT, f"{out} has changed since it was added: {TOOL} dvc add {out}, then python3 run.py"
     stale = [f"{name} ({_reason(reasons)})" for name, reasons in changed.items() if name not in added]
     if stale:
         yield HINT, f"stale: {some(stale, 4)}: python3 run.py"

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import psutil
 from dvc_objects.fs import system
 
-from quickstart import hooks
+from quickstart import hooks, raw_version
 from quickstart.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, counted, some
 from quickstart.git import git, lines
 from stages import params
@@ -183,7 +183,7 @@ def locks(case: Case) -> Findings:
     if index.exists() and time.time() - index.stat().st_mtime > 60:
         left = True
         yield PROBLEM, f"{index} is left of a git that was killed, and git commits nothing: rm {index}"
-    if (TMP / "run-py-is-pulling").exists():
+    if raw_version.is_half_pulled():
         left = True
         yield HINT, "data/raw is half pulled: python3 run.py goes on"
     if not left:

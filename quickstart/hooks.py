@@ -3,6 +3,7 @@
 pre-push is our own (quickstart/pre_push.py says why); post-checkout and pre-commit are DVC's.
 """
 
+import argparse
 import shlex
 import sys
 from pathlib import Path
@@ -110,4 +111,5 @@ NAMES = ("post-checkout", "pre-commit", "pre-push")
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python3 run.py hooks", description=__doc__).parse_args()
     sys.exit(main())

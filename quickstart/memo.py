@@ -19,6 +19,9 @@ def main(arguments: list[str]) -> int:
         shutil.rmtree(memo.FOLDER, ignore_errors=True)
         print(f"Removed {memo.FOLDER}: {_mib(freed)} MiB.")
         return 0
+    if arguments in (["-h"], ["--help"]):
+        print(f"{__doc__}\n\n{USAGE}")
+        return 0
     if arguments:
         print(f"run.py memo: no such command: {' '.join(arguments)}\n{USAGE}", file=sys.stderr)
         return 2

@@ -21,6 +21,7 @@ from quickstart.git import DVC_FILES, git, lines
 NONE = "0"
 """All digits of the hash that stands for no commit."""
 SHOWN = 5
+NOWHERE = "{} files of data are neither in DVC's cache here nor on the remote"
 
 
 class Refused(Exception):
@@ -112,8 +113,17 @@ def push_from(root: Path, tip: str, commits: list[str]) -> str:
                 return reason
         for remote, wanted in pushed.objects(repo, tracked).items():
             lacking = pushed.absent(repo, remote, wanted)
-            if lacking and (left := upload(repo, remote, lacking)):
+            left = upload(repo, remote, lacking) if lacking else {}
+            lost = {
+                info: where
+                for info, where in left.items()
+                if not where.endswith(f" of {tip[:9]}") and not repo.cache.local.exists(info.value)
+            }
+            if lost.keys() != left.keys():
                 return describe(repo, remote, left)
+            if lost:  # whoever pushes cannot help it, and what is pushed needs none of it
+                rows = "\n".join(f"pre-push:   {row}" for row in by_version(lost))
+                print(f"pre-push: left out, {NOWHERE.format(len(lost))}, of earlier commits:\n{rows}", file=sys.stderr)
     return ""
 
 
@@ -136,17 +146,20 @@ def upload(repo, remote: str | None, lacking: pushed.Objects) -> pushed.Objects:
 
 def describe(repo, remote: str | None, left: pushed.Objects) -> str:
     """What could not be pushed, by version."""
-    counts = Counter(left.values())
-    rows = [f"  {where}: {count}" for where, count in counts.most_common(SHOWN)]
-    if len(counts) > SHOWN:
-        rows.append(f"  ... and {len(counts) - SHOWN} more")
     nowhere = [info for info in left if not repo.cache.local.exists(info.value)]
     if nowhere:
-        why = f"{len(nowhere)} files of data are neither in DVC's cache here nor on the remote:"
+        why = f"{NOWHERE.format(len(nowhere))}:"
         fix = "Who has them runs `dvc push --all-commits`; or leave the commit out that needs them."
     else:
         why, fix = f"the remote did not take {len(left)} files of data:", "python3 run.py doctor says more."
-    return "\n".join([why, *rows, fix])
+    return "\n".join([why, *(f"  {row}" for row in by_version(left)), fix])
+
+
+def by_version(objects: pushed.Objects) -> list[str]:
+    """How many there are, where they are met; the most first."""
+    counts = Counter(objects.values())
+    rows = [f"{where}: {count}" for where, count in counts.most_common(SHOWN)]
+    return [*rows, f"... and {len(counts) - SHOWN} more"] if len(counts) > SHOWN else rows
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def objects(repo: Repo, tracked: Iterable[Out], ask_remote: bool = True) -> dict
     found: dict[str | None, Objects] = defaultdict(dict)
     for out in tracked:
         here = found[out.remote]
-        here[out.info] = out.where
+        here.setdefault(out.info, out.where)
         if out.info.isdir:
             for child in _listed(repo, out, ask_remote):
                 here.setdefault(child, out.where)

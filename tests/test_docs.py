@@ -28,8 +28,18 @@ def blocks(text: str, language: str) -> list[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document):
-    for link in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
-        assert link.startswith("https://") or (document.parent / link).exists(), link
+    for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)", document.read_text(encoding="utf-8")):
+        if link.startswith("https://"):
+            continue
+        target = document.parent / link if link else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), f"{link}#{anchor}"
+
+
+def anchors(text: str) -> list[str]:
+    """What links to the headings of a document end with."""
+    headings = re.findall(r"^#+ (.+)", re.sub("```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 @pytest.mark.parametrize("document", WITHOUT_FRAMEWORKS, ids=lambda path: path.name)

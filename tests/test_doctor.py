@@ -255,9 +255,10 @@ def test_a_cache_with_less_or_other_than_it_should_have(project: Project):
     second.write_bytes(second.read_bytes()[::-1] + b"x")
     second.chmod(0o444)  # as a failing disk leaves it; what may be written to, DVC looks at itself
     assert doctor(project)["cache"].startswith("ok")
-    found = doctor(project, "--deep", ok=False)["cache"]
+    found = doctor(project, "--deep", ok=False)
     spoilt = second.relative_to(project.folder)
-    assert f"problem the cache has 1 damaged file: rm {spoilt}, then python3 run.py -- dvc fetch" in found
+    assert f"problem the cache has 1 damaged file: rm -f {spoilt}, then python3 run.py -- dvc fetch" in found["cache"]
+    assert "has changed since it was added" not in found["pipeline"]
     first.unlink()
     second.unlink()
     assert "hint the cache lacks 2 of " in doctor(project)["cache"]
@@ -379,6 +380,30 @@ def test_files_that_dvc_was_killed_while_it_wrote(project: Project, name: str, s
     assert project("python", "-m", "quickstart", ok=False) == f"\n{said}\n"
     project(*fix.split())
     assert all(text.startswith("ok ") for text in doctor(project).values())
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "data/raw.dvc"])
+def test_a_merge_conflict_is_named(project: Project, name: str):
+    whole = (project.folder / name).read_text(encoding="utf-8")
+    project.write(name, f"<<<<<<< HEAD\n{whole}=======\n{whole}>>>>>>> theirs\n")
+    said = f"{name} has a merge conflict: take one of the two: git checkout --ours -- {name} or --theirs"
+    assert doctor(project, ok=False)["locks"].startswith(f"problem {said}")
+    assert said in project("python", "-m", "quickstart", ok=False)
+
+
+def test_where_the_images_are_not_those_that_git_names(project: Project):
+    version = project("git", "rev-parse", "HEAD").strip()
+    add_pictures(project.folder / "data/raw", 1, "cat", first=100)
+    project("python", "-m", "quickstart")
+    project.commit("More")
+    project("git", "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", version)
+    assert "hint data/raw is an earlier version, unchanged" in doctor(project)["pipeline"]
+    shutil.copy(project.folder / "data/raw.dvc", project.folder / ".dvc/tmp/run-py-is-pulling")
+    found = doctor(project)
+    assert "hint data/raw is half pulled: python3 run.py goes on" in found["pipeline"]
+    assert "data/raw is half pulled" in found["locks"]
+    shutil.rmtree(project.folder / "data/raw")
+    assert "hint data/raw is gone: python3 run.py -- dvc pull data/raw.dvc" in doctor(project)["pipeline"]
 
 
 @pytest.mark.parametrize("name", ["dvc.lock", "data/raw.dvc"])

@@ -448,7 +448,7 @@ def test_a_damaged_object_of_the_cache_is_named_by_the_doctor_and_made_again(
     flip(cached, 100)
     said = project("python", "-m", "quickstart.doctor", "--deep", ok=False)
     name = cached.relative_to(project.folder).as_posix()
-    assert f"the cache has 1 damaged file: rm {name}, then python3 run.py -- dvc fetch" in said
+    assert f"the cache has 1 damaged file: rm -f {name}, then python3 run.py -- dvc fetch" in said
     cached.unlink(missing_ok=True)  # `dvc status`, which the doctor asks, may have removed it
     project("dvc", "commit", "--force")
     assert bad_objects(project.folder / ".dvc/cache") == []

@@ -172,6 +172,20 @@ def test_data_that_is_nowhere_is_named(project: Project):
     assert heads(project)
 
 
+def test_data_of_an_earlier_commit_that_is_nowhere_is_named_and_left_out(
+    project: Project, s3_server: s3.Server, tmp_path: Path
+):
+    """As in a clone whose history has data of somebody else's: nobody who pushes it could mend that."""
+    earlier = add(project, 30, "Lost")
+    shutil.rmtree(project.folder / ".dvc/cache")
+    (project.folder / "data/raw/cat/img30.png").unlink()
+    add(project, 31, "Here")
+    output = push(project, "main")
+    assert "files of data are neither in DVC's cache here nor on the remote, of earlier commits:" in output
+    assert f"data/raw of {earlier[:9]}: " in output
+    assert len(pull(project, s3_server, tmp_path / "mate", "main")) == 4
+
+
 def test_an_object_that_has_left_the_bucket_is_pushed_again(
     project: Project, s3_server: s3.Server, bucket: str, tmp_path: Path
 ):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -287,17 +288,69 @@ def test_a_teammate_gets_the_data_and_nothing_is_run_again(
     project("git", "clone", "--quiet", str(project.folder), str(tmp_path / "mate"))
     mate = Project(tmp_path / "mate")
     output = mate("python", "-m", "quickstart", **aws_variables(s3_server))
-    assert "the images are not: fetching them" in output
+    assert "its images are not: fetching them" in output
     assert "Running stage" not in output
     assert "git commit" not in output
     assert contents(mate.folder / "data/packed") == contents(project.folder / "data/packed")
     assert mate("git", "status", "--porcelain") == ""
 
     (mate.folder / "data/raw/cat/img3.png").unlink()  # as if the pull had been killed on its way
-    (mate.folder / ".dvc/tmp/run-py-is-pulling").touch()
+    shutil.copy(mate.folder / "data/raw.dvc", mate.folder / ".dvc/tmp/run-py-is-pulling")
     mate("python", "-m", "quickstart", **aws_variables(s3_server))
     assert contents(mate.folder / "data/raw") == contents(project.folder / "data/raw")
     assert mate("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_after_a_git_pull_the_images_that_git_names_are_fetched_and_nobodys_are_lost(
+    own: tuple[Project, str], s3_server: s3.Server, tmp_path: Path
+):
+    project, _ = own
+    keys = aws_variables(s3_server)
+    for name in ("alice", "bob"):
+        project("git", "clone", "--quiet", str(project.folder), str(tmp_path / name))
+    alice, bob = Project(tmp_path / "alice"), Project(tmp_path / "bob")
+    for mate in (alice, bob):
+        mate("python", "-m", "quickstart", **keys)
+    first = alice("git", "rev-parse", "HEAD").strip()
+    (alice.folder / "data/raw/cat/img3.png").unlink()
+    alice("python", "-m", "quickstart", **keys)
+    alice("dvc", "push", **keys)
+    alice.commit("Without number 3")
+
+    bob("git", "pull", "--quiet", str(alice.folder))
+    assert "its images are not: fetching them" in bob("python", "-m", "quickstart", **keys)
+    assert contents(bob.folder / "data/raw") == contents(alice.folder / "data/raw")
+    assert bob("git", "status", "--porcelain") == ""
+
+    bob("git", "checkout", "--quiet", first)  # without our hooks, DVC does not hear of it
+    output = bob("python", "-m", "quickstart", ok=False, **keys)
+    assert "data/raw is an earlier version, unchanged, and data/raw.dvc names another" in output
+    assert "to get those: python3 run.py -- dvc pull" in output
+    bob("dvc", "pull", **keys)
+    assert (bob.folder / "data/raw/cat/img3.png").exists()
+
+    add_pictures(bob.folder / "data/raw", 1, first=90)  # a change of one's own, and then what git brings
+    shutil.rmtree(bob.folder / ".dvc/cache")
+    output = bob("python", "-m", "quickstart", ok=False, **keys)
+    assert "data/raw.dvc names images that were never here (a git pull?), and data/raw has others." in output
+    bob("dvc", "add", "data/raw")
+    assert "its images are not" not in bob("python", "-m", "quickstart", **keys)
+    assert (bob.folder / "data/raw/cat/img90.png").exists()
+
+
+@pytest.mark.slow
+def test_a_pull_that_was_stopped_goes_on(newcomer: tuple[Path, str]):
+    folder, _ = newcomer
+    images = contents(folder / "data/raw")
+    shutil.rmtree(folder / "data/raw")
+    command = [BASE_PYTHON, folder / "run.py", "--", "dvc", "pull"]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while not (folder / "data/raw").exists():
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+    run_py(folder)
+    assert contents(folder / "data/raw") == images
 
 
 @pytest.mark.slow

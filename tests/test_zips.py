@@ -588,6 +588,16 @@ def test_only_data_of_this_repository_is_zipped(here: Path, tmp_path_factory: py
     assert contents(elsewhere) | contents(Path()) == before
 
 
+def test_what_a_killed_zip_leaves_is_not_to_be_removed(here: Path):
+    before = contents(here)
+    command()
+    path = next(iter(before))
+    (here / path).parent.mkdir(parents=True, exist_ok=True)
+    (here / path).write_bytes(before[path])
+    with pytest.raises(InputError, match=r"there as a file: python3 run\.py zip, which was killed, goes on if run"):
+        raw_files.find(here)
+
+
 @pytest.mark.slow
 @not_windows
 def test_kill_9_at_any_moment_loses_nothing(here: Path):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import translate
+from functools import cache
 from pathlib import Path, PurePosixPath
 from zlib import crc32
 
@@ -169,13 +170,15 @@ def _list(raw: Path, archive: str) -> tuple[list[zips.Member], list[str]]:
 
 def _collisions(raw: Path, found: list[str], members: list[zips.Member]) -> list[str]:
     """Paths that are there twice, or as a file and as a folder, as could not be if every zip were unpacked."""
-    owners, faults = dict.fromkeys(found, ""), []
+    owners, faults, is_own = dict.fromkeys(found, ""), [], cache(zips.is_own)
     for member in members:
         owner = owners.setdefault(member.path, member)
         if owner is not member:
             here = "as a file" if isinstance(owner, str) else "twice" if owner.archive == member.archive else ""
             there = here or f"in {owner.archive.file} too"
-            faults.append(f"{member.archive.file}: {shown(member.path)!r} is there {there}: remove one of the two")
+            half = isinstance(owner, str) and is_own(member.archive.file)  # some of its files may be in it alone
+            fix = "python3 run.py zip, which was killed, goes on if run again" if half else "remove one of the two"
+            faults.append(f"{member.archive.file}: {shown(member.path)!r} is there {there}: {fix}")
     folders = {path.rpartition("/")[0] for path in owners}
     folders |= {str(parent) for folder in folders for parent in PurePosixPath(folder).parents}
     for path in sorted(folders & owners.keys()):
