@@ -5,7 +5,9 @@ a `git checkout` that brought another data/raw.dvc, and after a pull that was st
 half of the new ones, in place of the version that git has, in silence.
 """
 
+import os
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 from dvc.exceptions import DvcException
@@ -50,7 +52,8 @@ def doubt() -> str:
     named_is_known, here_is_known = found
     if not named_is_known:
         return f"{RAW_DVC} names images that were never here (a git pull?), and {RAW} has others.\n  {GET}\n  {KEEP}"
-    if here_is_known and git("diff", "--name-only", "HEAD", "--", str(RAW_DVC)) == "":
+    by_git = git("diff", "--name-only", "HEAD", "--", str(RAW_DVC)) == ""
+    if here_is_known and by_git and _is_younger_than_images():
         return (
             f"{RAW} is an earlier version, unchanged, and {RAW_DVC} names another, which git has (a git checkout?).\n"
             f"  {GET}\n  {KEEP}"
@@ -58,6 +61,13 @@ def doubt() -> str:
     return ""
 
 
+def _is_younger_than_images() -> bool:
+    """Whether data/raw.dvc was written after the last file came into data/raw or left it: then nobody went back there
+    to an earlier version by hand, as by `quarantine --back`."""
+    return RAW_DVC.stat().st_mtime_ns > max(Path(folder).stat().st_mtime_ns for folder, *_ in os.walk(RAW))
+
+
+@cache  # for it looks at each image
 def _compare() -> tuple[bool, bool] | None:
     """None if they agree, or DVC has to say what is wrong; otherwise whether DVC's cache has the version that is named,
     and the one that is here. `dvc add` puts there what it adds."""

@@ -396,6 +396,9 @@ def test_where_the_images_are_not_those_that_git_names(project: Project):
     add_pictures(project.folder / "data/raw", 1, "cat", first=100)
     project("python", "-m", "quickstart")
     project.commit("More")
+    (project.folder / "data/raw/cat/img100.png").unlink()  # that makes it an earlier version too, by hand
+    assert "hint data/raw has changed since it was added" in doctor(project)["pipeline"]
+    add_pictures(project.folder / "data/raw", 1, "cat", first=100)
     project("git", "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", version)
     assert "hint data/raw is an earlier version, unchanged" in doctor(project)["pipeline"]
     shutil.copy(project.folder / "data/raw.dvc", project.folder / ".dvc/tmp/run-py-is-pulling")
