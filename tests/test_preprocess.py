@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -518,9 +519,10 @@ def test_a_killed_worker_ends_the_stage_with_a_clear_error(tmp_path: Path):
     command = [sys.executable, "-m", "stages.preprocess", "raw", "manifest.parquet", "processed"]
     stage = psutil.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while stage.poll() is None:
-        for worker in [worker for server in stage.children() for worker in server.children()]:
-            if worker.cpu_times().user > 0.3:
-                worker.kill()
+        with suppress(psutil.NoSuchProcess):  # one that has just ended
+            for worker in [worker for server in stage.children() for worker in server.children()]:
+                if worker.cpu_times().user > 0.3:
+                    worker.kill()
         time.sleep(0.02)
     printed = stage.communicate()[0]
     assert stage.returncode == 1

@@ -13,6 +13,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -774,8 +775,9 @@ def test_a_file_whose_worker_is_killed_each_time_costs_itself_alone(tmp_path: Pa
     killed = 0
     while stage.poll() is None:
         for worker in busy_workers(stage):
-            worker.kill()
-            killed += 1
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+                killed += 1
         time.sleep(0.05)
     printed = stage.communicate()[0]
     assert printed == "validate: 6 files in 1 classes: 5 accepted, 1 rejected (see reports/validation.html)\n"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages import params
+from stages import STARTED_BY, params, started_by
 from stages.toolkit.errors import InputError
 
 try:
@@ -89,11 +89,10 @@ def _alone(stage: str, paths: list[Path]) -> Iterator[None]:
 
 
 def _end_with_dvc() -> None:
-    """A stage whose DVC was killed ends too: nobody would record what it makes."""
-    parent = os.getppid()
+    """A stage whose DVC was killed ends too, as does one whose shell was: nobody would record what it makes."""
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while started_by() == STARTED_BY:
             time.sleep(0.2)
         os._exit(1)
 
