@@ -110,6 +110,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--experiments goes with --json, --sort-by and --ascending alone")
     if not options.experiments and (options.sort_by or options.ascending):
         parser.error("--sort-by and --ascending go with --experiments")
+    if options.ascending and not options.sort_by:
+        parser.error("--ascending goes with --sort-by")
     files = [path.absolute() for path in (options.json, options.markdown, options.html) if path]
     if len(set(files)) < len(files):
         parser.error("two outputs have the same name")

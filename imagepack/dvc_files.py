@@ -294,6 +294,8 @@ class DvcFiles:
     def _fault(self, chain: list[BaseException], what: str) -> PackError | None:
         """What is wrong for good; None if another try may help. By names, since DVC and boto need not be installed."""
         names = {type(cause).__name__ for cause in chain}
+        if "RevError" in names and self._revision == "HEAD":
+            return PackError(f"{self._repo} has no commit yet: commit a version, then name it")
         if "RevError" in names:
             return PackError(
                 f"{self._repo} has no revision {self._revision!r}: name a commit, tag, branch or DVC experiment"

@@ -303,6 +303,9 @@ def main() -> int:
                 print(error, file=sys.stderr)
                 return 1
             tell_dvc(server)
+            if options.port not in (None, server.port):
+                print(f"It ran already, not on port {options.port}: first python3 run.py s3 stop", file=sys.stderr)
+                return 1
             print(f"The local S3 runs at {server.endpoint}. Next: python3 run.py -- dvc push")
         case "stop":
             print("The local S3 has stopped; its data stays." if stop() else "The local S3 was not running.")

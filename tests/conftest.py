@@ -1,5 +1,7 @@
 """What the tests share: image files, the stages on a folder, a copy of the repository with real DVC, a real S3."""
 
+import configparser
+import io
 import os
 import subprocess
 import sys
@@ -9,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import ruamel.yaml
 from browser import Browser
 from PIL import Image
 
 from imagepack import PackedImages
 from quickstart import s3
 from stages.pack import pack
-from stages.params import Pack, Preprocess, Validate
+from stages.params import Pack, Params, Preprocess, Validate
 from stages.preprocess import preprocess
 from stages.toolkit.examination import examine
 from stages.toolkit.memo import NO_MEMO, Memo
@@ -23,6 +26,8 @@ from stages.toolkit.raw_files import RawFile
 from stages.validate import check_files, encode, validate
 
 REPOSITORY = Path(__file__).parents[1]
+OWN = subprocess.run(["git", "ls-files", "--error-unmatch", "data/raw.dvc"], cwd=REPOSITORY, capture_output=True)
+template_only = pytest.mark.skipif(OWN.returncode == 0, reason="this repository has images, so settings, of its own")
 
 
 def picture(number: int, width: int = 48, height: int = 40, mode: str = "RGB") -> Image.Image:
@@ -140,11 +145,43 @@ class Project:
         self("git", "commit", "--quiet", "--message", message)
 
 
+def template_params() -> str:
+    """params.yaml with the template's values, the defaults: here may be others, for the images that are here."""
+    text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+    yaml = ruamel.yaml.YAML()  # it keeps comments
+    values, written = yaml.load(text), io.StringIO()
+    if values == Params().model_dump(by_alias=True):
+        return text
+
+    def reset(found: dict, defaults: dict) -> None:
+        for key, default in defaults.items():
+            if isinstance(default, dict):
+                reset(found.setdefault(key, {}), default)
+            elif found.get(key) != default:
+                found[key] = default
+
+    reset(values, Params().model_dump(by_alias=True))
+    yaml.dump(values, written)
+    return written.getvalue()
+
+
+def template_config() -> str:
+    """.dvc/config with the template's remote."""
+    config, written = configparser.ConfigParser(interpolation=None), io.StringIO()
+    config.read(REPOSITORY / ".dvc/config", encoding="utf-8")
+    for section in [name for name in config.sections() if name.startswith("'remote ")]:
+        config.remove_section(section)
+    config["core"]["remote"] = "s3"
+    config["'remote \"s3\"'"] = {"url": s3.TEMPLATE_URL, "verify": "true"}
+    config.write(written)
+    return written.getvalue()
+
+
 @pytest.fixture(scope="session")
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
     """Make clones: the files that git tracks or would track, committed to a repository of their own.
 
-    What the pipeline has made of the images in this one is left out, and a bucket of one's own forgotten.
+    What the pipeline has made of the images in this one is left out, and its settings are the template's again.
     """
     made = (":!*.dvc", ":!dvc.lock", ":!reports/*.json", ":!reports/plots")
 
@@ -158,7 +195,8 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Projec
                 (folder / name).write_bytes((REPOSITORY / name).read_bytes())
         project = Project(folder)
         project("git", "init", "--quiet", "--initial-branch=main")
-        project("dvc", "remote", "modify", "s3", "url", s3.TEMPLATE_URL)
+        project.write("params.yaml", template_params())
+        project.write(".dvc/config", template_config())
         project("git", "config", "user.name", "Test")
         project("git", "config", "user.email", "test@example.com")
         project.commit("Template")

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import yaml
 from conftest import REPOSITORY, Workspace, add_pictures, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +17,7 @@ from PIL import Image
 
 from imagepack import Augment, PackedImages
 from imagepack.augment import WHOLE, Sampled, _affine, _tone, normalise
-from stages.params import Preprocess
+from stages.params import Params, Preprocess
 
 OFF = {knob.name: max(knob.metadata["ge"], 0) for knob in dataclasses.fields(Augment) if knob.metadata} | {"crop": 1}
 """Every operation switched off."""
@@ -481,6 +480,5 @@ def test_what_cannot_be_normalised_is_refused(arguments: dict, words: str):
     assert words in str(error.value)
 
 
-def test_the_shipped_params_are_the_defaults():
-    shipped = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))["augment"]
-    assert Augment(**shipped) == Augment()
+def test_the_defaults_are_those_of_params_yaml():
+    assert Augment(**Params().model_dump()["augment"]) == Augment()

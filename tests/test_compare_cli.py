@@ -172,6 +172,7 @@ def test_the_workflow_for_pull_requests_says_what_is_wrong_and_fails(clone: Proj
         (["v1", "v2", "--json", "data"], "is a folder"),
         (["v1", "v2", "--markdown", "/dev/full", "--pictures", "0"], "/dev/full cannot be written (No space left"),
         (["v1", "v2", "--json", "x", "--html", "x"], "two outputs have the same name"),
+        (["--experiments", "--ascending"], "--ascending goes with --sort-by"),
         (["--experiments", "--html", "x"], "--experiments goes with"),
     ],
 )

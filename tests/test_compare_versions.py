@@ -191,6 +191,7 @@ def test_what_is_not_there_is_said_so(clone: Project, tmp_path: Path):
     refused("nothing is no git repository with DVC at its top", None, tmp_path / "nothing")
     subprocess.run(["git", "init", "--quiet", tmp_path / "plain"], check=True)
     refused("plain has no revision 'v1'", "v1", tmp_path / "plain")
+    refused("plain has no commit yet: commit a version, then name it", "HEAD", tmp_path / "plain")
     refused("workspace has no DVC: run `dvc init`", None, tmp_path / "plain")
     refused(f"{MANIFEST} is not there: run `dvc repro`, or `dvc pull {MANIFEST}`", None, clone.folder)
     clone("git", "commit", "--quiet", "--allow-empty", "--message", "Same")

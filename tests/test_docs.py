@@ -8,7 +8,7 @@ import sys
 
 import polars as pl
 import pytest
-from conftest import REPOSITORY, Workspace, add_pictures
+from conftest import REPOSITORY, Workspace, add_pictures, template_params
 
 from stages.params import Levels
 from stages.validate import FIXES
@@ -50,7 +50,7 @@ def test_python_code_runs(document, workspace: Workspace):
     add_pictures(workspace.raw, 20)
     workspace.packed = workspace.folder / "data/packed"
     workspace.run()
-    (workspace.folder / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
+    (workspace.folder / "params.yaml").write_text(template_params(), encoding="utf-8")
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     for block in code:
         subprocess.run([sys.executable, "-c", block], cwd=workspace.folder, check=True, env=env)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import REPOSITORY, Project, Workspace, add_pictures, contents, picture, save
+from conftest import REPOSITORY, Project, Workspace, add_pictures, contents, picture, save, template_params
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -801,8 +801,9 @@ class Copy:
         self.folder = folder
         for name in ("stages", "imagepack"):
             shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("dvc.yaml", "params.yaml", "requirements.lock"):
+        for name in ("dvc.yaml", "requirements.lock"):
             shutil.copy(REPOSITORY / name, folder)
+        (folder / "params.yaml").write_text(template_params(), encoding="utf-8")
         add_pictures(folder / "data/raw", 12)
         add_pictures(folder / "data/raw", 12, "dog", first=50)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, template_only
 
 import imagepack
 from stages.params import Pack, Params, Preprocess, Split, load
@@ -37,11 +37,13 @@ def faults(folder: Path, text: str) -> list[str]:
     return lines
 
 
+@template_only
 def test_the_shipped_file_states_every_default():
     assert yaml.safe_load(SHIPPED.read_text(encoding="utf-8")) == Params().model_dump(by_alias=True)
     assert load(SHIPPED) == Params()
 
 
+@template_only
 def test_every_key_of_the_shipped_file_is_explained():
     """By a comment on its line, on the line of a key before it in its section, or on that of the section."""
     explained: dict[int, bool] = {}  # by indentation

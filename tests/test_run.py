@@ -138,6 +138,7 @@ def test_a_failed_push_is_explained(newcomer: tuple[Path, str]):
     assert "does not run: python3 run.py s3 start" in run_py(folder, "s3", "status", ok=False)
     assert "start it with python3 run.py s3 start" in run_py(folder, "--", "dvc", "push", ok=False)
     run_py(folder, "s3", "start")
+    assert "It ran already, not on port 1: first" in run_py(folder, "s3", "start", "--port", "1", ok=False)
     assert "Everything is up to date." in run_py(folder, "--", "dvc", "push")
 
 
