@@ -1,6 +1,5 @@
 """What the tests share: image files, the stages on a folder, a copy of the repository with real DVC, a real S3."""
 
-import configparser
 import io
 import os
 import subprocess
@@ -26,6 +25,21 @@ from stages.toolkit.raw_files import RawFile
 from stages.validate import check_files, encode, validate
 
 REPOSITORY = Path(__file__).parents[1]
+CONFIG = """\
+[core]
+    remote = s3
+    analytics = false
+    autostage = true
+    check_update = false
+[cache]
+    type = "reflink,copy"
+[plots]
+    html_template = plots/page.html
+['remote "s3"']
+    url = s3://image-dataset
+    verify = true
+"""
+"""The template's .dvc/config: here may be a bucket of one's own."""
 OWN = subprocess.run(["git", "ls-files", "--error-unmatch", "data/raw.dvc"], cwd=REPOSITORY, capture_output=True)
 template_only = pytest.mark.skipif(OWN.returncode == 0, reason="this repository has images, so settings, of its own")
 
@@ -165,18 +179,6 @@ def template_params() -> str:
     return written.getvalue()
 
 
-def template_config() -> str:
-    """.dvc/config with the template's remote."""
-    config, written = configparser.ConfigParser(interpolation=None), io.StringIO()
-    config.read(REPOSITORY / ".dvc/config", encoding="utf-8")
-    for section in [name for name in config.sections() if name.startswith("'remote ")]:
-        config.remove_section(section)
-    config["core"]["remote"] = "s3"
-    config["'remote \"s3\"'"] = {"url": s3.TEMPLATE_URL, "verify": "true"}
-    config.write(written)
-    return written.getvalue()
-
-
 @pytest.fixture(scope="session")
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
     """Make clones: the files that git tracks or would track, committed to a repository of their own.
@@ -196,13 +198,25 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Projec
         project = Project(folder)
         project("git", "init", "--quiet", "--initial-branch=main")
         project.write("params.yaml", template_params())
-        project.write(".dvc/config", template_config())
+        project.write(".dvc/config", CONFIG)
         project("git", "config", "user.name", "Test")
         project("git", "config", "user.email", "test@example.com")
         project.commit("Template")
         return project
 
     return make
+
+
+@pytest.fixture(scope="session")
+def template(new_project: Callable[[], Project]) -> Project:
+    """A clone that nothing is done to."""
+    return new_project()
+
+
+@pytest.fixture
+def in_template(template: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs in `template`."""
+    monkeypatch.chdir(template.folder)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,8 @@ from conftest import REPOSITORY
 from benchmarks import peers_of_reader as readers
 from benchmarks.reader import Speed, judge
 
+pytestmark = pytest.mark.usefixtures("in_template")
+
 PEERS = os.environ.get("READER_PEERS", sys.executable)
 """The Python that has the libraries which the reader is compared with: see benchmarks/reader.py."""
 IMAGES = np.random.default_rng(0).integers(0, 256, (700, 32, 32, 3), np.uint8)
@@ -22,7 +24,7 @@ LABELS = np.arange(700) % 7
 
 def benchmark(*options: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks.reader", *options]
-    return subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True)
+    return subprocess.run(command, text=True, capture_output=True)
 
 
 @pytest.fixture

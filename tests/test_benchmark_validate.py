@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+pytestmark = pytest.mark.usefixtures("in_template")
+
 PEERS = os.environ.get("BENCHMARK_PEERS", sys.executable)
 """The Python that has cleanvision and imagededup: see benchmarks/validate.py."""
 
 
 def benchmark(*options: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks.validate", *options]
-    return subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True)
+    return subprocess.run(command, text=True, capture_output=True)
 
 
 @pytest.mark.slow

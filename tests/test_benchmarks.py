@@ -6,16 +6,17 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from conftest import REPOSITORY
 
 from benchmarks import growth, measure
+
+pytestmark = pytest.mark.usefixtures("in_template")
 
 
 @pytest.mark.slow
 def test_the_pipeline_benchmark_prints_every_stage_and_the_ratio():
     pytest.importorskip("skimage", reason="needs scikit-image")
     command = [sys.executable, "-m", "benchmarks.pipeline", "--images", "40", "--runs", "1"]
-    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    output = subprocess.check_output(command, text=True)
     for name in ("plain script", "validate", "preprocess", "pack", "preview", "DVC itself", "dvc repro"):
         assert re.search(rf"^{name} +\d", output, flags=re.MULTILINE), name
     assert re.search(r"dvc repro / plain script: \d", output)
@@ -24,7 +25,7 @@ def test_the_pipeline_benchmark_prints_every_stage_and_the_ratio():
 @pytest.mark.slow
 def test_the_png_benchmark_prints_its_ratios():
     command = [sys.executable, "-m", "benchmarks.png", "--folder", "data/sample/images"]
-    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    output = subprocess.check_output(command, text=True)
     assert re.search(r"^Up, RLE / Pillow, level 1: \d", output, flags=re.MULTILINE)
 
 
@@ -32,7 +33,7 @@ def test_the_png_benchmark_prints_its_ratios():
 def test_the_push_benchmark_counts_what_arrives_and_the_promises_are_kept():
     pytest.importorskip("skimage", reason="needs scikit-image")
     command = [sys.executable, "-m", "benchmarks.push", "--rows", "1000", "--shard-mib", "1", "--alone"]
-    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    output = subprocess.check_output(command, text=True)
     lines = {line[:24].rstrip(): line[24:].split() for line in output.splitlines()}
     assert float(lines["1000 images"][0]) > 1000 * 128 * 128 * 3 / 1e6
     assert int(lines["1 % more, own batch"][3]) == 1
@@ -43,7 +44,7 @@ def test_the_push_benchmark_counts_what_arrives_and_the_promises_are_kept():
 @pytest.mark.slow
 def test_the_comparison_benchmark_counts_what_it_changed():
     command = [sys.executable, "-m", "benchmarks.compare", "--rows", "2100", "--files", "200", "--runs", "1"]
-    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    output = subprocess.check_output(command, text=True)
     for kind in ("edited", "moved_edited", "reencoded", "added", "removed"):
         assert f"'{kind}': 3" in output
     assert re.search(r"200 files, dvc diff / compare: \d", output)
@@ -55,7 +56,7 @@ def test_the_incremental_benchmark_prints_its_ratios_and_draws_the_growth(tmp_pa
     pytest.importorskip("skimage", reason="needs scikit-image")
     command = [sys.executable, "-m", "benchmarks.incremental", "--images", "100", "--layout", "zip"]
     command += ["--growth", "20", "--plot", tmp_path / "growth.svg"]
-    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    output = subprocess.check_output(command, text=True)
     for ratio in (
         "dvc repro, cold / every image decoded",
         "dvc repro, cold / plain script",
@@ -88,7 +89,7 @@ def test_the_counts_are_per_image():
     """That each image is read and made once in preprocess is all that is fixed: the rest is to change."""
     pytest.importorskip("skimage", reason="needs scikit-image")
     command = [sys.executable, "-m", "benchmarks.counts", "--images", "20", "--layout", "folder"]
-    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    output = subprocess.check_output(command, text=True)
     stage = output.partition("\npreprocess\n")[2].partition("\npack\n")[0]
     assert re.search(r"^  encoded as PNG +1\.000 ", stage, flags=re.MULTILINE)
     assert re.search(r"^  files made +1\.000$", stage, flags=re.MULTILINE)
@@ -99,7 +100,7 @@ def test_the_counts_are_per_image():
 def test_the_zips_benchmark_prints_every_step_of_both_ways():
     pytest.importorskip("skimage", reason="needs scikit-image")
     command = [sys.executable, "-m", "benchmarks.zips", "--images", "40"]
-    output = subprocess.check_output(command, cwd=REPOSITORY, text=True)
+    output = subprocess.check_output(command, text=True)
     for step in ("dvc add", "dvc repro", "dvc push"):
         assert len(re.findall(rf"^.*{step} +[0-9.]+ +[0-9.]+ +[0-9.]+$", output, flags=re.MULTILINE)) == 3
     assert "files: 40 in data/raw, 40 in data/processed, of 40 images" in output

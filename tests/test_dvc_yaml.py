@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY, template_only
+from conftest import CONFIG, REPOSITORY, template_only
 
 from stages import params
 
@@ -97,10 +97,9 @@ def test_the_committed_remote_holds_no_key():
 
 
 @template_only
-def test_the_remote_of_the_template_holds_no_endpoint():
-    config = (REPOSITORY / ".dvc/config").read_text(encoding="utf-8")
-    assert "remote = s3" in config
-    assert not re.search("endpoint|key|profile", config)
+def test_the_settings_of_dvc_are_those_that_the_tests_run_with():
+    assert (REPOSITORY / ".dvc/config").read_text(encoding="utf-8") == CONFIG
+    assert not re.search("endpoint|key|profile", CONFIG)
 
 
 def test_the_lock_names_hashes_and_no_registry():
