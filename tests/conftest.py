@@ -1,7 +1,9 @@
 """What the tests share: image files, the stages on a folder, a copy of the repository with real DVC, a real S3."""
 
+import importlib.util
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -42,6 +44,34 @@ CONFIG = """\
 """The template's .dvc/config: here may be a bucket of one's own."""
 OWN = subprocess.run(["git", "ls-files", "--error-unmatch", "data/raw.dvc"], cwd=REPOSITORY, capture_output=True)
 template_only = pytest.mark.skipif(OWN.returncode == 0, reason="this repository has images, so settings, of its own")
+
+EXTRAS = {
+    "browser": lambda: installed("selenium") and shutil.which("chromium") and shutil.which("chromedriver"),
+    "scikit-image": lambda: installed("skimage"),
+    "distributed": lambda: installed("distributed"),
+    "frameworks": lambda: os.environ.get("TRAINING_PYTHON"),
+    "remotes": lambda: os.environ.get("REMOTES_PYTHON"),
+}
+"""What some tests need beside the environment of `python3 run.py`, and whether it is here; .ci/run installs all."""
+
+
+def installed(module: str) -> bool:
+    """Whether it can be imported; it is not."""
+    return importlib.util.find_spec(module) is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that takes the browser needs it."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.extra("browser"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose extra is not here; fail it where all are to be, REQUIRE_EXTRAS."""
+    for name in {mark.args[0] for mark in item.iter_markers("extra")}:
+        if not EXTRAS[name]():
+            (pytest.fail if os.environ.get("REQUIRE_EXTRAS") else pytest.skip)(f"needs {name}: see .ci/run")
 
 
 def picture(number: int, width: int = 48, height: int = 40, mode: str = "RGB") -> Image.Image:

@@ -35,8 +35,8 @@ def arrays(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.extra("scikit-image")
 def test_the_reader_is_timed_beside_its_bound():
-    pytest.importorskip("skimage", reason="needs scikit-image")
     done = benchmark("--alone", "--images", "300", "--runs", "1")
     assert done.returncode in (0, 1), done.stderr
     for name in readers.VARIANTS:
@@ -46,8 +46,8 @@ def test_the_reader_is_timed_beside_its_bound():
 
 
 @pytest.mark.slow
+@pytest.mark.extra("scikit-image")
 def test_every_peer_is_timed_and_compared():
-    pytest.importorskip("skimage", reason="needs scikit-image")
     check = [PEERS, REPOSITORY / "benchmarks/peers_of_reader.py", "check"]
     if subprocess.run(check, capture_output=True).returncode:
         pytest.skip("needs the peers: name a Python that has them in READER_PEERS")
@@ -60,8 +60,8 @@ def test_every_peer_is_timed_and_compared():
 
 
 @pytest.mark.slow
+@pytest.mark.extra("scikit-image")
 def test_packs_of_each_encoding_are_timed():
-    pytest.importorskip("skimage", reason="needs scikit-image")
     done = benchmark("--encodings", "--images", "300", "--runs", "1")
     assert done.returncode == 0, done.stderr
     sizes = [int(size) for size in re.findall(r"^(?:raw|png|jpeg) +(\d+)", done.stdout, flags=re.MULTILINE)]

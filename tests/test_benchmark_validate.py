@@ -22,8 +22,8 @@ def benchmark(*options: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.extra("scikit-image")
 def test_every_tool_is_timed_and_compared():
-    pytest.importorskip("skimage", reason="needs scikit-image")
     check = [PEERS, REPOSITORY / "benchmarks/peers_of_validate.py", "check"]
     if subprocess.run(check, capture_output=True).returncode:
         pytest.skip("needs cleanvision and imagededup: name a Python that has them in BENCHMARK_PEERS")
@@ -36,8 +36,8 @@ def test_every_tool_is_timed_and_compared():
 
 
 @pytest.mark.slow
+@pytest.mark.extra("scikit-image")
 def test_the_memory_of_validate_is_measured_without_the_peers(tmp_path: Path):
-    pytest.importorskip("skimage", reason="needs scikit-image")
     done = benchmark("--memory", "--images", "20", "--runs", "1", "--keep", tmp_path / "kept")
     assert done.returncode == 0, done.stderr
     few, many = (int(count) for count in re.findall(r"^(\d+) images +\d", done.stdout, flags=re.MULTILINE))

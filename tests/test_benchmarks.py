@@ -13,8 +13,8 @@ pytestmark = pytest.mark.usefixtures("in_template")
 
 
 @pytest.mark.slow
+@pytest.mark.extra("scikit-image")
 def test_the_pipeline_benchmark_prints_every_stage_and_the_ratio():
-    pytest.importorskip("skimage", reason="needs scikit-image")
     command = [sys.executable, "-m", "benchmarks.pipeline", "--images", "40", "--runs", "1"]
     output = subprocess.check_output(command, text=True)
     for name in ("plain script", "validate", "preprocess", "pack", "preview", "DVC itself", "dvc repro"):
@@ -30,8 +30,8 @@ def test_the_png_benchmark_prints_its_ratios():
 
 
 @pytest.mark.slow
+@pytest.mark.extra("scikit-image")
 def test_the_push_benchmark_counts_what_arrives_and_the_promises_are_kept():
-    pytest.importorskip("skimage", reason="needs scikit-image")
     command = [sys.executable, "-m", "benchmarks.push", "--rows", "1000", "--shard-mib", "1", "--alone"]
     output = subprocess.check_output(command, text=True)
     lines = {line[:24].rstrip(): line[24:].split() for line in output.splitlines()}
@@ -52,8 +52,8 @@ def test_the_comparison_benchmark_counts_what_it_changed():
 
 
 @pytest.mark.slow
+@pytest.mark.extra("scikit-image")
 def test_the_incremental_benchmark_prints_its_ratios_and_draws_the_growth(tmp_path):
-    pytest.importorskip("skimage", reason="needs scikit-image")
     command = [sys.executable, "-m", "benchmarks.incremental", "--images", "100", "--layout", "zip"]
     command += ["--growth", "20", "--plot", tmp_path / "growth.svg"]
     output = subprocess.check_output(command, text=True)
@@ -85,9 +85,9 @@ def test_growth_says_what_of_the_promises_is_kept(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extra("scikit-image")
 def test_the_counts_are_per_image():
     """That each image is read and made once in preprocess is all that is fixed: the rest is to change."""
-    pytest.importorskip("skimage", reason="needs scikit-image")
     command = [sys.executable, "-m", "benchmarks.counts", "--images", "20", "--layout", "folder"]
     output = subprocess.check_output(command, text=True)
     stage = output.partition("\npreprocess\n")[2].partition("\npack\n")[0]
@@ -97,8 +97,8 @@ def test_the_counts_are_per_image():
 
 
 @pytest.mark.slow
+@pytest.mark.extra("scikit-image")
 def test_the_zips_benchmark_prints_every_step_of_both_ways():
-    pytest.importorskip("skimage", reason="needs scikit-image")
     command = [sys.executable, "-m", "benchmarks.zips", "--images", "40"]
     output = subprocess.check_output(command, text=True)
     for step in ("dvc add", "dvc repro", "dvc push"):

@@ -1,6 +1,5 @@
 """The stages on a real Dask cluster: the same bytes as without, and every failure ends in words."""
 
-import importlib.util
 import itertools
 import os
 import re
@@ -34,12 +33,7 @@ NAP = 0.05
 """Seconds an image takes in some tests."""
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux has them")
-needs_distributed = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("distributed") is None, reason="needs distributed: pip install '.[dask]'"
-    ),
-]
+needs_distributed = [pytest.mark.slow, pytest.mark.extra("distributed")]
 
 
 def nap(task: Sequence[int]) -> list[int]:

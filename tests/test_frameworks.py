@@ -19,10 +19,7 @@ from imagepack.augment import normalise
 from stages.params import Preprocess
 
 PYTHON = os.environ.get("TRAINING_PYTHON")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not PYTHON, reason="TRAINING_PYTHON names no Python that has the frameworks: .ci/run makes one"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.extra("frameworks")]
 
 COLOURS = {"cat": "red", "dog": "blue"}
 """What a tiny model can tell the classes by."""

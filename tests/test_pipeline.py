@@ -120,7 +120,7 @@ def test_experiments_show_what_changed(project: Project):
     assert "https://cdn" not in html
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+@pytest.mark.extra("browser")
 def test_plots_are_drawn_without_a_network(project: Project):
     project("dvc", "plots", "show")
     page = (project.folder / "dvc_plots/index.html").as_uri()

@@ -28,9 +28,6 @@ from imagepack.remotes import KEYS
 from quickstart import s3
 
 REMOTES_PYTHON = os.environ.get("REMOTES_PYTHON")
-needs_packages = pytest.mark.skipif(
-    not REMOTES_PYTHON, reason="needs dvc-gs, dvc-azure and emulators: .ci/run makes an environment with them"
-)
 pytestmark = pytest.mark.slow
 FOLDERS = ("data/raw", "data/validated", "data/processed", "data/packed")
 SHOW = "import imagepack, sys; packed = imagepack.PackedImages.at('HEAD'); print(len(packed), packed[3][0].sum())"
@@ -163,7 +160,7 @@ def explain(clone: Project) -> str:
     return clone("python", "-m", "quickstart.s3", "explain").strip()
 
 
-@needs_packages
+@pytest.mark.extra("remotes")
 def test_what_is_pushed_is_read_everywhere(first_version: Project, store: Store, tmp_path: Path):
     clone = cloned(first_version, store, tmp_path / "made", with_data=True)
     before = [contents(clone.folder / name) for name in FOLDERS]
@@ -193,7 +190,7 @@ def test_what_is_pushed_is_read_everywhere(first_version: Project, store: Store,
     assert [contents(other.folder / name) for name in FOLDERS] == before
 
 
-@needs_packages
+@pytest.mark.extra("remotes")
 def test_a_server_that_is_down_is_said_so(first_version: Project, store: Store, tmp_path: Path):
     port = s3.free_ports(1)[0]
     down = store.elsewhere(
@@ -205,7 +202,7 @@ def test_a_server_that_is_down_is_said_so(first_version: Project, store: Store, 
     assert len(said.splitlines()) == 1
 
 
-@needs_packages
+@pytest.mark.extra("remotes")
 def test_a_bucket_that_does_not_exist_is_said_so(first_version: Project, store: Store, tmp_path: Path):
     nowhere = store.elsewhere(store.url.replace("mine", "yours"))
     clone = cloned(first_version, nowhere, tmp_path / "clone")
@@ -220,7 +217,7 @@ def refused(clone: Project, words: str) -> None:
     assert clone("python", "-c", SHOW, ok=False, IMAGEPACK_CACHE=cache).splitlines()[-1].endswith(words)
 
 
-@needs_packages
+@pytest.mark.extra("remotes")
 def test_wrong_and_missing_keys_of_azure_are_said_so(first_version: Project, azure: Store, tmp_path: Path):
     right = azure.environment["AZURE_STORAGE_CONNECTION_STRING"]
     wrong = re.sub("AccountKey=[^;]*", f"AccountKey={'a' * 86}==", right)
@@ -250,7 +247,7 @@ class Refusing(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-@needs_packages
+@pytest.mark.extra("remotes")
 @pytest.mark.parametrize("status", [401, 403])
 def test_wrong_and_missing_keys_of_google_are_said_so(first_version: Project, tmp_path: Path, status: int):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)

@@ -809,9 +809,9 @@ def test_zeros_that_refine_a_progressive_picture_are_no_damage(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.extra("scikit-image")
 def test_a_hole_in_a_photograph_is_found(tmp_path: Path):
     """All but one in a hundred at least, while no good one is rejected; Pillow finds none."""
-    pytest.importorskip("skimage")
     from benchmarks import jpeg_damage, photographs
 
     photographs.generate(tmp_path, 200)

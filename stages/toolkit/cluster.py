@@ -334,9 +334,9 @@ def _library():
     try:
         import dask
         import distributed
-    except ImportError as error:
+    except ImportError:  # dask comes with distributed
         raise InputError(
-            f"DASK_SCHEDULER_ADDRESS is set, and {error.name} is missing: python3 run.py -- pip install distributed, "
+            "DASK_SCHEDULER_ADDRESS is set, and distributed is missing: python3 run.py -- pip install distributed, "
             "or unset the variable to work on this machine"
         ) from None
     for name in ("distributed", "distributed.client"):  # what it says in several lines, this module says in one
