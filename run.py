@@ -120,6 +120,8 @@ def run(command: list) -> int:
     environment = os.environ | {
         "VIRTUAL_ENV": str(VENV),
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+        # a name that the terminal's encoding lacks is shown by escapes, and ends nothing
+        "PYTHONIOENCODING": os.environ.get("PYTHONIOENCODING", "").partition(":")[0] + ":backslashreplace",
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"])),  # the local S3
     }
     environment.pop("PYTHONHOME", None)

@@ -22,6 +22,7 @@ from compare import experiments, gates, markdown, page, pictures, terminal
 from compare.comparison import Comparison, compare
 from compare.versions import WORKSPACE, Version, read
 from imagepack.format import PackError
+from imagepack.names import visible_lines
 from stages.toolkit.errors import InputError
 
 PICTURES = 200
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = _write(found, a, b, options)
         return _judge(found, rules)
     except (InputError, PackError) as error:
-        print(f"compare: {error}", file=sys.stderr)
+        print(visible_lines(f"compare: {error}"), file=sys.stderr)
         return 1
 
 
@@ -166,7 +167,7 @@ def _judge(found: Comparison, rules: Sequence[str]) -> int:
     """Say which rules are broken; the exit code."""
     failures = gates.check(found.summary, found.changes, rules)
     for failure in failures:
-        print(f"\n{failure.message}", file=sys.stderr)
+        print(visible_lines(f"\n{failure.message}"), file=sys.stderr)
     return 1 if failures else 0
 
 

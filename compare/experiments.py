@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from compare.words import columns, plural, shorten, value, visible
+from compare.words import columns, plural, shorten, value
+from imagepack.names import visible
 from stages.toolkit.errors import InputError
 
 REPORTS = ("reports/pack.json", "reports/validation.json")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from compare.words import drifts, plural, some, visible
+from compare.words import drifts, plural, some
+from imagepack.names import visible
 from stages.toolkit.errors import InputError
 
 RULES = {

@@ -26,8 +26,8 @@ from compare.words import (
     size,
     transfer,
     value,
-    visible,
 )
+from imagepack.names import visible
 
 LIMIT = 60_000
 """Characters; GitHub takes 65,536."""

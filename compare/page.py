@@ -14,7 +14,7 @@ import polars as pl
 from compare import page_cards, page_drift, page_sections, terminal
 from compare.page_cards import pictured, shown
 from compare.pictures import Pictures
-from compare.words import visible
+from imagepack.names import visible
 from stages.toolkit.validation_page import fill, options
 
 __all__ = ["pictured", "shown", "write"]

@@ -21,9 +21,9 @@ from compare.words import (
     some,
     transfer,
     value,
-    visible,
     what_drifted,
 )
+from imagepack.names import visible
 
 LINES = 40
 EXAMPLES = 3

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from imagepack.names import visible
+
 KINDS = {
     "reencoded": "saved again, same pixels",
     "edited": "edited",
@@ -17,23 +19,6 @@ KINDS = {
     "removed": "removed",
 }
 """Of compare/schema.json, in its order."""
-JOINERS = "\u200c\u200d"
-"""Invisible, but emoji and scripts need them, and they turn and hide nothing."""
-HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Unicode's categories of what a terminal obeys, or what shows as nothing or turns its neighbours."""
-
-
-def visible(text: str) -> str:
-    """Any text as one line that a terminal only shows: control and invisible characters as escapes, like \\x1b."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    if unicodedata.category(character) in HIDDEN and character not in JOINERS:
-        return character.encode("unicode_escape").decode("ascii")
-    return character
 
 
 def columns(text: str) -> int:

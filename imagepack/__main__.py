@@ -13,6 +13,7 @@ from pathlib import Path
 
 from imagepack import card, provenance
 from imagepack.format import AGAIN, PackError
+from imagepack.names import visible, visible_lines
 from imagepack.reader import Folder, PackedImages
 from imagepack.verify import verify
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except PackError as error:
-        print(f"imagepack: {error}", file=sys.stderr)
+        print(visible_lines(f"imagepack: {error}"), file=sys.stderr)
         return 1
 
 
@@ -75,7 +76,7 @@ def _whence(options: argparse.Namespace) -> int:
         print(f"pack {digest}: {len(mine)} revision{'s' * (len(mine) != 1)}")
         for commit in mine:
             names = f"  ({', '.join(commit.names)})" if commit.names else ""
-            print(f"  {commit.commit[:12]}  {commit.date}  {commit.subject}{names}")
+            print(visible(f"  {commit.commit[:12]}  {commit.date}  {commit.subject}{names}"))
     return 0
 
 

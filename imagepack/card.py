@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from imagepack.format import SPLITS
+from imagepack.names import visible
 
 if TYPE_CHECKING:
     from imagepack.reader import PackedImages
@@ -42,7 +43,7 @@ def counts(dataset: "PackedImages") -> np.ndarray:
 def text(dataset: "PackedImages") -> str:
     """The card for a terminal."""
     table = counts(dataset)
-    shown = list(zip(dataset.classes, table.tolist(), strict=True))[:CLASSES]
+    shown = list(zip(map(visible, dataset.classes[:CLASSES]), table.tolist(), strict=False))
     if len(table) > CLASSES:
         shown.append((f"{len(table) - CLASSES} more", table[CLASSES:].sum(0).tolist()))
     rows = [("class", SPLITS), *shown, ("all", table.sum(0).tolist())]

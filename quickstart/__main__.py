@@ -1,6 +1,5 @@
 """The first run and every later one: bring in data, run the pipeline, push, say what to do next."""
 
-import csv
 import json
 import shutil
 import subprocess
@@ -8,9 +7,10 @@ import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
+from imagepack.names import visible, visible_lines
 from quickstart import half_written, raw_version, s3
 from stages import params
-from stages.toolkit import raw_files
+from stages.toolkit import raw_files, validation_reports
 from stages.toolkit.errors import InputError
 
 SAMPLE, RAW, RAW_DVC = Path("data/sample/images"), Path("data/raw"), Path("data/raw.dvc")
@@ -106,11 +106,10 @@ def summarise(own: bool) -> None:
     print(f"\n{packed['images']} images in {packed['classes']} classes ({split}),", end=" ")
     print(f"packed: {packed['bytes'] / 2**20:.1f} MiB in {packed['shards']} shard{'s' * (packed['shards'] > 1)}.")
     if found["rejected"]:
-        with (REPORTS / "rejected.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = validation_reports.read_rejected(REPORTS / "rejected.csv").rows(named=True)
         print(f"{found['rejected']} of {found['files']} files rejected:")
         for row in rows[:SHOWN]:
-            print(f"  {row['path']}: {row['code']} ({row['seen']})")
+            print(visible(f"  {row['path']}: {row['code']} ({row['seen']})"))
         if len(rows) > SHOWN:
             print(f"  ... and {len(rows) - SHOWN} more in reports/rejected.csv")
     tool = "python3 run.py --"
@@ -130,7 +129,7 @@ def summarise(own: bool) -> None:
 
 def fail(message: str) -> int:
     """Say so; the exit code."""
-    print(f"\n{message}", file=sys.stderr)
+    print(f"\n{visible_lines(message)}", file=sys.stderr)
     return 1
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dvc.scm import SCMError
 from tqdm import tqdm
 
+from imagepack.names import visible_lines
 from quickstart import doctor_data, doctor_machine
 from quickstart.doctor_case import HINT, OK, PROBLEM, Case, Findings
 from stages.toolkit.errors import InputError
@@ -54,7 +55,7 @@ def main() -> int:
         for name, check in CHECKS.items():
             for level, text in findings(check, case):
                 counts[level] += 1
-                tqdm.write(f"{level:8} {name}: {case.without_keys(text)}".replace("\n", f"\n{'':9}"))
+                tqdm.write(f"{level:8} {name}: {visible_lines(case.without_keys(text))}".replace("\n", f"\n{'':9}"))
     except KeyboardInterrupt:
         print("doctor: stopped", file=sys.stderr)
         return 130

@@ -15,6 +15,7 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
+from imagepack.names import visible, visible_lines
 from quickstart import pushed, s3
 from quickstart.git import DVC_FILES, git, lines
 
@@ -48,7 +49,8 @@ def main() -> int:
 def refuse(reason: str) -> int:
     """Say so; the exit code."""
     print(
-        f"pre-push: {reason}\npre-push: nothing was pushed to git, since the data has to be there first. "
+        f"pre-push: {visible_lines(reason)}\n"
+        "pre-push: nothing was pushed to git, since the data has to be there first. "
         "Mend that and push again; to push without the data: git push --no-verify",
         file=sys.stderr,
     )
@@ -107,7 +109,7 @@ def push_from(root: Path, tip: str, commits: list[str]) -> str:
     with closing(pushed.open_repo(root, tip)) as repo:
         tracked, unreadable = pushed.outs(repo, commits)
         for line in unreadable:  # nobody can pull that commit, wherever its data is
-            print(f"pre-push: left out, DVC cannot read it: {line}", file=sys.stderr)
+            print(f"pre-push: left out, DVC cannot read it: {visible(line)}", file=sys.stderr)
         for remote in {out.remote for out in tracked}:
             if reason := unusable(repo, remote):
                 return reason
@@ -158,7 +160,7 @@ def describe(repo, remote: str | None, left: pushed.Objects) -> str:
 def by_version(objects: pushed.Objects) -> list[str]:
     """How many there are, where they are met; the most first."""
     counts = Counter(objects.values())
-    rows = [f"{where}: {count}" for where, count in counts.most_common(SHOWN)]
+    rows = [f"{visible(where)}: {count}" for where, count in counts.most_common(SHOWN)]
     return [*rows, f"... and {len(counts) - SHOWN} more"] if len(counts) > SHOWN else rows
 
 

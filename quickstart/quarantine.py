@@ -20,12 +20,12 @@ from pathlib import Path
 import polars as pl
 from tqdm import tqdm
 
-from stages.toolkit import raw_files
+from imagepack.names import visible, visible_lines
+from stages.toolkit import raw_files, validation_reports
 from stages.toolkit.errors import InputError
 
 RAW, QUARANTINE = Path("data/raw"), Path("data/quarantine")
 MANIFEST, REJECTED = Path("data/validated/manifest.parquet"), Path("reports/rejected.csv")
-REASONS = dict.fromkeys(("path", "code", "seen", "fix"), pl.String)
 NEXT = "\n\nNext\n  python3 run.py -- dvc add data/raw\n  python3 run.py"
 progress = partial(tqdm, desc="quarantine", unit="img", delay=1, disable=None)  # None: on a terminal only
 
@@ -46,7 +46,7 @@ def main() -> int:
             raise InputError(f"{RAW} is no folder: python3 run.py brings the images in")
         faults = put_back() if options.back else quarantine(options.codes)
     except InputError as error:
-        sys.exit(f"quarantine: {error}")
+        sys.exit(visible_lines(f"quarantine: {error}"))
     except KeyboardInterrupt:
         sys.exit("quarantine: stopped; run it again to go on")
     if faults:
@@ -73,7 +73,7 @@ def quarantine(codes: list[str]) -> list[str]:
             move(path, RAW, QUARANTINE)
             moved[path] = issues
         except InputError as fault:
-            faults.append(f"{path}: {fault}")
+            faults.append(f"{visible(path)}: {fault}")
     parents = {parent for path in [*moved, *there] for parent in Path(path).parents}
     remove_empty(RAW / parent for parent in parents - {Path()})
     print(summary(moved, len(there)), flush=True)
@@ -103,7 +103,7 @@ def rejected_files(codes: list[str]) -> list[tuple[str, str, list[str]]]:
         file = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
         whole = (pl.col("status") == "rejected").all().over(file)  # of a file of several frames none is accepted
         rejected = table.filter(whole, pl.col("frame").fill_null(1) <= 1).drop("frame")
-        reasons = pl.read_csv(REJECTED, columns=["path", "code"], schema=REASONS)
+        reasons = validation_reports.read_rejected(REJECTED).select("path", "code")
         reasons = reasons.group_by("path").agg(pl.col("code").unique(maintain_order=True))
         rows = rejected.drop("status").join(reasons, on="path", how="left", maintain_order="left")
         rows = rows.with_columns(pl.col("code").fill_null([])).rows()

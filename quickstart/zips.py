@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from imagepack.names import visible_lines
 from quickstart.quarantine import remove_empty
 from stages.toolkit import manifest as manifests
 from stages.toolkit import raw_files, workers, zips
@@ -57,9 +58,9 @@ def main() -> int:
         require_data(folder)
         with alone(folder):
             remove_unfinished(folder)
-            print((unzip_all if options.back else zip_all)(folder), flush=True)
+            print(visible_lines((unzip_all if options.back else zip_all)(folder)), flush=True)
     except InputError as error:
-        sys.exit(f"zip: {error}")
+        sys.exit(visible_lines(f"zip: {error}"))
     except OSError as error:
         sys.exit(f"zip: {error.filename or folder}: {error.strerror}: nothing is lost; mend that and run it again")
     except KeyboardInterrupt:

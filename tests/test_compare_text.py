@@ -12,7 +12,8 @@ from summaries import COLUMNS, SAME, change, comparison, drifted, eventful, refe
 from summaries import KINDS as ALL_KINDS
 
 from compare import markdown, terminal
-from compare.words import KINDS, columns, shorten, size, visible
+from compare.words import KINDS, columns, shorten, size
+from imagepack.names import visible
 
 HOSTILE = [
     "a|b.jpg", "`rm`.jpg", "``` .jpg", "<img src=x onerror=alert(1)>.jpg", "</details>.jpg", "@octocat.jpg", "#123.jpg",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from imagepack.names import visible
 from stages.toolkit.errors import InputError
 
 COLUMNS = ["image", "code", "note"]
@@ -100,13 +101,17 @@ def stop_on(
     found = found.join(table.select("path", "sha256"), on="path", how="left", maintain_order="left")
     by_content = pl.col("sha256").is_not_null() & (pl.col("sha256") != "")
     found = found.with_columns(image=pl.when(by_content).then("sha256").otherwise("path"))
-    new = [row for row in found.iter_rows(named=True) if (row["image"], row["code"]) not in known]
+    new = [
+        row
+        for row in found.iter_rows(named=True)
+        if not known & {(row["image"], row["code"]), (visible(row["image"]), row["code"])}  # as it is printed below
+    ]
     if not new:
         return
-    lines = [f"  {row['path']}: {row['code']} ({row['seen']})" for row in new[:SHOWN]]
+    lines = [visible(f"  {row['path']}: {row['code']} ({row['seen']})") for row in new[:SHOWN]]
     if len(new) > SHOWN:
         lines.append(f"  ... and {len(new) - SHOWN} more")
-    keys = [f"  {_field(row['image'])},{row['code']},{_field(row['path'])}" for row in new[:LINES]]
+    keys = [f"  {_field(visible(row['image']))},{row['code']},{_field(visible(row['path']))}" for row in new[:LINES]]
     if len(new) > LINES:
         keys.append(f"  ... and {len(new) - LINES} more, once these are there")
     raise InputError(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from imagepack.names import visible_lines
 from stages import STARTED_BY, params, started_by
 from stages.toolkit.errors import InputError
 
@@ -45,11 +46,11 @@ def run_stage(stage: Callable[..., str]) -> None:
         beside = {p.name: p.annotation for p in wanted if hasattr(p.annotation, "for_stage")}
         with _alone(stage.__name__, [value for value in arguments.values() if isinstance(value, Path)]):
             arguments |= {name: kind.for_stage(stage.__name__, loaded.memo.max_gib) for name, kind in beside.items()}
-            print(f"{stage.__name__}: {stage(**arguments)}")
+            print(visible_lines(f"{stage.__name__}: {stage(**arguments)}"))
     except KeyboardInterrupt:
         sys.exit(f"{stage.__name__}: stopped")
     except InputError as error:
-        sys.exit(f"{stage.__name__}: {error}")
+        sys.exit(visible_lines(f"{stage.__name__}: {error}"))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

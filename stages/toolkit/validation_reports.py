@@ -5,7 +5,11 @@ from pathlib import Path
 
 import polars as pl
 
+from imagepack.names import visible
 from stages.toolkit.errors import InputError
+
+FORMULA = r"[=+\-@＝＋－＠\t\r\n']"
+"""How a cell begins that a spreadsheet may run (OWASP, CSV injection); and the apostrophe that is put before it."""
 
 
 def write(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], reports: Path) -> None:
@@ -31,11 +35,28 @@ def write(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], re
     (reports / "validation.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
     fix = pl.col("code").replace_strict(fixes, return_dtype=pl.String)
     rejected = findings.filter(pl.col("level") == "error").select("path", "code", "seen", fix=fix)
-    rejected.sort("path", "code").write_csv(reports / "rejected.csv")
-    accepted.group_by("label").len("images").sort("label").write_csv(plots / "classes.csv")
+    _without_formulas(rejected.sort("path", "code")).write_csv(reports / "rejected.csv")
+    classes = accepted.group_by("label").len("images").sort("label")
+    _without_formulas(classes).write_csv(plots / "classes.csv")
     sides = pl.col("width", "height").round_sig_figs(2).cast(pl.Int32)  # so that the table stays small
     sizes = accepted.group_by(sides).len("images").sort("images", "width", "height", descending=True)
     sizes.head(1000).write_csv(plots / "sizes.csv")
+
+
+def _without_formulas(table: pl.DataFrame) -> pl.DataFrame:
+    """Put an apostrophe before each text that begins as FORMULA says: spreadsheets then show it, and do not run it."""
+    return table.with_columns(pl.col(pl.String).str.replace(f"^({FORMULA})", "'$1"))
+
+
+def read_rejected(path: Path) -> pl.DataFrame:
+    """Return the columns path, code, seen and fix of rejected.csv, without the apostrophes for spreadsheets.
+
+    Raises:
+        polars.exceptions.PolarsError: it is no such table.
+    """
+    columns = dict.fromkeys(("path", "code", "seen", "fix"), pl.String)
+    table = pl.read_csv(path, schema=columns)
+    return table.with_columns(pl.col(pl.String).fill_null("").str.replace(f"^'({FORMULA})", "$1"))
 
 
 def near_duplicates(table: pl.DataFrame) -> dict[str, int]:
@@ -55,9 +76,8 @@ def require_every_class(table: pl.DataFrame, findings: pl.DataFrame, rejected: P
         most = ", ".join(f"{code} ({n})" for code, n in codes.iter_rows())
         raise InputError(f"none of {len(table)} files is an image that can be used: {most}. {rejected} names each")
     if len(lost):
-        lines = [
-            f"  {label}: all {n} files rejected" for label, n in lost.sort("label").select("label", "len").iter_rows()
-        ]
+        by_name = lost.sort("label").select("label", "len").iter_rows()
+        lines = [f"  {visible(label)}: all {n} files rejected" for label, n in by_name]
         raise InputError(
             "\n".join(["these classes have no image left:", *lines])
             + f"\n{rejected} says why: mend the files, or remove the folder of a class you do not want"
