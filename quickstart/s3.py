@@ -1,4 +1,4 @@
-"""The local S3 server of the first run: SeaweedFS, on this machine's loopback address only.
+"""The local S3 server of the first run: SeaweedFS, on this machine's loopback address only, for this user only.
 
     python -m quickstart.s3 start|stop|status|explain
 
@@ -14,6 +14,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -25,6 +27,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from dvc.config import Config
 
 from imagepack import remotes
+from quickstart import certificate as certificates
 
 FOLDER = Path(".local-s3")
 TEMPLATE_URL = "s3://image-dataset"
@@ -96,15 +99,17 @@ def start(bucket: str, folder: Path = FOLDER, port: int | None = None) -> Server
     if server := running(folder):
         _make_bucket(server, bucket)
         return server
-    (folder / "data").mkdir(parents=True, exist_ok=True)
+    with _private():
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     if port is not None and not _is_free(port):
         raise S3Error(f"port {port} is taken: choose another, python3 run.py s3 start --port {port + 1}")
     chosen = port or (PORT if _is_free(PORT) else free_ports(1)[0])
     access_key, secret_key = _keys(folder)
-    process = _launch(bucket, folder, chosen, access_key, secret_key)
-    server = Server(process.pid, chosen, access_key, secret_key)
-    (folder / "server.json").write_text(json.dumps(asdict(server), indent=2), encoding="utf-8")
-    (folder / "server.json").chmod(0o600)
+    with _private():
+        process = _launch(bucket, folder, chosen, access_key, secret_key)
+        server = Server(process.pid, chosen, access_key, secret_key)
+        (folder / "server.json").write_text(json.dumps(asdict(server), indent=2), encoding="utf-8")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -116,6 +121,16 @@ def start(bucket: str, folder: Path = FOLDER, port: int | None = None) -> Server
     process.kill()
     process.wait()
     raise S3Error(f"the local S3 did not start: see {folder / 'log.txt'}")
+
+
+@contextmanager
+def _private() -> Iterator[None]:
+    """Files and folders that are made meanwhile, keys among them, are this user's alone from the first moment on."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _keys(folder: Path) -> tuple[str, str]:
@@ -135,6 +150,12 @@ def _launch(bucket: str, folder: Path, port: int, access_key: str, secret_key: s
     here = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder.resolve() / 'data'}", f"-bucket={bucket}"]
     off = ["-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.autoCreateBucket=false"]
     off += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    # without this, master and filer list, write and delete for anyone, even web pages; gRPC asks for the certificate
+    off += ["-disableHttp"]
+    certificate, key = map(str, certificates.self_signed(folder))
+    trusted = {"WEED_GRPC_CA": certificate}
+    for part in ("MASTER", "VOLUME", "FILER", "S3", "ADMIN", "WORKER", "CLIENT"):
+        trusted |= {f"WEED_GRPC_{part}_CERT": certificate, f"WEED_GRPC_{part}_KEY": key}
     detached = (
         {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
         if os.name == "nt"
@@ -146,7 +167,7 @@ def _launch(bucket: str, folder: Path, port: int, access_key: str, secret_key: s
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=os.environ | {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key},
+            env=os.environ | trusted | {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key},
             **detached,
         )
 
@@ -213,7 +234,10 @@ def is_own() -> bool:
 
 def tell_dvc(server: Server) -> None:
     """Write endpoint and keys of the local server to .dvc/config.local."""
-    with Config(dvc_dir=".dvc", validate=False).edit("local", validate=False) as config:
+    path = Path(".dvc/config.local")
+    if path.exists():
+        path.chmod(0o600)
+    with _private(), Config(dvc_dir=".dvc", validate=False).edit("local", validate=False) as config:
         config.setdefault("remote", {}).setdefault(REMOTE, {}).update(
             endpointurl=server.endpoint, access_key_id=server.access_key, secret_access_key=server.secret_key
         )

@@ -1,6 +1,11 @@
 """Pushing to and pulling from a real S3 server, and what is said when it cannot be reached."""
 
+import contextlib
+import http.client
+import os
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,3 +160,55 @@ def test_the_usual_aws_variables_are_enough_for_a_bucket_of_ones_own(project: Pr
     assert "pushed" in project("dvc", "push", **aws_variables(s3_server))
     assert "answers and takes these keys" in explain(project, **aws_variables(s3_server))
     assert project("git", "diff", "--name-only").split() == [".dvc/config"]
+
+
+def test_no_port_gives_or_takes_data_without_keys(s3_server: s3.Server):
+    client, bucket = s3_server.client(), "image-dataset"
+    client.put_object(Bucket=bucket, Key="private/cat.txt", Body=b"a secret cat")
+    listening = [c for c in psutil.Process(s3_server.pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+    for port in (connection.laddr.port for connection in listening):
+        for path in ("/", f"/buckets/{bucket}/private/", f"/buckets/{bucket}/private/cat.txt", "/dir/assign"):
+            assert not {b"cat", b"fid"} & set(re.findall(rb"cat|fid", asked(port, "GET", path)))
+        for method in ("PUT", "POST", "DELETE"):
+            asked(port, method, f"/buckets/{bucket}/private/cat.txt")
+    assert client.get_object(Bucket=bucket, Key="private/cat.txt")["Body"].read() == b"a secret cat"
+
+
+def asked(port: int, method: str, path: str) -> bytes:
+    """What an HTTP server answers to someone without keys; empty where none is."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+        connection.request(method, path, body=b"x" if method != "GET" else None)
+        answer = connection.getresponse()
+        return answer.read() if answer.status < 300 else b""
+    return b""
+
+
+def test_its_own_shell_gets_nowhere_without_the_certificate(s3_server: s3.Server):
+    """The parts of the server talk by gRPC, in which whoever may connect may read and delete all."""
+    s3_server.client().put_object(Bucket="image-dataset", Key="private/dog.txt", Body=b"")
+    options = dict(part.split("=", 1) for part in psutil.Process(s3_server.pid).cmdline() if "=" in part)
+    parts = [
+        f"-{part}=127.0.0.1:{options[f'-{part}.port']}.{options[f'-{part}.port.grpc']}" for part in ("master", "filer")
+    ]
+    shell = subprocess.Popen(
+        ["weed", "shell", *parts], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        shell.communicate("fs.ls /buckets/image-dataset/private\nexit\n", timeout=4)
+    shell.kill()
+    assert "dog" not in shell.communicate()[0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_what_holds_keys_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
+    Path(".dvc/config.local").touch(mode=0o644)  # as `dvc remote modify --local` leaves it
+    server = s3.start("mine", port=s3.free_ports(1)[0])
+    s3.tell_dvc(server)
+    s3.stop()
+    assert server.secret_key in Path(".dvc/config.local").read_text()
+    private = [Path(".dvc/config.local"), s3.FOLDER, *s3.FOLDER.iterdir()]
+    assert {path.name: path.stat().st_mode & 0o077 for path in private if path.stat().st_mode & 0o077} == {}
