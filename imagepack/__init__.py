@@ -8,9 +8,32 @@ for epoch in range(10):
         ...
 """
 
-from imagepack.augment import Augment, Sampled, normalise
-from imagepack.batches import Batches
-from imagepack.format import PackError
-from imagepack.reader import PackedImages
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imagepack.augment import Augment, Sampled, normalise
+    from imagepack.batches import Batches
+    from imagepack.format import PackError
+    from imagepack.reader import PackedImages
 
 __all__ = ["Augment", "Batches", "PackError", "PackedImages", "Sampled", "normalise"]
+MODULES = {
+    "Augment": "augment",
+    "Batches": "batches",
+    "PackError": "format",
+    "PackedImages": "reader",
+    "Sampled": "augment",
+    "normalise": "augment",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for when it is: stages take small modules from here, and need no h5py."""
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
