@@ -22,9 +22,17 @@ from stages.toolkit.images import Fault
 
 LONGEST_NAME = 255 - len(".png")
 """Bytes; file systems take 255, and preprocess adds an extension."""
-JUNK = (".DS_Store", "._*", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".git*", "__MACOSX")
-"""What macOS, Windows, KDE and git leave in folders; a file below a folder so called is junk too."""
+JUNK = (
+    *(".DS_Store", "._*", "__MACOSX", ".AppleDouble", ".Spotlight-V100", ".fseventsd", ".Trash*", ".TemporaryItems"),
+    *("Thumbs.db", "Thumbs.db:*", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
+    *(".directory", ".thumbnails", "lost+found", "@eaDir", "#recycle", "@Recycle", ".@__thumb"),
+    *(".git*", ".hg", ".dvc", ".ipynb_checkpoints"),
+)
+"""What macOS, Windows, Linux, network disks (Synology, QNAP) and programs leave; a file below a folder so called is
+junk too."""
 _JUNK = re.compile("|".join(map(translate, JUNK)), re.IGNORECASE)
+IGNORED_BY_DVC = (".hg/", ".git/", ".git", ".dvc/")
+"""dvc.ignore's own rules, which stand before those of .dvcignore."""
 FRAME = re.compile(r"#[0-9]+$")
 """How validate.multi_frame: split calls the frames of a file."""
 NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
@@ -115,8 +123,10 @@ def members(raw: Path) -> dict[str, zips.Member]:
 
 
 def _ignored_by_dvc() -> GitIgnoreSpec:
+    """What DVC passes over: by .dvcignore, and by itself."""
     rules = Path(".dvcignore")
-    return GitIgnoreSpec.from_lines(rules.read_text(encoding="utf-8").splitlines() if rules.exists() else [])
+    own = rules.read_text(encoding="utf-8").splitlines() if rules.exists() else []
+    return GitIgnoreSpec.from_lines([*IGNORED_BY_DVC, *own])
 
 
 def _walk(raw: Path) -> Iterator[str]:
@@ -257,6 +267,8 @@ def place(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str], 
     *folders, name = path.split("/")
     *batch, label = readable.split("/")[:-1] or ("",)
     found = []
+    if any(map(is_junk, folders)):
+        return (readable, "", ""), found  # its folder is no class
     if readable != path:
         found.append(("bad_name", "a name that is not valid UTF-8"))
     if (length := len(os.fsencode(name))) > LONGEST_NAME:
@@ -339,6 +351,8 @@ def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
         Findings: path, code, what was seen, the other's path; one a file. Of such folders the first is left alone.
     """
     whole = table.select("path", "frame").filter(pl.col("frame") <= 1)
+    junk = [path for path in whole["path"] if is_junk(path)]
+    whole = whole.filter(~pl.col("path").is_in(junk))
     found = {}
     for column, what in (
         (pl.col("path").str.replace(r"/?[^/]*$", ""), "in the same folder as"),
