@@ -1,22 +1,29 @@
 """Private metadata is found and named, never told; strip removes it, and every pixel stays as it was."""
 
+import base64
+import csv
+import hashlib
 import io
 import os
+import re
 import shutil
 import struct
 import subprocess
 import sys
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hostile_files
+import polars as pl
 import pytest
-from conftest import REPOSITORY, check_one, contents, picture
+from conftest import REPOSITORY, Project, Workspace, add_pictures, check_one, contents, picture
 from PIL import Image, ImageCms, ImageSequence, TiffImagePlugin
 
+from quickstart.bare_files import bare
 from stages.params import Validate
-from stages.toolkit import metadata
+from stages.toolkit import metadata, zips
 from stages.toolkit.metadata import OWNER, PERSON, PLACE, POSITION, SERIAL
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
@@ -145,8 +152,10 @@ CASES = {  # name: what is found, and the bytes
 }
 WITHOUT = {
     "plain.jpg": encoded("JPEG", icc_profile=srgb(), comment=b"a word"),
-    "turned.jpg": encoded("JPEG", exif=hostile_files.exif([(0x112, 3, 1, b"\6\0\0\0")])),
-    "blank.jpg": encoded("JPEG", exif=hostile_files.exif([(0x13B, 2, 4, b"   \0"), (0xA431, 2, 4, b"0000")])),
+    "turned.jpg": encoded("JPEG", exif=b"Exif\0\0" + hostile_files.exif([(0x112, 3, 1, b"\6\0\0\0")])),
+    "blank.jpg": encoded(
+        "JPEG", exif=b"Exif\0\0" + hostile_files.exif([(0x13B, 2, 4, b"   \0"), (0xA431, 2, 4, b"0000")])
+    ),
     "tool.png": png_with(chunk(b"tEXt", b"Software\0a word"), chunk(b"tEXt", b"Author\0 ")),
     "tool.webp": encoded("WEBP", xmp=b"<rdf:Description xmp:CreatorTool='a word' photoshop:City=''/>"),
     "plain.tif": encoded("TIFF"),
@@ -220,3 +229,156 @@ def test_nothing_but_the_pictures_stays():
     stripped = contents(RAW)
     assert strip() == "0 files of data/raw have private metadata that can be removed\n"
     assert contents(RAW) == stripped
+
+
+@pytest.mark.parametrize("make", [hostile_files.exif_faults, hostile_files.metadata_bombs, hostile_files.tiff_faults])
+def test_hostile_metadata_neither_ends_the_search_nor_takes_long(make: Callable[[], hostile_files.Files]):
+    files = make()
+    blocks = [(b"Exif\0\0II*\0\x08\0\0\0" + b"\xff\xff" + b"\x69\x87\x04\0\xff\x3f\0\0\x08\0\0\0" * 5000)[:65000]]
+    files["loops.jpg"] = jpeg_with(*(segment(0xE1, block) for block in blocks * 50))
+    files["bombs.png"] = png_with(*[chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(10**7)))] * 300)
+    files["xmp.jpg"] = jpeg_with(*[segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + b"<dc:creator " * 5000)] * 20)
+    begun = time.process_time()
+    for data in files.values():
+        metadata.private(data)
+        metadata.private(data[: len(data) // 2])
+    assert time.process_time() - begun < 60  # without bounds one of the last three takes longer
+    assert all(metadata.private(files[name]) == [] for name in ("loops.jpg", "bombs.png", "xmp.jpg"))
+
+
+def test_private_metadata_behind_a_loop_is_found():
+    loop = b"Exif\0\0" + hostile_files.exif([(0x13B, 2, 4, b"Ann\0"), (0x8769, 4, 1, b"\x08\0\0\0")], following=8)
+    assert metadata.private(encoded("JPEG", exif=loop)) == [OWNER]
+
+
+def test_files_that_cannot_be_stripped_stay_and_are_named_with_what_to_do():
+    add_pictures(RAW, 1, "cat")
+    data = CASES["exif.jpg"][1]
+    write(RAW / "cat/good.jpg", data)
+    write(RAW / "cat/cut.jpg", data[: len(data) * 6 // 10])
+    tags = tiff_tags()
+    old_jpeg = encoded("TIFF", tiffinfo=tags).replace(struct.pack("<HHI", 279, 4, 1), struct.pack("<HHI", 60000, 4, 1))
+    write(RAW / "cat/sizeless.tif", old_jpeg)
+    with (RAW / "more.zip").open("wb") as stream:
+        zips.write(stream, [("cat/zipped.jpg", data)])
+    before = contents(RAW)
+    output = strip(code=1)
+    assert "1 file of data/raw stripped" in output
+    lines = output[output.index("Left as they are: 3") :].splitlines()
+    assert sorted(line.split(": ")[0].strip() for line in lines[1:]) == [
+        "cat/cut.jpg", "cat/sizeless.tif", "cat/zipped.jpg",
+    ]  # fmt: skip
+    assert "python3 run.py quarantine" in output and "unpack that beside it" in output
+    assert {name: data for name, data in contents(RAW).items() if name != "cat/good.jpg"} == {
+        name: data for name, data in before.items() if name != "cat/good.jpg"
+    }
+
+
+def test_a_dry_run_names_the_files_and_changes_nothing_and_paths_choose():
+    for name in ("exif.jpg", "author.png"):
+        write(RAW / "cat" / name, CASES[name][1])
+        write(RAW / "2024/dog" / name, CASES[name][1])
+    before = contents(Path())
+    output = strip("--dry-run", "data/raw/cat")
+    assert "2 files of data/raw would be stripped" in output
+    assert "cat/exif.jpg: GPS position, author or owner, serial number\n" in output
+    assert "2024" not in output
+    assert contents(Path()) == before
+    assert strip("nowhere", "cat", code=1) == "strip: data/raw has no nowhere\n"
+    strip("2024", "cat/exif.jpg")
+    changed = {name for name, data in contents(Path()).items() if data != before[name]}
+    assert changed == {"data/raw/2024/dog/exif.jpg", "data/raw/2024/dog/author.png", "data/raw/cat/exif.jpg"}
+
+
+@not_windows
+def test_hard_links_modes_and_links_are_kept_apart(tmp_path: Path):
+    data = CASES["exif.jpg"][1]
+    cached = write(tmp_path / "cache/linked", data)
+    outside = write(tmp_path / "cache/outside", data)
+    (RAW / "cat").mkdir(parents=True)
+    os.link(cached, RAW / "cat/hard.jpg")
+    (RAW / "cat/hard.jpg").chmod(0o440)
+    (RAW / "cat/out.jpg").symlink_to(outside)
+    (RAW / "cat/in.jpg").symlink_to("hard.jpg")
+    assert "2 files" in strip()
+    assert cached.read_bytes() == outside.read_bytes() == data
+    assert (RAW / "cat/hard.jpg").stat().st_mode & 0o777 == 0o440
+    assert not (RAW / "cat/out.jpg").is_symlink()
+    assert (RAW / "cat/in.jpg").readlink() == Path("hard.jpg")
+    assert not any(metadata.private(path.read_bytes()) for path in RAW.rglob("*.jpg"))
+
+
+def test_what_was_acknowledged_stays_acknowledged():
+    data = CASES["exif.jpg"][1]
+    place = write(RAW / "cat/a.jpg", data)
+    old = hashlib.sha256(data).hexdigest()
+    lines = ["image,code,note", f'{old},blurry,"so, be it"', f"{old},private_metadata,known", "cat,class_too_small,few"]
+    write(Path("data/acknowledged.csv"), "\r\n".join(lines).encode())  # as a spreadsheet writes it
+    strip()
+    new = hashlib.sha256(place.read_bytes()).hexdigest()
+    with Path("data/acknowledged.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [*csv.reader(lines), [new, "blurry", "so, be it"]]
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_every_file_is_old_or_new_and_a_second_run_ends_it():
+    data = CASES["exif.jpg"][1]
+    for number in range(600):
+        write(RAW / f"cat/{number}.jpg", data + bytes([number % 256, number // 256]))
+    new = bare(data, 6)
+    for number in (5, 200):  # killed when this file is new
+        process = subprocess.Popen(COMMAND, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+        while process.poll() is None and (RAW / f"cat/{number}.jpg").read_bytes() != new:
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+        found = {path: data for path, data in contents(RAW).items() if ".stripping-" not in path}
+        assert len(found) == 600
+        assert all(each == new or each.startswith(data) for each in found.values())
+    assert sum(each != new for each in found.values()) > 100
+    strip()
+    assert set(contents(RAW).values()) == {new} and len(contents(RAW)) == 600
+
+
+@pytest.mark.slow
+def test_dvc_is_told_and_no_image_looks_otherwise(new_project: Callable[[], Project]):
+    project = new_project()
+    raw = project.folder / RAW
+    add_pictures(raw, 12, "cat")
+    for number in range(12):
+        write(raw / f"dog/{number}.jpg", encoded("JPEG", picture(50 + number, 96, 80), exif=exif(1 + number % 8)))
+    project("dvc", "add", "data/raw")
+    project("dvc", "repro", "validate")
+    project.commit("Before")
+    before = pl.read_parquet(project.folder / "data/validated/manifest.parquet")
+    assert before["issues"].list.contains("private_metadata").sum() == 12
+    assert "$ dvc add data/raw" in project(*COMMAND)
+    assert "data/raw.dvc" in project("git", "diff", "--name-only", "HEAD")
+    assert "data/raw.dvc:" not in project("dvc", "status", "data/raw.dvc")
+    project("dvc", "repro", "validate")
+    after = pl.read_parquet(project.folder / "data/validated/manifest.parquet")
+    assert not after["issues"].list.contains("private_metadata").any()
+    seen = ("path", "pixel_hash", "orientation", "width", "height", "kind", "brightness", "status")
+    assert after.select(seen).equals(before.select(seen))
+    project("git", "checkout", "--quiet", "HEAD", "--", "data/raw.dvc")  # as a git pull that brings another version
+    assert "dvc pull" in project(*COMMAND, ok=False)
+
+
+def test_no_picture_of_the_reports_has_metadata(workspace: Workspace):
+    for number in (1, 2):  # two copies of each: a duplicate is shown
+        write(workspace.raw / f"cat/{number}.jpg", encoded("JPEG", exif=exif(), xmp=XMP, comment=b"a word"))
+        write(workspace.raw / f"cat/{number}.gif", encoded("GIF", picture(7, 96, 80), comment=b"a word"))
+        write(
+            workspace.raw / f"cat/{number}.png", png_with(chunk(b"tEXt", b"Comment\0a word"), image=picture(8, 96, 80))
+        )
+        write(workspace.raw / f"cat/{number}.tif", encoded("TIFF", picture(9, 96, 80), tiffinfo=tiff_tags()))
+    workspace.run()
+    page = (workspace.reports / "validation.html").read_text(encoding="utf-8")
+    pictures = [base64.b64decode(each) for each in re.findall(r"data:image/jpeg;base64,([^\"]+)", page)]
+    assert len(pictures) >= 8
+    processed = list(contents(workspace.processed).values())
+    assert len(processed) == 4
+    for each in (*pictures, *processed):
+        assert not [secret for secret in (*SECRETS, b"Exif", b"xap", b"tEXt", b"iTXt") if secret in each]
+        assert b"\xff\xfe" not in each[:30]  # a JPEG's comment

@@ -71,7 +71,7 @@ def find(raw: Path) -> tuple[list[RawFile], int]:
     A folder that is a link counts as a file. A zip is none, and where a file is does not change its place in the order.
 
     Raises:
-        InputError: zips that cannot be used, with everything that is wrong with them.
+        InputError: zips that cannot be used, with everything that is wrong with them; or as `tracked`.
     """
     found, ignored = tracked(raw)
     archives = [path for path in found if is_zip(path)]
@@ -86,7 +86,11 @@ def find(raw: Path) -> tuple[list[RawFile], int]:
 
 
 def tracked(raw: Path) -> tuple[list[str], int]:
-    """As `find`, of files alone, zips among them."""
+    """As `find`, of files alone, zips among them.
+
+    Raises:
+        InputError: a folder cannot be listed, or is one that DVC does not list.
+    """
     ignore = _ignored_by_dvc()
     found, ignored = [], 0
     for path in _walk(raw):
@@ -130,9 +134,18 @@ def _ignored_by_dvc() -> GitIgnoreSpec:
 
 
 def _walk(raw: Path) -> Iterator[str]:
-    """Every file, relative to `raw`: in each folder its files, then its folders."""
+    """Every file, relative to `raw`: in each folder its files, then its folders.
+
+    Raises:
+        InputError: a folder cannot be listed, or is one that DVC does not list.
+    """
     for folder, folders, names in os.walk(raw, onerror=_refuse):
         folders.sort()
+        if ".dvc" in folders:
+            raise InputError(
+                f"{shown(folder)} has a folder .dvc, so DVC takes it for another repository and passes over all of it: "
+                f"remove {shown(folder)}/.dvc"
+            )
         links = [name for name in folders if Path(folder, name).is_symlink()]
         yield from (Path(folder, name).relative_to(raw).as_posix() for name in sorted(names + links))
 
@@ -351,8 +364,6 @@ def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
         Findings: path, code, what was seen, the other's path; one a file. Of such folders the first is left alone.
     """
     whole = table.select("path", "frame").filter(pl.col("frame") <= 1)
-    junk = [path for path in whole["path"] if is_junk(path)]
-    whole = whole.filter(~pl.col("path").is_in(junk))
     found = {}
     for column, what in (
         (pl.col("path").str.replace(r"/?[^/]*$", ""), "in the same folder as"),
@@ -363,6 +374,7 @@ def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
         )
         clashing = named.unique(("key", "name")).filter(pl.col("key").is_duplicated())["key"]
         named = named.filter(pl.col("key").is_in(clashing.implode()))  # mostly none: to sort all takes much memory
+        named = named.filter(pl.Series([not is_junk(path) for path in named["path"]], dtype=pl.Boolean))
         firsts = named.sort("key", "name", "path").with_columns(
             pl.col("path", "name").first().over("key").name.suffix("_1")
         )
