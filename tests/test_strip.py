@@ -23,7 +23,7 @@ from PIL import Image, ImageCms, ImageSequence, TiffImagePlugin
 
 from quickstart.bare_files import bare
 from stages.params import Validate
-from stages.toolkit import metadata, zips
+from stages.toolkit import endings, metadata, zips
 from stages.toolkit.metadata import OWNER, PERSON, PLACE, POSITION, SERIAL
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
@@ -190,6 +190,15 @@ def strip(*arguments: str, code: int = 0) -> str:
     return done.stdout
 
 
+def encoded_pixels(data: bytes) -> list[bytes]:
+    """The parts of a JPEG, PNG or WebP in which the pixels are, as they stand in the file."""
+    if data.startswith(b"\xff\xd8"):
+        begin = next(start for kind, start, _ in endings.jpeg_markers(data) if kind == endings.JPEG_SCAN)
+        return [data[begin : endings.end_of(data, "JPEG")]]
+    parts = metadata.png_chunks(data) if data.startswith(b"\x89PNG") else metadata.webp_chunks(data)
+    return [data[start:end] for kind, start, end in parts if kind in (b"IDAT", b"fdAT", b"VP8 ", b"VP8L", b"ANMF")]
+
+
 def frames(data: bytes) -> list[tuple]:
     """What Pillow makes of each frame of a file, and all that says how it is to be seen."""
     with Image.open(io.BytesIO(data)) as image:
@@ -224,6 +233,7 @@ def test_nothing_but_the_pictures_stays():
         new = (RAW / "cat" / name).read_bytes()
         assert metadata.private(new) == [], name
         assert frames(new) == frames(data), name
+        assert all(part in new for part in encoded_pixels(data)), name
         assert not [secret for secret in (*SECRETS, b"GPS", b"Raw profile") if secret in new], name
     assert {path.name for path in (RAW / "cat").iterdir()} == set(CASES)
     stripped = contents(RAW)
