@@ -33,8 +33,8 @@ UNFINISHED = ".stripping-"
 """How the files begin that a run has not finished; .dvcignore has it too."""
 CONSEQUENCES = """
 Their bytes, and so their ids, are new. Where the split is drawn by content (pack.split.by: hash) an image may now be in
-another split: after the next run, python3 run.py compare names those. Earlier versions still hold the metadata, in DVC's
-cache and in the bucket: docs/output.md, Private metadata, says how to remove it there."""
+another split: after the next run, python3 run.py compare names those. Earlier versions still hold the metadata, in
+DVC's cache and in the bucket: docs/output.md, Private metadata, says how to remove it there."""
 NEXT = "\nNext\n  python3 run.py"
 
 

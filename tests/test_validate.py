@@ -589,6 +589,7 @@ def test_what_lies_in_a_junk_folder_is_compared_with_nothing_and_is_no_class(wor
         save(workspace.raw / path, picture(0))
     manifest = run(workspace)
     assert column(manifest, "issues") == {path: ["junk"] for path in copies} | {"cat/img0.png": [], "cat/img1.png": []}
+    assert column(manifest, "seen")["cat/@eaDir/img0.png/SYNOPHOTO_THUMB.png"] == ["lies in a folder @eaDir"]
     assert column(manifest, "label") == dict.fromkeys(copies, "") | dict.fromkeys(
         ["cat/img0.png", "cat/img1.png"], "cat"
     )

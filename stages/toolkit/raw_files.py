@@ -265,7 +265,9 @@ def open_one(raw: Path, file: RawFile, most: int, split: bool) -> Opened:
         data = read(raw, file, most)
         digest = hashlib.sha256(data).hexdigest()
         if is_junk(str(file)):
-            raise Fault("junk", f"is called {shown(PurePosixPath(str(file)).name)}")
+            *folders, name = map(shown, str(file).split("/"))
+            folder = next(filter(is_junk, folders), "")
+            raise Fault("junk", f"lies in a folder {folder}" if folder else f"is called {name}")
     except Fault as fault:
         return Opened(where, [*found, (fault.code, fault.seen)], None, digest, len(data))
     except MemoryError:
