@@ -6,6 +6,7 @@ python3 run.py test [PYTEST OPTIONS]     run the tests (-m "not slow" for the fa
 python3 run.py compare [A [B]]           what happened to the images between two versions; --help says more
 python3 run.py s3 start|stop|status      the local S3 server of the first run
 python3 run.py quarantine [CODE ...]     move the files that validate rejected out of data/raw; --back undoes it
+python3 run.py strip [PATH ...]          remove GPS position, owner, serial numbers, ... from images; or --dry-run
 python3 run.py zip [FOLDER] [--back]     put the files of a folder, data/raw, into zips, which DVC moves faster; or back
 python3 run.py memo [clear]              the finished work that stages keep in .memo: how much; or remove it
 python3 run.py hooks                     install git hooks: git push then pushes the data first
@@ -49,6 +50,7 @@ def main(arguments: list[str]) -> int:
         "test": "pytest",
         "s3": "quickstart.s3",
         "quarantine": "quickstart.quarantine",
+        "strip": "quickstart.strip",
         "zip": "quickstart.zips",
         "memo": "quickstart.memo",
         "hooks": "quickstart.hooks",

@@ -201,5 +201,5 @@ def heat(before: np.ndarray, after: np.ndarray) -> tuple[bytes, float]:
 
 def _jpeg(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=QUALITY)
+    images.pixels_alone(image).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

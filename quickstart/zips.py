@@ -275,7 +275,7 @@ def alone(folder: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise InputError(f"another run.py zip works on {folder}: wait until it has ended") from None
+        raise InputError(f"another run.py zip or strip works on {folder}: wait until it has ended") from None
     finally:
         os.close(handle)
 

@@ -34,6 +34,7 @@ class Levels(Section):
     extension_mismatch: Level = "warning"
     trailing_bytes: Level = "warning"
     missing_end_marker: Level = "warning"
+    private_metadata: Level = "warning"
     too_small: Level = "error"
     too_large: Level = "warning"
     aspect: Level = "warning"

@@ -61,6 +61,7 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "extension_mismatch": "rename it to the extension of its format",
     "trailing_bytes": "save it again, unless you know what stands behind the image",
     "missing_end_marker": "save it again: its pixels are all there, its end marker is not",
+    "private_metadata": "remove it: python3 run.py strip; or leave it, if all who get the data may know it",
     "multi_frame": "see that validate.multi_frame is what you want: first, error or split",
     "too_small": "replace it with a larger one, or lower validate.min_side",
     "too_large": "shrink it, or raise validate.max_side",

@@ -37,7 +37,7 @@ def project(new_project: Callable[[], Project], s3_server: s3.Server) -> Project
     raw = project.folder / RAW
     for name in ("cat/edited.png", "cat/moved.png", "cat/other.png", "cat/old.tif"):
         save(raw / name, picture(sum(name.encode()), 600, 400))
-    save(raw / "cat/saved.jpg", picture(1, 600, 400), quality=95)
+    save(raw / "cat/saved.jpg", picture(1, 600, 400), quality=95, comment=b"a word")
     save(raw / "dog/dog.png", picture(2))
     versioned(project, "v1")
     edited = Image.open(raw / "cat/edited.png").copy()
@@ -90,6 +90,7 @@ def drawn(repo: Path, a: str | None = "v1", b: str | None = "v2") -> dict[str, P
     changes = table(*versions, [(kind, *paths) for kind, paths in CHANGES.items()])
     pictures = draw(*versions, changes, range(len(changes)))
     assert list(pictures) == list(range(len(changes)))
+    assert not [each for each in pictures.values() if b"a word" in (each.before or b"")]  # a comment of the file's
     return dict(zip(CHANGES, pictures.values(), strict=True))
 
 

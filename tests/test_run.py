@@ -192,7 +192,15 @@ def test_a_half_made_environment_is_completed(newcomer: tuple[Path, str]):
 
 def test_help_names_every_command():
     text = run_py(REPOSITORY, "--help")
-    for command in ("run.py test", "s3 start|stop|status", "run.py quarantine", "run.py hooks", "-- COMMAND", "--help"):
+    for command in (
+        "run.py test",
+        "s3 start|stop|status",
+        "run.py quarantine",
+        "run.py strip",
+        "run.py hooks",
+        "-- COMMAND",
+        "--help",
+    ):
         assert command in text
     assert "no such command: frobnicate" in run_py(REPOSITORY, "frobnicate", ok=False)
 

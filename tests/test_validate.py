@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,9 @@ def frames(count: int, form: str = "GIF", first: int = 200) -> bytes:
 
 PHOTOSHOP = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 40, 40, 8, 3) + bytes(14)
 
+BY_SOMEBODY = Image.Exif()
+BY_SOMEBODY[0x013B] = "Ann Example"  # Artist
+
 BAD_FILES = {  # name: the code it gets, and its bytes
     "empty.jpg": ("empty_file", b""),
     "desktop.ini": ("junk", b"[.ShellClassInfo]"),
@@ -196,6 +200,7 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "half_an_end.jpg": ("missing_end_marker", encoded("JPEG", picture(108, 96, 80))[:-1]),
     "no_end.png": ("missing_end_marker", encoded("PNG", picture(109, 96, 80))[:-12]),
     "no_end.gif": ("missing_end_marker", encoded("GIF", picture(110, 96, 80))[:-1]),
+    "by_somebody.jpg": ("private_metadata", encoded("JPEG", picture(118, 96, 80), exif=BY_SOMEBODY)),
     "low.png": ("too_small", encoded("PNG", picture(111, 96, 15))),
     "narrow.png": ("too_small", encoded("PNG", picture(112, 15, 96))),
     "wide.png": ("too_large", encoded("PNG", picture(113, 321, 300))),
@@ -570,6 +575,47 @@ def test_a_file_that_is_no_sample_makes_no_other_a_duplicate(workspace: Workspac
     assert issues["cat/img0.png"] == []
     assert issues["img0.png"] == ["no_label"]
     assert issues["cat/a.txt"] == issues["cat/b.txt"] == ["not_image"]
+
+
+def test_what_lies_in_a_junk_folder_is_compared_with_nothing_and_is_no_class(workspace: Workspace):
+    add_pictures(workspace.raw, 2)
+    copies = [
+        "cat/.ipynb_checkpoints/img0-checkpoint.png", "cat/@eaDir/img0.png/SYNOPHOTO_THUMB.png",
+        "__MACOSX/cat/img0.png", "2024/.AppleDouble/cat/img0.png", ".Trash-1000/files/dog/img0.png",
+        "cat/.thumbnails/large/img0.png",
+        "$RECYCLE.BIN/dog/IMG0.png", "lost+found/dog/img0.png", ".Spotlight-V100/dog/img0.png", "cat/@EADIR/img0.png",
+    ]  # fmt: skip
+    for path in copies:
+        save(workspace.raw / path, picture(0))
+    manifest = run(workspace)
+    assert column(manifest, "issues") == {path: ["junk"] for path in copies} | {"cat/img0.png": [], "cat/img1.png": []}
+    assert column(manifest, "seen")["cat/@eaDir/img0.png/SYNOPHOTO_THUMB.png"] == ["lies in a folder @eaDir"]
+    assert column(manifest, "label") == dict.fromkeys(copies, "") | dict.fromkeys(
+        ["cat/img0.png", "cat/img1.png"], "cat"
+    )
+
+
+@pytest.mark.slow
+def test_dvc_and_validate_see_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(REPOSITORY / ".dvcignore", ".dvcignore")
+    kept = ["cat/a.png", "cat/.ipynb_checkpoints/a.png", "__MACOSX/cat/a.png", "cat/@eaDir/a.png", "cat/.github/a.png"]
+    ignored = [".DS_Store", "Thumbs.db", ".git/a.png", ".hg/a.png", ".stripping-1", "__pycache__/a.png"]
+    for path in (*kept, *(f"cat/{name}" for name in ignored)):
+        save(Path("data/raw", path).with_suffix(".png"), picture(0)).rename(Path("data/raw", path))
+    dvc = partial(subprocess.run, check=True, capture_output=True, text=True)
+    dvc(["dvc", "init", "--no-scm", "--quiet"])
+    shutil.copy(REPOSITORY / ".dvcignore", ".dvcignore")
+    dvc(["dvc", "add", "--quiet", "data/raw"])
+    listed = dvc(["dvc", "ls", "--recursive", "--dvc-only", ".", "data/raw"]).stdout.split()
+    found, left_out = raw_files.find(Path("data/raw"))
+    assert sorted(found) == sorted(listed) == sorted(kept)
+    assert left_out == len(ignored)
+    save(Path("data/raw/cat/.dvc/a.png"), picture(0))
+    dvc(["dvc", "add", "--quiet", "data/raw"])
+    assert dvc(["dvc", "ls", "--recursive", "--dvc-only", ".", "data/raw"]).stdout.split() == ["__MACOSX/cat/a.png"]
+    with pytest.raises(InputError, match=r"passes over all of it: remove data/raw/cat/\.dvc"):
+        raw_files.find(Path("data/raw"))
 
 
 @pytest.mark.parametrize("level", ["error", "warning", "info", "ignore"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from stages.toolkit import appearance, endings, images
+from stages.toolkit import appearance, endings, images, metadata
 from stages.toolkit.appearance import Appearance
 from stages.toolkit.images import Content
 from stages.toolkit.unkept import Unkept
@@ -48,7 +48,8 @@ class Examination:
         frames: how many decode.
         later: content and look of the frames behind it, where files are split.
         damage: damage that was passed over.
-        ending: findings behind it all: several frames, what stands behind the image, and what ended the examination.
+        ending: findings behind it all: private metadata, several frames, what stands behind the image, and what ended
+            the examination.
         all_frames: how many of the last in `ending` are about the later frames too.
         for_now: whether it could come out in another way on another day, for want of memory.
     """
@@ -78,6 +79,8 @@ def examine(data: bytes, limits: Limits) -> bytes:
     except Exception as error:  # noqa: BLE001  (no file may end the run, however odd its pixels are)
         found.ending.append(("decode_error", f"{type(error).__name__}: {error}"[:200]))
         found.for_now = True
+    if private := metadata.private(data):  # also of a file that does not decode: it is pushed as others are
+        found.ending.insert(0, ("private_metadata", ", ".join(private)))
     return (Unkept if found.for_now else bytes)(json.dumps(found, default=_plain).encode())
 
 

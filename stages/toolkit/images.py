@@ -386,9 +386,16 @@ def thumbnails(
             seen = over(upright(eight_bit(image)), (255, 255, 255))
             seen.thumbnail((THUMBNAIL, THUMBNAIL))
             jpeg = io.BytesIO()
-            seen.save(jpeg, "JPEG", quality=80)
+            pixels_alone(seen).save(jpeg, "JPEG", quality=80)
             small[path] = jpeg.getvalue()
     return small
+
+
+def pixels_alone(image: Image.Image) -> Image.Image:
+    """A copy without what Pillow has read beside the pixels: it copies comments into the JPEGs that it writes."""
+    bare = image.copy()
+    bare.info = {}
+    return bare
 
 
 def file_of(path: str, frame: int) -> str:

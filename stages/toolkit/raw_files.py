@@ -22,9 +22,17 @@ from stages.toolkit.images import Fault
 
 LONGEST_NAME = 255 - len(".png")
 """Bytes; file systems take 255, and preprocess adds an extension."""
-JUNK = (".DS_Store", "._*", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".git*", "__MACOSX")
-"""What macOS, Windows, KDE and git leave in folders; a file below a folder so called is junk too."""
+JUNK = (
+    *(".DS_Store", "._*", "__MACOSX", ".AppleDouble", ".Spotlight-V100", ".fseventsd", ".Trash*", ".TemporaryItems"),
+    *("Thumbs.db", "Thumbs.db:*", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
+    *(".directory", ".thumbnails", "lost+found", "@eaDir", "#recycle", "@Recycle", ".@__thumb"),
+    *(".git*", ".hg", ".dvc", ".ipynb_checkpoints"),
+)
+"""What macOS, Windows, Linux, network disks (Synology, QNAP) and programs leave; a file below a folder so called is
+junk too."""
 _JUNK = re.compile("|".join(map(translate, JUNK)), re.IGNORECASE)
+IGNORED_BY_DVC = (".hg/", ".git/", ".git", ".dvc/")
+"""dvc.ignore's own rules, which stand before those of .dvcignore."""
 FRAME = re.compile(r"#[0-9]+$")
 """How validate.multi_frame: split calls the frames of a file."""
 NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
@@ -63,7 +71,7 @@ def find(raw: Path) -> tuple[list[RawFile], int]:
     A folder that is a link counts as a file. A zip is none, and where a file is does not change its place in the order.
 
     Raises:
-        InputError: zips that cannot be used, with everything that is wrong with them.
+        InputError: zips that cannot be used, with everything that is wrong with them; or as `tracked`.
     """
     found, ignored = tracked(raw)
     archives = [path for path in found if is_zip(path)]
@@ -78,7 +86,11 @@ def find(raw: Path) -> tuple[list[RawFile], int]:
 
 
 def tracked(raw: Path) -> tuple[list[str], int]:
-    """As `find`, of files alone, zips among them."""
+    """As `find`, of files alone, zips among them.
+
+    Raises:
+        InputError: a folder cannot be listed, or is one that DVC does not list.
+    """
     ignore = _ignored_by_dvc()
     found, ignored = [], 0
     for path in _walk(raw):
@@ -115,14 +127,25 @@ def members(raw: Path) -> dict[str, zips.Member]:
 
 
 def _ignored_by_dvc() -> GitIgnoreSpec:
+    """What DVC passes over: by .dvcignore, and by itself."""
     rules = Path(".dvcignore")
-    return GitIgnoreSpec.from_lines(rules.read_text(encoding="utf-8").splitlines() if rules.exists() else [])
+    own = rules.read_text(encoding="utf-8").splitlines() if rules.exists() else []
+    return GitIgnoreSpec.from_lines([*IGNORED_BY_DVC, *own])
 
 
 def _walk(raw: Path) -> Iterator[str]:
-    """Every file, relative to `raw`: in each folder its files, then its folders."""
+    """Every file, relative to `raw`: in each folder its files, then its folders.
+
+    Raises:
+        InputError: a folder cannot be listed, or is one that DVC does not list.
+    """
     for folder, folders, names in os.walk(raw, onerror=_refuse):
         folders.sort()
+        if ".dvc" in folders:
+            raise InputError(
+                f"{shown(folder)} has a folder .dvc, so DVC takes it for another repository and passes over all of it: "
+                f"remove {shown(folder)}/.dvc"
+            )
         links = [name for name in folders if Path(folder, name).is_symlink()]
         yield from (Path(folder, name).relative_to(raw).as_posix() for name in sorted(names + links))
 
@@ -242,7 +265,9 @@ def open_one(raw: Path, file: RawFile, most: int, split: bool) -> Opened:
         data = read(raw, file, most)
         digest = hashlib.sha256(data).hexdigest()
         if is_junk(str(file)):
-            raise Fault("junk", f"is called {shown(PurePosixPath(str(file)).name)}")
+            *folders, name = map(shown, str(file).split("/"))
+            folder = next(filter(is_junk, folders), "")
+            raise Fault("junk", f"lies in a folder {folder}" if folder else f"is called {name}")
     except Fault as fault:
         return Opened(where, [*found, (fault.code, fault.seen)], None, digest, len(data))
     except MemoryError:
@@ -257,6 +282,8 @@ def place(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str], 
     *folders, name = path.split("/")
     *batch, label = readable.split("/")[:-1] or ("",)
     found = []
+    if any(map(is_junk, folders)):
+        return (readable, "", ""), found  # its folder is no class
     if readable != path:
         found.append(("bad_name", "a name that is not valid UTF-8"))
     if (length := len(os.fsencode(name))) > LONGEST_NAME:
@@ -349,6 +376,7 @@ def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
         )
         clashing = named.unique(("key", "name")).filter(pl.col("key").is_duplicated())["key"]
         named = named.filter(pl.col("key").is_in(clashing.implode()))  # mostly none: to sort all takes much memory
+        named = named.filter(pl.Series([not is_junk(path) for path in named["path"]], dtype=pl.Boolean))
         firsts = named.sort("key", "name", "path").with_columns(
             pl.col("path", "name").first().over("key").name.suffix("_1")
         )
