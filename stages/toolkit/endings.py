@@ -2,13 +2,13 @@
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """Neither a stuffed zero nor a restart marker, so it is found inside pixels too."""
 JPEG_ALONE, JPEG_END = (0x01, 0xD8), 0xD9
 """Markers that no length follows."""
-JPEG_SCAN, JPEG_TABLES = 0xDA, 0xC4
+JPEG_SCAN, JPEG_TABLES, JPEG_APP2, MPF = 0xDA, 0xC4, 0xE2, b"MPF\0"
 JPEG_SEQUENTIAL, JPEG_PROGRESSIVE, JPEG_ARITHMETIC = {0xC0, 0xC1}, 0xC2, {0xC9, 0xCA}
 JPEG_RARE = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 """Lossless or hierarchical."""
@@ -19,7 +19,7 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 """Of an interlaced PNG's passes: first column and row, steps between columns and rows."""
 PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-TIFF_COMPRESSION, TIFF_DEFLATE = 259, (8, 32946)
+GIF_FRAME, GIF_END = ord(","), ord(";")
 AT_ONCE = 1 << 20
 
 
@@ -46,6 +46,12 @@ def end_of(data: bytes, form: str) -> int | None:
 
 def _end_of_jpeg(data: bytes) -> int | None:
     return next((end for kind, _, end in jpeg_markers(data) if kind == JPEG_END), None)
+
+
+def origin_of_mpf(data: bytes) -> int:
+    """From where a phone's JPEG counts the offsets of its further pictures; 0 of any other."""
+    starts = (start + 2 for kind, start, _ in jpeg_markers(data) if kind == JPEG_APP2)
+    return next((start + len(MPF) for start in starts if data.startswith(MPF, start)), 0)
 
 
 def is_rare_jpeg(data: bytes) -> bool:
@@ -107,14 +113,20 @@ def jpeg_markers(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _end_of_gif(data: bytes) -> int | None:
-    at = 13 + _gif_palette(data[10])
+    return next((end for kind, _, end in gif_blocks(data) if kind == GIF_END), None)
+
+
+def gif_blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """First byte of each block of a GIF, and the offsets where it begins and ends, up to the end marker."""
+    at = 13 + gif_palette(data[10])
     while at < len(data):
-        kind = data[at]
+        start, kind = at, data[at]
         at += 1
-        if kind == ord(";"):
-            return at
-        if kind == ord(","):
-            at += 10 + (_gif_palette(data[at + 8]) if at + 8 < len(data) else 0)
+        if kind == GIF_END:
+            yield kind, start, at
+            return
+        if kind == GIF_FRAME:
+            at += 10 + (gif_palette(data[at + 8]) if at + 8 < len(data) else 0)
         elif kind == ord("!"):
             at += 1
         else:
@@ -122,10 +134,10 @@ def _end_of_gif(data: bytes) -> int | None:
         while at < len(data) and data[at]:
             at += 1 + data[at]
         at += 1
-    return None
+        yield kind, start, at
 
 
-def _gif_palette(flags: int) -> int:
+def gif_palette(flags: int) -> int:
     """Bytes."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
@@ -146,31 +158,6 @@ def missing_webp_bytes(data: bytes) -> int:
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return 0
     return max(0, 8 + int.from_bytes(data[4:8], "little") - len(data))
-
-
-def damaged_tiff_part(data: bytes, tags: Mapping[int, object]) -> str:
-    """What is wrong with a strip or tile of a deflated TIFF, which has a checksum that Pillow does not look at.
-
-    Args:
-        data: the whole file.
-        tags: of a page, by number.
-    """
-    if tags.get(TIFF_COMPRESSION) not in TIFF_DEFLATE:
-        return ""
-    offsets, sizes = next(
-        (tags[where], tags[size]) for where, size in ((273, 279), (324, 325)) if where in tags and size in tags
-    )
-    for number, (offset, size) in enumerate(zip(offsets, sizes, strict=False)):
-        inflater = zlib.decompressobj()
-        part = memoryview(data)[offset : offset + size]
-        try:
-            while not inflater.eof and inflater.decompress(part, AT_ONCE):
-                part = inflater.unconsumed_tail
-        except zlib.error as error:
-            return f"part {number}: {error}"
-        if not inflater.eof:
-            return f"part {number} ends too early"
-    return ""
 
 
 def damaged_png_chunk(data: bytes) -> str:

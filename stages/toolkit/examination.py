@@ -110,7 +110,7 @@ def _examine(data: bytes, limits: Limits, found: Examination) -> None:
         images.decode(image)  # as viewers do, and preprocess
     found.content, seen = images.inspect(image, pixels)
     found.look, found.frames = appearance.measure(seen), 1
-    for frame in images.later_frames(image, limits.max_frames, limits.max_pixels):
+    for frame in images.later_frames(image, data, limits.max_frames, limits.max_pixels):
         found.frames += 1
         if limits.split:
             found.later.append(_later(frame))

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ import simplejpeg
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 from xxhash import xxh3_128
 
-from stages.toolkit import endings
+from stages.toolkit import damage, endings
 
 EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -76,6 +77,8 @@ THUMBNAIL = 128
 JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 """simplejpeg's names of Pillow's modes."""
 ORIENTATION_TAG = 0x0112
+MPO_ENTRIES = 0xB002
+"""Of a phone's JPEG: where its pictures are."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -219,8 +222,7 @@ def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
             if endings.is_rare_jpeg(data):
                 raise Fault("unsupported_variant", "lossless or hierarchical JPEG") from None
     decode(image)  # for a JPEG: of a kind that libjpeg-turbo's simple interface does not know
-    if image.format == "TIFF" and (damage := endings.damaged_tiff_part(data, image.tag_v2)):
-        raise Fault("decode_error", damage)
+    _require_sound(image, data, next(damage.frames(data, image.format), str))
     if image.format == "PNG":
         if chunk := endings.damaged_png_chunk(data):
             raise Fault("decode_error", f"the checksum of its {chunk} is wrong")
@@ -228,6 +230,13 @@ def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
         if suspect and (missing := endings.missing_png_bytes(data)):
             raise Fault("truncated", f"{missing} bytes of its pixels are not there")
     return None
+
+
+def _require_sound(image: Image.Image, data: bytes, check: Callable[[], str]) -> None:
+    """Refuse a page or frame that decodes and is damaged."""
+    wrong = damage.in_tiff(data, image.tag_v2) if image.format == "TIFF" else check()
+    if wrong:
+        raise Fault("decode_error", wrong)
 
 
 def _decode_jpeg(image: Image.Image, data: bytes, strict: bool = True) -> np.ndarray | None:
@@ -260,16 +269,25 @@ def _ends_in_zeros(image: Image.Image) -> bool:
     return not np.any(extremes)
 
 
-def later_frames(image: Image.Image, most: int, max_pixels: int) -> Iterator[Image.Image]:
-    """Go to each frame after the first and decode it, up to frame number `most`; yields `image` itself.
+def later_frames(image: Image.Image, data: bytes, most: int, max_pixels: int) -> Iterator[Image.Image]:
+    """Go to each frame after the first and decode it strictly, up to frame number `most`; yields `image` itself.
 
-    The further pictures in a phone's JPEG (depth, gain maps) are no frames.
+    The further pictures in a phone's JPEG (depth, gain maps) are no frames, but decoded too.
+
+    Args:
+        image: what `open_image` made of `data`.
+        data: the whole file.
+        most: frames.
+        max_pixels: of a frame.
 
     Raises:
         Fault: a frame does not decode; as `decode` otherwise.
     """
+    if image.format == "MPO":
+        _require_further_pictures(image, data, max_pixels)
     if format_of(image) == "JPEG":
         return
+    stored = itertools.islice(damage.frames(data, image.format), 1, None)
     for number in range(2, most + 1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -285,10 +303,29 @@ def later_frames(image: Image.Image, most: int, max_pixels: int) -> Iterator[Ima
             raise Fault("bomb", f"frame {number} has more than {max_pixels} pixels")
         try:
             decode(image)
+            _require_sound(image, data, next(stored, str))
         except Fault as fault:
             code = "resource_limit" if fault.code == "resource_limit" else "later_frame_error"
             raise Fault(code, f"frame {number}: {fault.seen}") from None
         yield image
+
+
+def _require_further_pictures(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Refuse a phone's JPEG of which a further picture is damaged, or cut; programs that leave it out leave no trace.
+
+    Source of the index: CIPA DC-007 (Multi-Picture Format).
+    """
+    origin = endings.origin_of_mpf(data)
+    for number, entry in enumerate(image.mpinfo.get(MPO_ENTRIES, ())[1:], 2):
+        start = origin + entry["DataOffset"]
+        picture = data[start : start + entry["Size"]]
+        if not picture.startswith(b"\xff\xd8"):
+            continue
+        try:
+            decode_strictly(open_image(picture, max_pixels), picture)
+        except Fault as fault:
+            code = "resource_limit" if fault.code == "resource_limit" else "later_frame_error"
+            raise Fault(code, f"picture {number}: {fault.seen}") from None
 
 
 def inspect(image: Image.Image, pixels: np.ndarray | None) -> tuple[Content, Image.Image]:
