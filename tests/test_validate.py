@@ -28,7 +28,9 @@ from stages.params import Levels, Pack, Preprocess, Split, Validate
 from stages.preprocess import preprocess
 from stages.toolkit import raw_files
 from stages.toolkit.errors import InputError
-from stages.validate import FIXES, validate
+from stages.toolkit.examination import examine
+from stages.toolkit.memo import NO_MEMO
+from stages.validate import FIXES, check_files, encode, validate
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
 not_windows = pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such names and links")
@@ -101,6 +103,11 @@ def jpeg_with(precision: int = 8, process: int = 0xC0) -> bytes:
     return bytes(data)
 
 
+def with_segment(data: bytes, content: bytes) -> bytes:
+    """A JPEG with another part, where colour profiles are."""
+    return data[:2] + struct.pack(">BBH", 0xFF, 0xE2, len(content) + 2) + content + data[2:]
+
+
 def huge_jpeg(side: int) -> bytes:
     """A JPEG that says it is side x side."""
     data = encoded("JPEG")
@@ -126,6 +133,31 @@ def grey_tiff(bits: int = 16, white_is_zero: bool = False) -> bytes:
         assert entry in data
         data = data.replace(entry, struct.pack("<HHIHH", tag, 3, 1, new, 0))
     return data
+
+
+def compressed_tiff(method: int) -> bytes:
+    """A TIFF that says it is compressed in another way."""
+    return encoded("TIFF").replace(struct.pack("<HHIH", 259, 3, 1, 1), struct.pack("<HHIH", 259, 3, 1, method))
+
+
+def tiff_of(parts: list[bytes], tags: dict[int, list[int]]) -> bytes:
+    """A grey TIFF of these strips, 30 pixels wide, with these tags more or otherwise; all numbers have 32 bits."""
+    tags = {256: [30], 258: [8], 259: [1], 262: [1], 277: [1]} | tags
+    tags |= {273: [0] * len(parts), 279: [len(part) for part in parts]}
+    end = 8 + 2 + 12 * len(tags) + 4
+    pixels_at = end + sum(4 * len(values) for values in tags.values() if len(values) > 1)
+    tags[273] = [pixels_at + sum(tags[279][:number]) for number in range(len(parts))]
+    entries, more = b"", b""
+    for tag, values in sorted(tags.items()):
+        packed = struct.pack(f"<{len(values)}I", *values)
+        place = struct.pack("<I", end + len(more)) if len(values) > 1 else packed
+        entries += struct.pack("<HHI", tag, 4, len(values)) + place
+        more += packed if len(values) > 1 else b""
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + more + b"".join(parts)
+
+
+FOUR_PLANES = {257: [4], 258: [8, 8, 8, 8], 262: [2], 277: [4], 278: [4], 284: [2], 338: [0]}
+"""Red, green, blue and something else, each by itself."""
 
 
 def noise(number: int, low: int = 0, high: int = 256, width: int = 96, height: int = 80) -> Image.Image:
@@ -165,6 +197,10 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "white_is_zero.tif": ("unsupported_variant", grey_tiff(white_is_zero=True)),
     "twelve_bits.jpg": ("unsupported_variant", jpeg_with(precision=12)),
     "lossless.jpg": ("unsupported_variant", jpeg_with(process=0xC3)),
+    "inside_jpeg_xl.tif": ("unsupported_variant", compressed_tiff(50002)),
+    "inside_jpeg_2000.tif": ("unsupported_variant", compressed_tiff(34712)),
+    "inside_webp.tif": ("unsupported_variant", compressed_tiff(50001)),
+    "four_planes.tif": ("unsupported_variant", tiff_of([bytes(120)] * 4, FOUR_PLANES)),
     "run_lengths.bmp": ("unsupported_variant", encoded("BMP")[:30] + b"\7" + encoded("BMP")[31:]),
     "bomb.png": ("bomb", grey_png(30_000, 30_000, rows=0)),
     "lying.png": ("bomb", grey_png(2**31 - 1, 2**31 - 1, rows=0)),
@@ -185,6 +221,8 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "damaged.png": ("decode_error", overwritten(encoded("PNG"), bytes(40))),
     "damaged.jpg": ("jpeg_damage", overwritten(encoded("JPEG"), b"\xff\xd9")),
     "damaged_progressive.jpg": ("jpeg_damage", overwritten(encoded("JPEG", progressive=True), b"\xff\xd9")),
+    "profile.jpg": ("damaged_header", with_segment(encoded("JPEG", picture(118, 96, 80)), b"ICC_PROFILE\0\1\2half")),
+    "zeros.jpg": ("damaged_header", encoded("JPEG", picture(119, 96, 80)).replace(b"\xff\xc4", b"\0\0\xff\xc4", 1)),
     "damaged_frame.gif": ("later_frame_error", frames(3)[:-200]),
     "jpeg.png": ("extension_mismatch", encoded("JPEG", picture(101, 96, 80))),
     "no_extension": ("extension_mismatch", encoded("PNG", picture(102, 96, 80))),
@@ -902,25 +940,39 @@ def test_the_codes_of_a_gif_are_as_many_pixels_as_it_says(name: str, tmp_path: P
 
 
 def two_strips(rows_of_last: int) -> bytes:
-    """A grey TIFF by PackBits, 30 x 5, in strips of 4 rows: the last has one, or what some writers fill it up to."""
-    strips = [b"".join(bytes([29]) + bytes(range(100, 130)) for _ in range(rows)) for rows in (4, rows_of_last)]
-    head = struct.pack("<2sHI", b"II", 42, 8)
-    tags = {256: 30, 257: 5, 258: 8, 259: 32773, 262: 1, 273: 0, 277: 1, 278: 4, 279: 0}
-    end = 8 + 2 + 12 * len(tags) + 4
-    entries = b"".join(
-        struct.pack("<HHII", tag, 4, 2, end + 8 * (tag == 279))
-        if value == 0
-        else struct.pack("<HHII", tag, 4, 1, value)
-        for tag, value in tags.items()
-    )
-    places = struct.pack("<4I", end + 16, end + 16 + len(strips[0]), *map(len, strips))
-    return head + struct.pack("<H", len(tags)) + entries + bytes(4) + places + b"".join(strips)
+    """A grey TIFF by PackBits, 5 rows, in strips of 4: the last has one, or what some writers fill it up to."""
+    row = bytes([29, *range(100, 130)])
+    return tiff_of([4 * row, rows_of_last * row], {257: [5], 259: [32773], 278: [4]})
 
 
 @pytest.mark.parametrize(("rows", "wanted"), [(1, []), (4, []), (2, ["decode_error"])])
 def test_a_strip_of_a_tiff_has_its_rows_or_those_of_the_others(rows: int, wanted: list[str], tmp_path: Path):
     file = write(tmp_path / "cat/a.tif", two_strips(rows))
     assert check(file, min_side=1)[1] == wanted
+
+
+def test_a_later_page_of_a_kind_that_is_not_read_counts_only_where_it_is_used(tmp_path: Path):
+    pages = encoded("TIFF", picture(1), save_all=True, append_images=[picture(2).convert("F"), picture(3)])
+    file = write(tmp_path / "cat/a.tif", pages)
+    facts, codes = check(file)
+    assert (facts["frames"], codes) == (3, ["multi_frame"])
+    split = Validate(**CALM, multi_frame="split")
+    _, findings = check_files(tmp_path, split, *map(NO_MEMO.of, (encode, examine)), ["cat/a.tif"])
+    assert {code for _, code, *_ in findings} == {"later_frame_error"}
+
+
+def test_premultiplied_grey_and_bitmaps_without_a_file_header_are_read(workspace: Workspace):
+    grey, opacity = np.arange(40, 240), np.full(200, 200)
+    pixels = np.stack([grey * opacity // 255, opacity], 1).astype("u1").tobytes()
+    write(workspace.raw / "cat/a.tif", tiff_of([pixels], {256: [20], 257: [10], 258: [8, 8], 277: [2], 338: [1]}))
+    write(workspace.raw / "cat/b.dib", encoded("BMP", picture(2, 20, 10))[14:])
+    packed = workspace.run(Validate(**CALM, min_side=1), Preprocess(size=10, fit="stretch"), Pack())
+    manifest = pl.read_parquet(workspace.manifest)
+    assert manifest.select("format", "status").rows() == [("TIFF", "accepted"), ("BMP", "accepted")]
+    over_white = Image.fromarray((grey * opacity / 255 + 55).astype("u1").reshape(10, 20)).convert("RGB")
+    for number, image in enumerate((over_white, picture(2, 20, 10))):
+        shown = np.asarray(image.resize((10, 10), Image.Resampling.BICUBIC)).astype(int)
+        assert np.abs(packed[number][0] - shown).mean() < 3
 
 
 def test_files_are_held_in_memory_few_at_a_time_and_large_ones_alone(tmp_path: Path):

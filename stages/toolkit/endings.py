@@ -8,7 +8,9 @@ JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """Neither a stuffed zero nor a restart marker, so it is found inside pixels too."""
 JPEG_ALONE, JPEG_END = (0x01, 0xD8), 0xD9
 """Markers that no length follows."""
-JPEG_SCAN, JPEG_TABLES, JPEG_APP2, MPF = 0xDA, 0xC4, 0xE2, b"MPF\0"
+JPEG_SCAN, JPEG_TABLES, JPEG_APP2, MPF, ICC = 0xDA, 0xC4, 0xE2, b"MPF\0", b"ICC_PROFILE\0"
+MOST_ZEROS = 8
+"""Bytes between two parts of a JPEG's header; more are a hole."""
 JPEG_SEQUENTIAL, JPEG_PROGRESSIVE, JPEG_ARITHMETIC = {0xC0, 0xC1}, 0xC2, {0xC9, 0xCA}
 JPEG_RARE = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 """Lossless or hierarchical."""
@@ -46,6 +48,38 @@ def end_of(data: bytes, form: str) -> int | None:
 
 def _end_of_jpeg(data: bytes) -> int | None:
     return next((end for kind, _, end in jpeg_markers(data) if kind == JPEG_END), None)
+
+
+def mend_jpeg_header(data: bytes) -> tuple[bytes, str]:
+    """A JPEG without what libjpeg warns of before its pixels, though those are whole; and what that was.
+
+    A colour profile of which a part is missing, which no program uses, is left out, and so are zeros between two parts.
+    Any other file is returned as it is, with an empty text.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return data, ""
+    parts, profile, wrong, at = [data[:2]], [], [], 2
+    while True:
+        start = at
+        while data[at : at + 1] == b"\0":
+            at += 1
+        if at > start:
+            wrong.append(f"{at - start} bytes of zeros in its header, at byte {start}")
+        kind = data[at + 1] if data[at : at + 1] == b"\xff" and at + 4 <= len(data) else JPEG_SCAN
+        if at - start > MOST_ZEROS or (kind in JPEG_ALONE and at > start):
+            return data, ""
+        if kind in (JPEG_SCAN, JPEG_END, 0xFF, *JPEG_ALONE):  # 0xFF fills
+            break
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind == JPEG_APP2 and data.startswith(ICC, at + 4) and end - at >= 4 + len(ICC) + 2:
+            profile.append(len(parts))
+        parts.append(data[at:end])
+        at = end
+    numbers = sorted(tuple(parts[index][4 + len(ICC) :][:2]) for index in profile)
+    if numbers != [(number, len(profile)) for number in range(1, len(profile) + 1)]:
+        wrong.append("a colour profile that is incomplete")
+        parts = [part for index, part in enumerate(parts) if index not in profile]
+    return (b"".join([*parts, data[at:]]), "; ".join(wrong)) if wrong else (data, "")
 
 
 def origin_of_mpf(data: bytes) -> int:

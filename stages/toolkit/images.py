@@ -5,14 +5,14 @@ import io
 import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from xxhash import xxh3_128
 
 from stages.toolkit import damage, endings
@@ -26,11 +26,14 @@ EXTENSIONS = {
     "WEBP": (".webp",),
 }
 """The formats that are read, by Pillow's names for them, and what their files are called."""
+VARIANTS = {"MPO": "JPEG", "DIB": "BMP"}
+"""What Pillow calls otherwise: a phone's JPEG with more pictures behind it, a BMP without the file's header."""
 
 MODES = (
     "1",
     "L",
     "LA",
+    "La",
     "P",
     "PA",
     "RGB",
@@ -70,13 +73,25 @@ OTHERS = {
 }
 """Formats that Pillow may not know, and how their files begin."""
 
+UNREAD_TIFFS = {
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34892: "lossy JPEG, as in DNG",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL, as in DNG",
+}
+"""By their number, ways to compress a TIFF that Pillow does not know, or not in its wheels."""
+
 File = TypeVar("File")
 
 THUMBNAIL = 128
 """Pixels."""
 JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 """simplejpeg's names of Pillow's modes."""
-ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG, COMPRESSION_TAG, CHANNELS_TAG, PLANES_TAG = 0x0112, 259, 277, 284
 MPO_ENTRIES = 0xB002
 """Of a phone's JPEG: where its pictures are."""
 TURNS = {
@@ -141,7 +156,7 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
         warnings.simplefilter("ignore")  # odd metadata, of no consequence for the pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            return Image.open(io.BytesIO(data), formats=list(EXTENSIONS))
+            return Image.open(io.BytesIO(data), formats=[*EXTENSIONS, "DIB"])
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             pixels = re.search(r"\((\d+) pixels\)", str(error))
             raise Fault("bomb", f"{pixels[1] if pixels else 'many'} pixels, more than {max_pixels}") from None
@@ -168,6 +183,8 @@ def decode(image: Image.Image) -> None:
         except MemoryError:
             raise Fault("resource_limit", "needs more memory to decode than a worker may have") from None
         except Exception as error:  # noqa: BLE001
+            if image.format == "TIFF" and image.tag_v2.get(COMPRESSION_TAG) in UNREAD_TIFFS:
+                raise Fault("unsupported_variant", _unread_tiff(image.tag_v2)) from None
             raise _fault(error) from None
     if image.mode in UNSCALED_MODES:
         raise Fault("unsupported_variant", f"32-bit pixels (mode {image.mode}) have no known range")
@@ -210,8 +227,6 @@ def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
             return _decode_jpeg(image, data)
         except ValueError as error:
             words = _words(error)
-            if "icc" in words.lower():  # a damaged colour profile; the pixels are good
-                return _decode_jpeg(image, data, strict=False)
             if "premature end of jpeg file" in words.lower():  # that of a "data segment" is damage in the middle
                 whole = with_end(data)
                 if whole is data:
@@ -239,8 +254,8 @@ def _require_sound(image: Image.Image, data: bytes, check: Callable[[], str]) ->
         raise Fault("decode_error", wrong)
 
 
-def _decode_jpeg(image: Image.Image, data: bytes, strict: bool = True) -> np.ndarray | None:
-    pixels = simplejpeg.decode_jpeg(data, JPEG_COLOURS[image.mode], strict=strict)
+def _decode_jpeg(image: Image.Image, data: bytes) -> np.ndarray | None:
+    pixels = simplejpeg.decode_jpeg(data, JPEG_COLOURS[image.mode], strict=True)
     if at := endings.zeros_in_jpeg(data):
         raise Fault("jpeg_damage", f"zeros where there should be pixels, at byte {at}")
     if image.mode == "CMYK":  # Adobe stores it inverted, which Pillow knows
@@ -269,7 +284,9 @@ def _ends_in_zeros(image: Image.Image) -> bool:
     return not np.any(extremes)
 
 
-def later_frames(image: Image.Image, data: bytes, most: int, max_pixels: int) -> Iterator[Image.Image]:
+def later_frames(
+    image: Image.Image, data: bytes, most: int, max_pixels: int, used: bool = True
+) -> Iterator[Image.Image]:
     """Go to each frame after the first and decode it strictly, up to frame number `most`; yields `image` itself.
 
     The further pictures in a phone's JPEG (depth, gain maps) are no frames, but decoded too.
@@ -279,6 +296,7 @@ def later_frames(image: Image.Image, data: bytes, most: int, max_pixels: int) ->
         data: the whole file.
         most: frames.
         max_pixels: of a frame.
+        used: whether these frames become images; where not, one of a kind that is not read is good too.
 
     Raises:
         Fault: a frame does not decode; as `decode` otherwise.
@@ -298,6 +316,9 @@ def later_frames(image: Image.Image, data: bytes, most: int, max_pixels: int) ->
             except MemoryError:
                 raise Fault("resource_limit", f"frame {number} needs more memory than a worker may have") from None
             except Exception as error:  # noqa: BLE001
+                if not used and _fault(error).code == "unsupported_variant":
+                    yield image
+                    continue
                 raise Fault("later_frame_error", f"frame {number}: {_words(error)}") from None
         if image.width * image.height > max_pixels:
             raise Fault("bomb", f"frame {number} has more than {max_pixels} pixels")
@@ -305,8 +326,9 @@ def later_frames(image: Image.Image, data: bytes, most: int, max_pixels: int) ->
             decode(image)
             _require_sound(image, data, next(stored, str))
         except Fault as fault:
-            code = "resource_limit" if fault.code == "resource_limit" else "later_frame_error"
-            raise Fault(code, f"frame {number}: {fault.seen}") from None
+            if used or fault.code != "unsupported_variant":
+                code = "resource_limit" if fault.code == "resource_limit" else "later_frame_error"
+                raise Fault(code, f"frame {number}: {fault.seen}") from None
         yield image
 
 
@@ -387,6 +409,8 @@ def eight_bit(image: Image.Image) -> Image.Image:
     """A decoded image without palette and key colour, 8 bits a channel: mode L, RGB, RGBA or CMYK."""
     if image.mode.startswith("I;16"):  # convert("L") alone would clip: 65535 is to become 255
         return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.mode in ("L", "RGB", "CMYK", "RGBA") and "transparency" not in image.info:
         return image
     if image.has_transparency_data:
@@ -434,8 +458,8 @@ def file_of(path: str, frame: int) -> str:
 
 
 def format_of(image: Image.Image) -> str:
-    """The file's format, a key of EXTENSIONS. MPO is a JPEG with more pictures behind it, as phones write."""
-    return "JPEG" if image.format == "MPO" else image.format
+    """The file's format, a key of EXTENSIONS."""
+    return VARIANTS.get(image.format, image.format)
 
 
 def orientation(image: Image.Image) -> int:
@@ -466,6 +490,8 @@ def _unidentified(data: bytes) -> Fault:
             try:
                 plugin(io.BytesIO(data), "")
             except Exception as error:  # noqa: BLE001
+                if form == "TIFF" and (unread := _unread_tiff(_first_tags(data))):
+                    return Fault("unsupported_variant", unread)
                 fault = _fault(error)
                 return Fault(fault.code, f"{form} with a header that cannot be read: {fault.seen}")
     if data.startswith(b"PK\3\4"):
@@ -477,6 +503,24 @@ def _unidentified(data: bytes) -> Fault:
     except Exception:  # noqa: BLE001
         return Fault("not_image", f"not recognised as an image; begins with {data[:16]!r}")
     return Fault("unsupported_format", f"is {other}; read are {', '.join(EXTENSIONS)}")
+
+
+def _first_tags(data: bytes) -> Mapping[int, object]:
+    """Of a TIFF's first page, by number; none where they cannot be read."""
+    with contextlib.suppress(Exception):
+        tags, file = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8]), io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        return dict(tags)
+    return {}
+
+
+def _unread_tiff(tags: Mapping[int, object]) -> str:
+    """Why Pillow does not read a TIFF that may be whole; empty where that is not known."""
+    method, channels = tags.get(COMPRESSION_TAG, 1), tags.get(CHANNELS_TAG, 1)
+    if method in UNREAD_TIFFS or method not in TiffImagePlugin.COMPRESSION_INFO:
+        return f"TIFF compressed by {UNREAD_TIFFS.get(method, f'method {method}')}"
+    return f"TIFF whose {channels} channels are stored apart" if tags.get(PLANES_TAG) == 2 and channels > 3 else ""
 
 
 def _fault(error: Exception) -> Fault:
