@@ -21,6 +21,8 @@ AT_ONCE = 1 << 20
 """Bytes."""
 WEBP_REST = 8
 """Bytes without which no sound WebP decodes: libwebp was seen to need the last 4 of its lossy coder, 2 of the other."""
+MOST_PIXELS, MOST_IN_STRIP = 2**25, 3 * 2**25
+"""Pixels of a WebP, bytes of a strip by LZW: for more, decoding a second time could need more memory than the first."""
 UNUSED = 255
 """Number of a colour that few GIFs have."""
 LZW_END, MARK = 257, 0xA5
@@ -199,7 +201,7 @@ def _in_lzw(part: bytes, columns: int, rows: int, full_rows: int) -> str:
 
     Not by leaving out the end, of which libtiff would complain on the terminal.
     """
-    marked = _marked(part)
+    marked = _marked(part) if columns * full_rows <= MOST_IN_STRIP else b""
     for count in (rows, full_rows) if marked else ():
         image = _opened(_grey_tiff(marked, columns * count + 1))
         if image is None or image.getpixel((columns * count, 0)) == MARK:
@@ -236,12 +238,15 @@ def _decodes(file: bytes) -> bool:
 
 def _opened(file: bytes) -> Image.Image | None:
     """A WebP, GIF or TIFF, decoded; None where Pillow does not."""
-    with warnings.catch_warnings(action="ignore"):
-        try:
+    most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, 2**31 - 1  # bytes become pixels; the file was opened before
+    try:
+        with warnings.catch_warnings(action="ignore"):
             image = Image.open(io.BytesIO(file), formats=("WEBP", "GIF", "TIFF"))
             image.load()
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001  (Pillow's plugins raise whatever broke)
-            return None
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  (Pillow's plugins raise whatever broke)
+        return None
+    finally:
+        Image.MAX_IMAGE_PIXELS = most
     return image
