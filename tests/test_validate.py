@@ -951,6 +951,25 @@ def test_a_strip_of_a_tiff_has_its_rows_or_those_of_the_others(rows: int, wanted
     assert check(file, min_side=1)[1] == wanted
 
 
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""Each byte with its bits the other way round."""
+
+
+@pytest.mark.parametrize(("method", "pack"), [(8, zlib.compress), (32773, lambda row: bytes([29]) + row)])
+def test_bits_may_stand_the_other_way_round(method: int, pack: Callable[[bytes], bytes], tmp_path: Path):
+    strip = pack(bytes(range(100, 130))).translate(REVERSED)
+    data = tiff_of([strip], {257: [1], 259: [method], 266: [2], 278: [1]})
+    assert check(write(tmp_path / "cat/a.tif", data), min_side=1, max_aspect=30)[1] == []
+
+
+def test_a_phones_jpeg_without_its_further_picture_is_sound(tmp_path: Path):
+    data = film("MPO")
+    end = data.index(b"\xff\xd9") + 2
+    assert data[end:].startswith(b"\xff\xd8")
+    assert check(write(tmp_path / "cat/phone.jpg", data[:end]))[1] == []
+    assert check(write(tmp_path / "cat/cut.jpg", data[: end + 3000]))[1] == ["later_frame_error"]
+
+
 def test_a_later_page_of_a_kind_that_is_not_read_counts_only_where_it_is_used(tmp_path: Path):
     pages = encoded("TIFF", picture(1), save_all=True, append_images=[picture(2).convert("F"), picture(3)])
     file = write(tmp_path / "cat/a.tif", pages)
