@@ -92,12 +92,13 @@ def _in_gif(data: bytes, start: int, end: int) -> str:
     width, height, flags = struct.unpack_from("<HHB", data, start + 5)
     at = start + 10 + endings.gif_palette(flags)
     codes = data[at:end] + b"\0;"
-    if height == 0xFFFF:
+    if not width or not height or height == 0xFFFF:
         return ""
     parser = ImageFile.Parser()
     try:
-        parser.feed(_gif_header(width, height + 1) + codes)
-        parser.feed(b"")
+        with warnings.catch_warnings(action="ignore"):
+            parser.feed(_gif_header(width, height + 1) + codes)
+            parser.feed(b"")
     except OSError:
         return EARLY
     image = parser.image
@@ -183,7 +184,7 @@ def _in_jpeg(part: bytes) -> str:
 def _in_packbits(part: bytes, columns: int, rows: int, full_rows: int) -> str:
     """Whether the lengths in its packets add up; some writers fill the last part up to the rows of the others."""
     at, found = 0, 0
-    while at < len(part):
+    while at + 1 < len(part):  # one byte alone fills up to an even number
         length = part[at]
         if length < 128:
             at, found = at + length + 2, found + length + 1
@@ -191,7 +192,7 @@ def _in_packbits(part: bytes, columns: int, rows: int, full_rows: int) -> str:
             at, found = at + 2, found + 257 - length
         else:
             at += 1  # nothing
-    if at - len(part) <= 0 and found in (columns * rows, columns * full_rows):
+    if at <= len(part) and found in (columns * rows, columns * full_rows):
         return ""
     return EARLY if found > columns * rows else LATE
 
