@@ -30,6 +30,7 @@ class Levels(Section):
     name_collision: Level = "warning"
     outside_link: Level = "warning"
     jpeg_damage: Level = "error"
+    damaged_header: Level = "warning"
     later_frame_error: Level = "error"
     extension_mismatch: Level = "warning"
     trailing_bytes: Level = "warning"

@@ -54,6 +54,7 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "truncated": "copy or download it again: its end is missing",
     "decode_error": "copy or download it again: its content is damaged",
     "jpeg_damage": "copy or download it again: part of the picture is wrong, though most viewers do not say so",
+    "damaged_header": "save it again: the picture is whole, its colour profile or what stands around it is not",
     "later_frame_error": "copy or download it again, or save its first frame alone",
     "decoder_crash": "remove it: it killed the process that decoded it",
     "timeout": "remove it, or raise validate.timeout",

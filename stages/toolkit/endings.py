@@ -2,13 +2,15 @@
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """Neither a stuffed zero nor a restart marker, so it is found inside pixels too."""
 JPEG_ALONE, JPEG_END = (0x01, 0xD8), 0xD9
 """Markers that no length follows."""
-JPEG_SCAN, JPEG_TABLES = 0xDA, 0xC4
+JPEG_SCAN, JPEG_TABLES, JPEG_APP2, MPF, ICC = 0xDA, 0xC4, 0xE2, b"MPF\0", b"ICC_PROFILE\0"
+MOST_ZEROS = 8
+"""Bytes between two parts of a JPEG's header; more are a hole."""
 JPEG_SEQUENTIAL, JPEG_PROGRESSIVE, JPEG_ARITHMETIC = {0xC0, 0xC1}, 0xC2, {0xC9, 0xCA}
 JPEG_RARE = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 """Lossless or hierarchical."""
@@ -19,7 +21,7 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 """Of an interlaced PNG's passes: first column and row, steps between columns and rows."""
 PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-TIFF_COMPRESSION, TIFF_DEFLATE = 259, (8, 32946)
+GIF_FRAME, GIF_END = ord(","), ord(";")
 AT_ONCE = 1 << 20
 
 
@@ -46,6 +48,44 @@ def end_of(data: bytes, form: str) -> int | None:
 
 def _end_of_jpeg(data: bytes) -> int | None:
     return next((end for kind, _, end in jpeg_markers(data) if kind == JPEG_END), None)
+
+
+def mend_jpeg_header(data: bytes) -> tuple[bytes, str]:
+    """A JPEG without what libjpeg warns of before its pixels, though those are whole; and what that was.
+
+    A colour profile of which a part is missing, which no program uses, is left out, and so are zeros between two parts.
+    Any other file is returned as it is, with an empty text.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return data, ""
+    parts, profile, wrong, at = [data[:2]], [], [], 2
+    while True:
+        start = at
+        while data[at : at + 1] == b"\0":
+            at += 1
+        if at > start:
+            wrong.append(f"{at - start} bytes of zeros in its header, at byte {start}")
+        kind = data[at + 1] if data[at : at + 1] == b"\xff" and at + 4 <= len(data) else JPEG_SCAN
+        if at - start > MOST_ZEROS or (kind in JPEG_ALONE and at > start):
+            return data, ""
+        if kind in (JPEG_SCAN, JPEG_END, 0xFF, *JPEG_ALONE):  # 0xFF fills
+            break
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind == JPEG_APP2 and data.startswith(ICC, at + 4) and end - at >= 4 + len(ICC) + 2:
+            profile.append(len(parts))
+        parts.append(data[at:end])
+        at = end
+    numbers = sorted(tuple(parts[index][4 + len(ICC) :][:2]) for index in profile)
+    if numbers != [(number, len(profile)) for number in range(1, len(profile) + 1)]:
+        wrong.append("a colour profile that is incomplete")
+        parts = [part for index, part in enumerate(parts) if index not in profile]
+    return (b"".join([*parts, data[at:]]), "; ".join(wrong)) if wrong else (data, "")
+
+
+def origin_of_mpf(data: bytes) -> int:
+    """From where a phone's JPEG counts the offsets of its further pictures; 0 of any other."""
+    starts = (start + 2 for kind, start, _ in jpeg_markers(data) if kind == JPEG_APP2)
+    return next((start + len(MPF) for start in starts if data.startswith(MPF, start)), 0)
 
 
 def is_rare_jpeg(data: bytes) -> bool:
@@ -107,14 +147,20 @@ def jpeg_markers(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _end_of_gif(data: bytes) -> int | None:
-    at = 13 + _gif_palette(data[10])
+    return next((end for kind, _, end in gif_blocks(data) if kind == GIF_END), None)
+
+
+def gif_blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """First byte of each block of a GIF, and the offsets where it begins and ends, up to the end marker."""
+    at = 13 + gif_palette(data[10])
     while at < len(data):
-        kind = data[at]
+        start, kind = at, data[at]
         at += 1
-        if kind == ord(";"):
-            return at
-        if kind == ord(","):
-            at += 10 + (_gif_palette(data[at + 8]) if at + 8 < len(data) else 0)
+        if kind == GIF_END:
+            yield kind, start, at
+            return
+        if kind == GIF_FRAME:
+            at += 10 + (gif_palette(data[at + 8]) if at + 8 < len(data) else 0)
         elif kind == ord("!"):
             at += 1
         else:
@@ -122,10 +168,10 @@ def _end_of_gif(data: bytes) -> int | None:
         while at < len(data) and data[at]:
             at += 1 + data[at]
         at += 1
-    return None
+        yield kind, start, at
 
 
-def _gif_palette(flags: int) -> int:
+def gif_palette(flags: int) -> int:
     """Bytes."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
@@ -146,31 +192,6 @@ def missing_webp_bytes(data: bytes) -> int:
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return 0
     return max(0, 8 + int.from_bytes(data[4:8], "little") - len(data))
-
-
-def damaged_tiff_part(data: bytes, tags: Mapping[int, object]) -> str:
-    """What is wrong with a strip or tile of a deflated TIFF, which has a checksum that Pillow does not look at.
-
-    Args:
-        data: the whole file.
-        tags: of a page, by number.
-    """
-    if tags.get(TIFF_COMPRESSION) not in TIFF_DEFLATE:
-        return ""
-    offsets, sizes = next(
-        (tags[where], tags[size]) for where, size in ((273, 279), (324, 325)) if where in tags and size in tags
-    )
-    for number, (offset, size) in enumerate(zip(offsets, sizes, strict=False)):
-        inflater = zlib.decompressobj()
-        part = memoryview(data)[offset : offset + size]
-        try:
-            while not inflater.eof and inflater.decompress(part, AT_ONCE):
-                part = inflater.unconsumed_tail
-        except zlib.error as error:
-            return f"part {number}: {error}"
-        if not inflater.eof:
-            return f"part {number} ends too early"
-    return ""
 
 
 def damaged_png_chunk(data: bytes) -> str:

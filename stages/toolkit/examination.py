@@ -102,9 +102,12 @@ def read(examined: bytes) -> Examination:
 
 
 def _examine(data: bytes, limits: Limits, found: Examination) -> None:
-    image = images.open_image(data, limits.max_pixels)
+    whole, wrong = endings.mend_jpeg_header(data)
+    if wrong:
+        found.damage.append(("damaged_header", wrong))
+    image = images.open_image(whole, limits.max_pixels)
     try:
-        pixels = images.decode_strictly(image, data)
+        pixels = images.decode_strictly(image, whole)
     except images.Fault as fault:
         if fault.code != "jpeg_damage" or limits.strict:
             raise
@@ -113,7 +116,7 @@ def _examine(data: bytes, limits: Limits, found: Examination) -> None:
         images.decode(image)  # as viewers do, and preprocess
     found.content, seen = images.inspect(image, pixels)
     found.look, found.frames = appearance.measure(seen), 1
-    for frame in images.later_frames(image, limits.max_frames, limits.max_pixels):
+    for frame in images.later_frames(image, data, limits.max_frames, limits.max_pixels, limits.split):
         found.frames += 1
         if limits.split:
             found.later.append(_later(frame))

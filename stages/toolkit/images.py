@@ -2,19 +2,20 @@
 
 import contextlib
 import io
+import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from xxhash import xxh3_128
 
-from stages.toolkit import endings
+from stages.toolkit import damage, endings
 
 EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -25,11 +26,14 @@ EXTENSIONS = {
     "WEBP": (".webp",),
 }
 """The formats that are read, by Pillow's names for them, and what their files are called."""
+VARIANTS = {"MPO": "JPEG", "DIB": "BMP"}
+"""What Pillow calls otherwise: a phone's JPEG with more pictures behind it, a BMP without the file's header."""
 
 MODES = (
     "1",
     "L",
     "LA",
+    "La",
     "P",
     "PA",
     "RGB",
@@ -69,13 +73,27 @@ OTHERS = {
 }
 """Formats that Pillow may not know, and how their files begin."""
 
+UNREAD_TIFFS = {
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34892: "lossy JPEG, as in DNG",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL, as in DNG",
+}
+"""By their number, ways to compress a TIFF that Pillow does not know, or not in its wheels."""
+
 File = TypeVar("File")
 
 THUMBNAIL = 128
 """Pixels."""
 JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 """simplejpeg's names of Pillow's modes."""
-ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG, COMPRESSION_TAG, CHANNELS_TAG, PLANES_TAG = 0x0112, 259, 277, 284
+MPO_ENTRIES = 0xB002
+"""Of a phone's JPEG: where its pictures are."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -138,7 +156,7 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
         warnings.simplefilter("ignore")  # odd metadata, of no consequence for the pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            return Image.open(io.BytesIO(data), formats=list(EXTENSIONS))
+            return Image.open(io.BytesIO(data), formats=[*EXTENSIONS, "DIB"])
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             pixels = re.search(r"\((\d+) pixels\)", str(error))
             raise Fault("bomb", f"{pixels[1] if pixels else 'many'} pixels, more than {max_pixels}") from None
@@ -165,6 +183,8 @@ def decode(image: Image.Image) -> None:
         except MemoryError:
             raise Fault("resource_limit", "needs more memory to decode than a worker may have") from None
         except Exception as error:  # noqa: BLE001
+            if image.format == "TIFF" and image.tag_v2.get(COMPRESSION_TAG) in UNREAD_TIFFS:
+                raise Fault("unsupported_variant", _unread_tiff(image.tag_v2)) from None
             raise _fault(error) from None
     if image.mode in UNSCALED_MODES:
         raise Fault("unsupported_variant", f"32-bit pixels (mode {image.mode}) have no known range")
@@ -207,8 +227,6 @@ def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
             return _decode_jpeg(image, data)
         except ValueError as error:
             words = _words(error)
-            if "icc" in words.lower():  # a damaged colour profile; the pixels are good
-                return _decode_jpeg(image, data, strict=False)
             if "premature end of jpeg file" in words.lower():  # that of a "data segment" is damage in the middle
                 whole = with_end(data)
                 if whole is data:
@@ -219,8 +237,7 @@ def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
             if endings.is_rare_jpeg(data):
                 raise Fault("unsupported_variant", "lossless or hierarchical JPEG") from None
     decode(image)  # for a JPEG: of a kind that libjpeg-turbo's simple interface does not know
-    if image.format == "TIFF" and (damage := endings.damaged_tiff_part(data, image.tag_v2)):
-        raise Fault("decode_error", damage)
+    _require_sound(image, data, next(damage.frames(data, image.format), str))
     if image.format == "PNG":
         if chunk := endings.damaged_png_chunk(data):
             raise Fault("decode_error", f"the checksum of its {chunk} is wrong")
@@ -230,8 +247,17 @@ def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
     return None
 
 
-def _decode_jpeg(image: Image.Image, data: bytes, strict: bool = True) -> np.ndarray | None:
-    pixels = simplejpeg.decode_jpeg(data, JPEG_COLOURS[image.mode], strict=strict)
+def _require_sound(image: Image.Image, data: bytes, check: Callable[[], str]) -> None:
+    """Refuse a page or frame that decodes and is damaged."""
+    if image.format == "WEBP" and image.width * image.height > damage.MOST_PIXELS:
+        return
+    wrong = damage.in_tiff(data, image.tag_v2) if image.format == "TIFF" else check()
+    if wrong:
+        raise Fault("decode_error", wrong)
+
+
+def _decode_jpeg(image: Image.Image, data: bytes) -> np.ndarray | None:
+    pixels = simplejpeg.decode_jpeg(data, JPEG_COLOURS[image.mode], strict=True)
     if at := endings.zeros_in_jpeg(data):
         raise Fault("jpeg_damage", f"zeros where there should be pixels, at byte {at}")
     if image.mode == "CMYK":  # Adobe stores it inverted, which Pillow knows
@@ -260,16 +286,28 @@ def _ends_in_zeros(image: Image.Image) -> bool:
     return not np.any(extremes)
 
 
-def later_frames(image: Image.Image, most: int, max_pixels: int) -> Iterator[Image.Image]:
-    """Go to each frame after the first and decode it, up to frame number `most`; yields `image` itself.
+def later_frames(
+    image: Image.Image, data: bytes, most: int, max_pixels: int, used: bool = True
+) -> Iterator[Image.Image]:
+    """Go to each frame after the first and decode it strictly, up to frame number `most`; yields `image` itself.
 
-    The further pictures in a phone's JPEG (depth, gain maps) are no frames.
+    The further pictures in a phone's JPEG (depth, gain maps) are no frames, but decoded too.
+
+    Args:
+        image: what `open_image` made of `data`.
+        data: the whole file.
+        most: frames.
+        max_pixels: of a frame.
+        used: whether these frames become images; where not, one of a kind that is not read is good too.
 
     Raises:
         Fault: a frame does not decode; as `decode` otherwise.
     """
+    if image.format == "MPO":
+        _require_further_pictures(image, data, max_pixels)
     if format_of(image) == "JPEG":
         return
+    stored = itertools.islice(damage.frames(data, image.format), 1, None)
     for number in range(2, most + 1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -280,15 +318,38 @@ def later_frames(image: Image.Image, most: int, max_pixels: int) -> Iterator[Ima
             except MemoryError:
                 raise Fault("resource_limit", f"frame {number} needs more memory than a worker may have") from None
             except Exception as error:  # noqa: BLE001
+                if not used and _fault(error).code == "unsupported_variant":
+                    yield image
+                    continue
                 raise Fault("later_frame_error", f"frame {number}: {_words(error)}") from None
         if image.width * image.height > max_pixels:
             raise Fault("bomb", f"frame {number} has more than {max_pixels} pixels")
         try:
             decode(image)
+            _require_sound(image, data, next(stored, str))
+        except Fault as fault:
+            if used or fault.code != "unsupported_variant":
+                code = "resource_limit" if fault.code == "resource_limit" else "later_frame_error"
+                raise Fault(code, f"frame {number}: {fault.seen}") from None
+        yield image
+
+
+def _require_further_pictures(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Refuse a phone's JPEG of which a further picture is damaged, or cut; programs that leave it out leave no trace.
+
+    Source of the index: CIPA DC-007 (Multi-Picture Format).
+    """
+    origin = endings.origin_of_mpf(data)
+    for number, entry in enumerate(image.mpinfo.get(MPO_ENTRIES, ())[1:], 2):
+        start = origin + entry["DataOffset"]
+        picture = data[start : start + entry["Size"]]
+        if not picture.startswith(b"\xff\xd8"):
+            continue
+        try:
+            decode_strictly(open_image(picture, max_pixels), picture)
         except Fault as fault:
             code = "resource_limit" if fault.code == "resource_limit" else "later_frame_error"
-            raise Fault(code, f"frame {number}: {fault.seen}") from None
-        yield image
+            raise Fault(code, f"picture {number}: {fault.seen}") from None
 
 
 def inspect(image: Image.Image, pixels: np.ndarray | None) -> tuple[Content, Image.Image]:
@@ -350,6 +411,8 @@ def eight_bit(image: Image.Image) -> Image.Image:
     """A decoded image without palette and key colour, 8 bits a channel: mode L, RGB, RGBA or CMYK."""
     if image.mode.startswith("I;16"):  # convert("L") alone would clip: 65535 is to become 255
         return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.mode in ("L", "RGB", "CMYK", "RGBA") and "transparency" not in image.info:
         return image
     if image.has_transparency_data:
@@ -404,8 +467,8 @@ def file_of(path: str, frame: int) -> str:
 
 
 def format_of(image: Image.Image) -> str:
-    """The file's format, a key of EXTENSIONS. MPO is a JPEG with more pictures behind it, as phones write."""
-    return "JPEG" if image.format == "MPO" else image.format
+    """The file's format, a key of EXTENSIONS."""
+    return VARIANTS.get(image.format, image.format)
 
 
 def orientation(image: Image.Image) -> int:
@@ -436,6 +499,8 @@ def _unidentified(data: bytes) -> Fault:
             try:
                 plugin(io.BytesIO(data), "")
             except Exception as error:  # noqa: BLE001
+                if form == "TIFF" and (unread := _unread_tiff(_first_tags(data))):
+                    return Fault("unsupported_variant", unread)
                 fault = _fault(error)
                 return Fault(fault.code, f"{form} with a header that cannot be read: {fault.seen}")
     if data.startswith(b"PK\3\4"):
@@ -447,6 +512,24 @@ def _unidentified(data: bytes) -> Fault:
     except Exception:  # noqa: BLE001
         return Fault("not_image", f"not recognised as an image; begins with {data[:16]!r}")
     return Fault("unsupported_format", f"is {other}; read are {', '.join(EXTENSIONS)}")
+
+
+def _first_tags(data: bytes) -> Mapping[int, object]:
+    """Of a TIFF's first page, by number; none where they cannot be read."""
+    with contextlib.suppress(Exception):
+        tags, file = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8]), io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        return dict(tags)
+    return {}
+
+
+def _unread_tiff(tags: Mapping[int, object]) -> str:
+    """Why Pillow does not read a TIFF that may be whole; empty where that is not known."""
+    method, channels = tags.get(COMPRESSION_TAG, 1), tags.get(CHANNELS_TAG, 1)
+    if method in UNREAD_TIFFS or method not in TiffImagePlugin.COMPRESSION_INFO:
+        return f"TIFF compressed by {UNREAD_TIFFS.get(method, f'method {method}')}"
+    return f"TIFF whose {channels} channels are stored apart" if tags.get(PLANES_TAG) == 2 and channels > 3 else ""
 
 
 def _fault(error: Exception) -> Fault:
