@@ -27,8 +27,8 @@ NOTHING_FOUND = '<p class="fine"><strong>Nothing found.</strong> Every file pass
 
 
 def shown(findings: pl.DataFrame, each: int = EACH) -> pl.DataFrame:
-    """The first `each` findings of each code, in their order."""
-    return findings.filter(pl.int_range(pl.len()).over("code") < each)
+    """The first `each` findings of each code and level, in their order: kept errors are warnings."""
+    return findings.filter(pl.int_range(pl.len()).over("level", "code") < each)
 
 
 def pictured(findings: pl.DataFrame) -> list[str]:
@@ -64,7 +64,7 @@ def write(
     parts = {
         "tiles": _tiles(table, findings),
         "levels": _level_boxes(groups),
-        "codes": options((code, f"{code} ({count:,})") for _, code, count in groups),
+        "codes": options((code, f"{code} ({count:,})") for code, count in _codes(groups).items()),
         "classes": options((label, label or NO_CLASS) for label in labels),
         "groups": "\n".join(sections) or NOTHING_FOUND,
     }
@@ -102,6 +102,14 @@ def _groups(findings: pl.DataFrame) -> list[tuple[str, str, int]]:
     """Level, code and count: the gravest first, then the most frequent."""
     counted = findings.group_by("level", "code").len("count").iter_rows()
     return sorted(counted, key=lambda group: (list(LEVELS).index(group[0]), -group[2], group[1]))
+
+
+def _codes(groups: list[tuple[str, str, int]]) -> dict[str, int]:
+    """How many findings a code has, of all levels; in the order of the groups."""
+    counts = defaultdict(int)
+    for _, code, count in groups:
+        counts[code] += count
+    return counts
 
 
 def _policy(template: str) -> str:
