@@ -117,8 +117,9 @@ def validate(
     findings = with_classes(table, findings, levels, params)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, FIXES, reports)
-    small = thumbnails(raw, files, table, validation_page.pictured(findings), params)
-    validation_page.write(reports / "validation.html", table, findings, FIXES, small)
+    small = thumbnails(raw, files, table, validation_page.pictured(findings), params, images.THUMBNAIL)
+    large = thumbnails(raw, files, table, validation_page.compared(findings), params, validation_page.LARGE)
+    validation_page.write(reports / "validation.html", table, findings, FIXES, small, large)
     validation_reports.require_every_class(table, findings, reports / "rejected.csv", FIXES, params)
     gate.stop_on(params.fail_on, table, findings, said, acknowledged)
     counts = dict(table["status"].value_counts().iter_rows())
@@ -414,9 +415,9 @@ def with_classes(table: pl.DataFrame, findings: pl.DataFrame, levels: dict[str, 
 
 
 def thumbnails(
-    raw: Path, files: list[RawFile], table: pl.DataFrame, paths: list[str], params: Validate
+    raw: Path, files: list[RawFile], table: pl.DataFrame, paths: list[str], params: Validate, side: int
 ) -> dict[str, bytes]:
-    """Small JPEGs of those images that decode, also in part."""
+    """JPEGs, of `side` pixels a side at most, of those images that decode, also in part."""
     readable = table.filter(pl.col("path").is_in(paths), pl.col("sha256") != "")
     known = dict(readable.select("path", "frame").iter_rows())
     frames = [(path, max(1, known[path])) for path in paths if path in known]
@@ -426,7 +427,7 @@ def thumbnails(
     if not frames:
         return {}
     results = workers.map_in_order(
-        partial(images.thumbnails, partial(raw_files.read, raw), params.max_pixels),
+        partial(images.thumbnails, partial(raw_files.read, raw), params.max_pixels, side),
         workers.groups(frames, 8),
         len(frames),
         "thumbnails",
