@@ -12,6 +12,7 @@ from compare.drift import drift
 from compare.matching import KINDS, match
 from compare.versions import Version
 from imagepack.format import SPLITS
+from stages.toolkit.gate import KEPT
 
 SCHEMA_VERSION = 1
 SIDES = ("path", "label", "split", "status", "sha256", "bytes", "width", "height")
@@ -149,8 +150,9 @@ def _status(both: _Both, levels: dict[str, dict[str, str]]) -> dict:
 
 
 def _words(codes: list[str], seen: list[str], levels: dict[str, str]) -> str:
-    """Errors, and what was seen of each."""
-    errors = [each for each in zip(codes, seen, strict=True) if levels.get(each[0], "error") == "error"]
+    """Errors, but those in spite of which the image was to be kept, and what was seen of each."""
+    found = zip(codes, seen, strict=True)
+    errors = [each for each in found if levels.get(each[0], "error") == "error" and not each[1].endswith(KEPT)]
     return "; ".join(f"{code} ({words})" if words else code for code, words in errors)
 
 

@@ -17,7 +17,7 @@ RULES = {
     "class_removed": "a class has no accepted image any more, and was not renamed",
     "leakage": "an image of val or test looks like one of train, or was one",
     "invalid_increase": "more images are rejected",
-    "label_conflict": "an image looks like one with another label, and did not",
+    "label_conflict": "an image has the bytes or pixels of one with another label, and did not",
     "drift": "the images have drifted: all of them, those of a class, or those that came against those that stayed",
 }
 """Name and meaning.

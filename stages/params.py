@@ -50,6 +50,7 @@ class Levels(Section):
     pixel_duplicate: Level = "error"
     near_duplicate: Level = "warning"
     label_conflict: Level = "error"
+    similar_labels: Level = "warning"
     class_too_small: ClassLevel = "warning"
     class_imbalance: ClassLevel = "warning"
 
@@ -70,6 +71,7 @@ class Validate(Section):
     bright: int = Field(220, ge=0, le=255)
     low_information: float = Field(0.5, ge=0, le=8)
     blurry: float = Field(50.0, ge=0, le=1_000_000)
+    near_distance: int = Field(15, ge=0, le=15)
     multi_frame: Literal["first", "error", "split"] = "first"
     max_frames: int = Field(1000, ge=1, le=1_000_000)
     min_class_images: int = Field(10, ge=0, le=1_000_000_000)

@@ -24,19 +24,27 @@ HEADING, CAPTION = ImageFont.load_default(13), ImageFont.load_default(11)
 
 
 def preview(packed: Path, out: Path, params: Preview, augment: Augment) -> str:
-    """Write `out`/CLASS.png for the first `params.classes` classes that have training images."""
+    """Write `out`/CLASS.png for the first `params.classes` classes that have training images.
+
+    Where no image is in the train split, the sheets show originals of the other splits, without augmentation.
+    """
     try:
-        train = imagepack.PackedImages(packed).split("train")
+        images = imagepack.PackedImages(packed)
     except imagepack.PackError as error:
         raise InputError(str(error)) from None
-    if not len(train):
-        raise InputError("no image is in the train split: add images, or raise pack.split.train")
+    train = images.split("train")
+    drawn, variants = (train, params.variants) if len(train) else (images, 0)
     empty_folder(out)
     transform = imagepack.Augment(**augment.model_dump())
-    labels = np.unique(train.labels)[: params.classes]
+    labels = np.unique(drawn.labels)[: params.classes]
     for label in labels:
-        picture = sheet(train, choose(train, label, params.images), transform, params.variants)
-        (out / f"{train.classes[label]}.png").write_bytes(png.encode(picture))
+        picture = sheet(drawn, choose(drawn, label, params.images), transform, variants)
+        (out / f"{drawn.classes[label]}.png").write_bytes(png.encode(picture))
+    if not variants:
+        return (
+            f"no image is in the train split (pack.split), so nothing is augmented: {len(labels)} sheets of up to "
+            f"{params.images} images of the other splits as they are, in {out}"
+        )
     return f"{len(labels)} sheets of up to {params.images} images and {params.variants} variants each, in {out}"
 
 

@@ -7,7 +7,7 @@ Nothing in data/raw is changed. To add a check, see CONTRIBUTING.md.
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import polars as pl
 
-from stages.params import Validate
+from stages.params import Level, Levels, Validate
 from stages.toolkit import (
     duplicates,
     examination,
@@ -78,11 +78,20 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "pixel_duplicate": "remove one of the two",
     "near_duplicate": "remove one of the two, or leave both: they never stand in different splits",
     "label_conflict": "keep it in the one class where it belongs",
+    "similar_labels": "see that both labels are right; if images that differ look alike here, lower "
+    "validate.near_distance",
     "class_too_small": "add images, or lower validate.min_class_images",
     "class_imbalance": "add images, weight the classes in training, or raise validate.max_class_ratio",
 }
+KEEPABLE = {code for code, key in Levels.model_fields.items() if key.annotation is Level} - {"jpeg_damage"} | {
+    "multi_frame"
+}
+"""Codes in spite of which data/acknowledged.csv may keep an image: those with a level, so its pixels can be used. Only
+the level of jpeg_damage lets damaged JPEGs in, since it decides how they are decoded."""
 LARGE_GROUP = 100
 """Images; a group as large is mostly a film or a series, of which one would choose a few."""
+FEW = 5
+"""Lines of data/acknowledged.csv that the summary names."""
 Finding = tuple[str, str, str, str]
 """Path, code, what was seen, and the path of another image that it is about, or an empty text."""
 
@@ -100,26 +109,30 @@ def validate(
     levels = dict.fromkeys(FIXES, "error") | {"multi_frame": "info"} | params.levels.model_dump()
     levels["multi_frame"] = "error" if params.multi_frame == "error" else "info"
     gate.require_codes(params.fail_on, levels)
-    known = gate.read(acknowledged, FIXES)
+    said = gate.read(acknowledged, FIXES, KEEPABLE)
     files, ignored = raw_files.find(raw)
     if not files:
         raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
     manifest.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=manifest.parent) as signatures:
-        table, findings = check_and_compare(raw, files, params, levels, memo, signatures)
+        table, findings = check_and_compare(raw, files, params, levels, said, memo, signatures)
     findings = with_classes(table, findings, levels, params)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, FIXES, reports)
-    small = thumbnails(raw, files, table, validation_page.pictured(findings), params)
-    validation_page.write(reports / "validation.html", table, findings, FIXES, small)
-    validation_reports.require_every_class(table, findings, reports / "rejected.csv")
-    gate.stop_on(params.fail_on, table, findings, known, acknowledged)
+    small = thumbnails(raw, files, table, validation_page.pictured(findings), params, images.THUMBNAIL)
+    large = thumbnails(raw, files, table, validation_page.compared(findings), params, validation_page.LARGE)
+    validation_page.write(reports / "validation.html", table, findings, FIXES, small, large)
+    validation_reports.require_every_class(table, findings, reports / "rejected.csv", FIXES, params)
+    gate.stop_on(params.fail_on, table, findings, said, acknowledged)
     counts = dict(table["status"].value_counts().iter_rows())
     classes = table["label"].filter(table["status"] == "accepted").n_unique()
     what = "images" if (table["frame"] > 1).any() else "files"
     left_out = f"; {ignored} more left out by .dvcignore" if ignored else ""
     if (largest := validation_reports.near_duplicates(table)["largest"]) > LARGE_GROUP:
         left_out += f"; {largest} images that look alike form one group, of which one split alone can have any"
+    if useless := said.useless(said.kept(table), findings):
+        more = f" and {len(useless) - FEW} more" if len(useless) > FEW else ""
+        left_out += f"; nothing to keep any more: remove {', '.join(useless[:FEW])}{more} from {acknowledged}"
     return (
         f"{len(table)} {what} in {classes} classes: {counts['accepted']} accepted, "
         f"{counts.get('rejected', 0)} rejected (see {reports / 'validation.html'}){left_out}{memo.summary()}"
@@ -127,7 +140,13 @@ def validate(
 
 
 def check_and_compare(
-    raw: Path, files: list[RawFile], params: Validate, levels: dict[str, str], memo: Memo, signatures: BinaryIO
+    raw: Path,
+    files: list[RawFile],
+    params: Validate,
+    levels: dict[str, str],
+    said: gate.Acknowledged,
+    memo: Memo,
+    signatures: BinaryIO,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Check each file by itself, then against the others; the manifest and the findings about files.
 
@@ -136,10 +155,11 @@ def check_and_compare(
     table, found = check_all(raw, files, params, memo, signatures)
     table = manifests.in_order(table)
     found += raw_files.name_collisions(table) + mode_mix(table)
-    rejected = {path for path, code, *_ in found if levels[code] == "error"}
+    kept = said.kept(table)
+    rejected = {path for path, code, *_ in found if levels[code] == "error" and (path, code) not in kept}
     on_disk = np.memmap(signatures, "u1", "r").reshape(-1, SIGNATURE_BYTES)  # those alone are read that are compared
-    twins, edges = duplicates.find(table, on_disk, rejected)
-    table, findings = settle(table.drop("signature"), found + twins, levels)
+    twins, edges = duplicates.find(table, on_disk, rejected, params.near_distance)
+    table, findings = settle(table.drop("signature"), found + twins, levels, kept)
     return table.with_columns(group=duplicates.groups(table, edges)), findings
 
 
@@ -351,12 +371,28 @@ def mode_mix(table: pl.DataFrame) -> list[Finding]:
     return [(path, "mode_mix", f"{kind}; most are {most}", "") for path, kind in others.iter_rows()]
 
 
-def settle(table: pl.DataFrame, findings: list[Finding], levels: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Give each finding its level, leave out the ignored ones, and reject the images that have an error."""
+def settle(
+    table: pl.DataFrame, findings: list[Finding], levels: dict[str, str], kept: Collection[tuple[str, str]]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give each finding its level, leave out the ignored ones, and reject the images that have an error.
+
+    Args:
+        table: the facts.
+        findings: about them.
+        levels: of each code.
+        kept: path and code of errors that reject nothing: they become warnings that say so.
+    """
     schema = dict.fromkeys(("path", "code", "seen", "other"), pl.String)
     found = pl.DataFrame(findings, schema=schema, orient="row")
     found = found.with_columns(level=pl.col("code").replace_strict(levels, return_dtype=pl.String))
     found = found.filter(pl.col("level") != "ignore")
+    pairs = pl.DataFrame(list(kept), schema=dict.fromkeys(("path", "code"), pl.String), orient="row")
+    found = found.join(pairs.with_columns(kept=True), on=["path", "code"], how="left", maintain_order="left")
+    spared = pl.col("kept").fill_null(False) & (pl.col("level") == "error")
+    found = found.with_columns(
+        seen=pl.when(spared).then(pl.col("seen") + gate.KEPT).otherwise("seen"),
+        level=pl.when(spared).then(pl.lit("warning")).otherwise("level"),
+    ).drop("kept")
     status = pl.when((pl.col("level") == "error").any()).then(pl.lit("rejected")).otherwise(pl.lit("accepted"))
     by_image = found.group_by("path", maintain_order=True).agg(status=status, issues="code", seen="seen")
     table = table.join(by_image, on="path", how="left", maintain_order="left")
@@ -381,9 +417,9 @@ def with_classes(table: pl.DataFrame, findings: pl.DataFrame, levels: dict[str, 
 
 
 def thumbnails(
-    raw: Path, files: list[RawFile], table: pl.DataFrame, paths: list[str], params: Validate
+    raw: Path, files: list[RawFile], table: pl.DataFrame, paths: list[str], params: Validate, side: int
 ) -> dict[str, bytes]:
-    """Small JPEGs of those images that decode, also in part."""
+    """JPEGs, of `side` pixels a side at most, of those images that decode, also in part."""
     readable = table.filter(pl.col("path").is_in(paths), pl.col("sha256") != "")
     known = dict(readable.select("path", "frame").iter_rows())
     frames = [(path, max(1, known[path])) for path in paths if path in known]
@@ -393,7 +429,7 @@ def thumbnails(
     if not frames:
         return {}
     results = workers.map_in_order(
-        partial(images.thumbnails, partial(raw_files.read, raw), params.max_pixels),
+        partial(images.thumbnails, partial(raw_files.read, raw), params.max_pixels, side),
         workers.groups(frames, 8),
         len(frames),
         "thumbnails",

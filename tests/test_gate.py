@@ -6,8 +6,9 @@ import polars as pl
 import pytest
 from conftest import Workspace, add_pictures, picture, save
 
-from stages.params import Levels, Validate
+from stages.params import Levels, Pack, Split, Validate
 from stages.toolkit.errors import InputError
+from stages.validate import FIXES, validate
 
 
 def params(*fail_on: str, **others) -> Validate:
@@ -90,8 +91,24 @@ def test_codes_on_which_nothing_could_stop_are_refused_before_anything_is_read(w
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
-        (b"", ["line 1: must be image,code,note"]),
-        (b"image,code\n", ["line 1: must be image,code,note"]),
+        (b"", ["line 1: must be image,code,note,keep"]),
+        (b"image,code\n", ["line 1: must be image,code,note,keep"]),
+        (
+            b"image,code,note\n" + b"0" * 64 + b",dark,x,keep\n",
+            ["line 2: says keep, and there is no such column: line 1 must be image,code,note,keep"],
+        ),
+        (
+            b"image,code,note,keep\ncat/a.png,truncated,,keep\ncat/a.png,dark,a, b\ndog,class_too_small,,keep\n"
+            b",dark,x,keep\ncat/a.jpg,jpeg_damage,,keep\n",
+            [
+                "line 2: no image can be kept in spite of truncated; take `keep` away, and " + FIXES["truncated"],
+                "line 3: the column keep has ' b': it must be keep, or empty; put a note with commas in quotes",
+                "line 4: class_too_small rejects no image: take `keep` away",
+                "line 5: names no image",
+                "line 6: no image can be kept in spite of jpeg_damage alone; take `keep` away, and lower "
+                "validate.levels.jpeg_damage, or " + FIXES["jpeg_damage"],
+            ],
+        ),
         (
             b"image,code,note\nabc,dark,x\n" + b"0" * 64 + b",drak,x\n\n" + b"0" * 64 + b",dark,x,y\n",
             [
@@ -135,3 +152,72 @@ def test_what_the_message_says_to_paste_is_taken(workspace: Workspace):
     assert len(lines) == 3 + 1 + 2 + 1 + 1  # of three files in the twin folder, and the empty one is one of them
     workspace.acknowledged.write_text("\n".join(["image,code,note", *map(str.strip, lines)]) + "\n", encoding="utf-8")
     workspace.validate(params(*codes, min_class_images=4))
+
+
+def keep(workspace: Workspace, *lines: str) -> None:
+    """Write acknowledged.csv."""
+    workspace.acknowledged.write_text("\n".join(["image,code,note,keep", *lines]) + "\n", encoding="utf-8")
+
+
+def test_an_image_is_kept_in_spite_of_an_error_and_the_finding_still_reported(flawed: Workspace):
+    save(flawed.raw / "cat/small.png", picture(20, 8, 8))
+    save(flawed.raw / "cat/small and odd.jpg", picture(21, 8, 8), format="PNG")
+    flawed.validate(params())
+    odd = digest(flawed, "cat/small and odd.jpg")
+    copy = "cat/img0 copy.png,exact_duplicate,,keep"
+    keep(flawed, "cat/small.png,too_small,an icon,keep", f"{odd},too_small,,keep", copy)
+    strict = {"levels": Levels(extension_mismatch="error")}
+    manifest = flawed.validate(params("too_small", "exact_duplicate", **strict))  # what is kept stops nothing either
+    kept = manifest.filter(pl.col("seen").list.join("").str.contains("kept by acknowledged.csv", literal=True))
+    assert {path: (status, seen) for path, status, seen in kept.select("path", "status", "seen").iter_rows()} == {
+        "cat/small.png": ("accepted", ["8 x 8 pixels (kept by acknowledged.csv)"]),
+        "cat/small and odd.jpg": ("rejected", ["is PNG", "8 x 8 pixels (kept by acknowledged.csv)"]),
+        "cat/img0 copy.png": ("accepted", ["same bytes as cat/img0.png (kept by acknowledged.csv)"]),
+    }
+    rejected = pl.read_csv(flawed.reports / "rejected.csv")
+    assert rejected.select("path", "code").rows() == [
+        ("cat/odd, name.jpg", "extension_mismatch"),
+        ("cat/small and odd.jpg", "extension_mismatch"),
+    ]
+    assert json.loads((flawed.reports / "validation.json").read_text())["issues"]["too_small"] == 2
+    keep(flawed, copy)  # so of one code some are kept and some are not: the page lists it once
+    flawed.validate(params(levels=Levels(exact_duplicate="error")))
+    save(flawed.raw / "cat/img1 copy.png", picture(1))
+    flawed.validate(params())
+    page = (flawed.reports / "validation.html").read_text(encoding="utf-8")
+    assert page.count('<option value="exact_duplicate">exact_duplicate (2)</option>') == 1
+
+
+def test_of_one_picture_under_two_labels_the_one_that_is_named_stays(workspace: Workspace):
+    add_pictures(workspace.raw, 2, "cat")
+    add_pictures(workspace.raw, 2, "dog", first=10)
+    for label in ("cat", "dog"):
+        save(workspace.raw / label / "both.png", picture(5))
+    keep(workspace, "cat/both.png,label_conflict,it is a cat,keep")
+    status = dict(workspace.validate(params()).select("path", "status").iter_rows())
+    assert (status["cat/both.png"], status["dog/both.png"]) == ("accepted", "rejected")
+    keep(workspace, f"{digest(workspace, 'cat/both.png')},label_conflict,,keep")  # by content: both
+    assert set(workspace.validate(params())["status"]) == {"accepted"}
+
+
+def test_kept_copies_share_a_split_and_a_pack_holds_both(workspace: Workspace):
+    add_pictures(workspace.raw, 8)
+    for number in range(8):
+        save(workspace.raw / f"cat/img{number} copy.png", picture(number))
+    keep(workspace, *(f"cat/img{number} copy.png,exact_duplicate,,keep" for number in range(8)))
+    packed = workspace.run(params(), packed=Pack(split=Split(train=0.4, val=0.3, test=0.3)))
+    assert len(packed) == 16
+    split = {packed.path(i): int(packed.index.splits[i]) for i in range(16)}
+    assert len(set(split.values())) > 1
+    for number in range(8):
+        assert split[f"cat/img{number}.png"] == split[f"cat/img{number} copy.png"]
+    assert len({packed.ids[i].tobytes() for i in range(16)}) == 8
+    assert sum(len(images) for images, _ in packed.batches(5)) == 16
+
+
+def test_a_line_that_keeps_nothing_any_more_is_named(flawed: Workspace):
+    lines = ["cat/gone.png,dark,,keep", "cat/img1.png,dark,,keep", f"{'0' * 64},dark,,"]
+    keep(flawed, "cat/img0 copy.png,exact_duplicate,,keep", *lines)
+    told = validate(flawed.raw, flawed.acknowledged, flawed.manifest, flawed.reports, params())
+    named = "line 3 (cat/gone.png, dark), line 4 (cat/img1.png, dark)"
+    assert f"; nothing to keep any more: remove {named} from {flawed.acknowledged}" in told

@@ -115,11 +115,18 @@ def test_the_images_stay_the_same_when_others_come(train: imagepack.PackedImages
     assert set(after) & {id_.tobytes() for id_ in train.ids} <= before
 
 
-def test_no_pack_and_nothing_to_train_on_are_said_so(tmp_path: Path):
+def test_without_a_pack_there_is_an_error(tmp_path: Path):
     with pytest.raises(InputError, match=r"dataset\.h5 does not exist"):
         preview(tmp_path / "packed", tmp_path / "sheets", Preview(), Augment())
+
+
+def test_where_nothing_is_to_train_on_the_sheets_show_what_there_is_and_nothing_drawn(tmp_path: Path):
     workspace = Workspace(tmp_path)
     add_pictures(workspace.raw, 2)
-    workspace.run(packed=Pack(split=Split(train=0, val=1, test=0)))
-    with pytest.raises(InputError, match="no image is in the train split"):
-        preview(workspace.packed, tmp_path / "sheets", Preview(), Augment())
+    packed = workspace.run(preprocessed=Preprocess(size=160), packed=Pack(split=Split(train=0, val=0.5, test=0.5)))
+    told = preview(workspace.packed, tmp_path / "sheets", Preview(), Augment())
+    assert told.startswith("no image is in the train split (pack.split), so nothing is augmented: 1 sheets")
+    drawn = Image.open(tmp_path / "sheets/cat.png")
+    assert drawn.width == 160 + 2 * GAP
+    for row, i in enumerate(choose(packed, 0, 4)):
+        assert np.array_equal(cell(drawn, row, 0, 2, 160), packed[i][0])

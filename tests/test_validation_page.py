@@ -10,7 +10,7 @@ from browser import HOSTILE, Browser
 from conftest import picture
 
 from stages.toolkit.manifest import FACTS
-from stages.toolkit.validation_page import pictured, shown, write
+from stages.toolkit.validation_page import PAIRS, compared, pictured, shown, write
 
 COLUMNS = FACTS | {"status": pl.String, "issues": pl.List(pl.String), "seen": pl.List(pl.String)}
 FIXES = {"jpeg_damage": "copy it again", "label_conflict": "keep it in one", "odd": "look at it", "few": "add some"}
@@ -173,6 +173,29 @@ def test_levels_are_switched_off_and_on_with_the_space_bar(browser: Browser, tmp
 
 
 @pytest.mark.slow
+def test_a_pair_is_shown_large_side_by_side_by_keyboard(browser: Browser, tmp_path: Path):
+    some_of_each(tmp_path)
+    browser.open(tmp_path / "page.html")
+    before = browser.js("document.querySelector('.pair img').width")
+    browser.find(".pair .compare").send_keys(" ")
+    shown_large = browser.js("[...document.querySelectorAll('dialog[open] img')].map(image => image.width)")
+    assert len(shown_large) == 2 and min(shown_large) > 2 * before
+    assert browser.find("dialog .seen").text == "same bytes as dog/a.png"
+    browser.driver.switch_to.active_element.send_keys("\ue00c")  # Escape
+    assert not browser.find("dialog").is_displayed()
+    assert browser.js("document.activeElement.className") == "compare"
+
+
+def test_the_first_pairs_of_a_code_have_large_pictures(tmp_path: Path):
+    found = findings(*((f"cat/{n}", "odd", "", "info", f"dog/{n}") for n in range(2 * PAIRS)))
+    assert len(compared(found)) == 2 * PAIRS
+    write(
+        tmp_path / "page.html", files("cat/0"), found, FIXES, {"dog/0": b"s"}, dict.fromkeys(found["other"], b"large")
+    )
+    assert (tmp_path / "page.html").read_text().count("bGFyZ2U=") == PAIRS
+
+
+@pytest.mark.slow
 def test_a_code_is_chosen(browser: Browser, tmp_path: Path):
     some_of_each(tmp_path)
     browser.open(tmp_path / "page.html")
@@ -236,7 +259,7 @@ def test_hostile_names_are_shown_as_they_are(browser: Browser, tmp_path: Path):
     written(tmp_path, files(*HOSTILE), found, dict.fromkeys(HOSTILE, thumbnail(1)))
     browser.open(tmp_path / "page.html")
     assert browser.visible() == HOSTILE
-    seen = browser.js("[...document.querySelectorAll('.seen')].map(line => line.textContent)")
+    seen = browser.js("[...document.querySelectorAll('.card .seen')].map(line => line.textContent)")
     assert seen == [f"like {name}" for name in HOSTILE]
     assert browser.js("document.scripts.length") == 1
     assert browser.js("document.images.length") == 2 * len(HOSTILE)

@@ -15,13 +15,16 @@ KEEP_FIRST = ("test", "val")
 """Batches so called, of users who split by folder: of two equal images the one there is kept, and train gives way."""
 
 
-def find(table: pl.DataFrame, signatures: np.ndarray, rejected: Collection[str]) -> tuple[list[Finding], np.ndarray]:
+def find(
+    table: pl.DataFrame, signatures: np.ndarray, rejected: Collection[str], furthest: int
+) -> tuple[list[Finding], np.ndarray]:
     """Duplicates: under several labels all of them, under one label all but the first.
 
     Args:
         table: the facts, in the manifest's order.
         signatures: uint8, (any, SIGNATURE_BYTES), of which `signature` gives the row.
         rejected: paths of files that have an error already; one of these is not what is kept, if there is another.
+        furthest: bits of 256 in which the perceptual hashes of images that look alike may differ.
 
     Returns:
         Findings (path, code, seen, the other's path), and which images are alike: int64, (P, 2), row numbers.
@@ -40,8 +43,8 @@ def find(table: pl.DataFrame, signatures: np.ndarray, rejected: Collection[str])
     for members in shown.filter(pl.col("row").list.len() > 1).select("path", "label", "sha256").iter_rows():
         findings += _same_pixels(list(zip(*members, strict=True)))
     hashes = manifests.hashes(shown["perceptual_hash"])
-    pairs = near_duplicates.find(hashes, signatures, rows=shown["signature"].to_numpy())
-    findings += _alike(shown, pairs, {path for path, code, *_ in findings if code == "label_conflict"})
+    pairs = near_duplicates.find(hashes, signatures, rows=shown["signature"].to_numpy(), furthest=furthest)
+    findings += _alike(shown, pairs, furthest)
     firsts = shown["row"].list.first().to_numpy()
     equal = (
         shown.select("row", first=pl.col("row").list.first()).explode("row").filter(pl.col("row") != pl.col("first"))
@@ -66,31 +69,32 @@ def _same_pixels(members: list[tuple[str, str, str]]) -> list[Finding]:
     return findings
 
 
-def _alike(shown: pl.DataFrame, pairs: np.ndarray, in_conflict: Collection[str]) -> list[Finding]:
+def _alike(shown: pl.DataFrame, pairs: np.ndarray, furthest: int) -> list[Finding]:
     """Findings about images that look alike: under two labels both, under one label the later one.
 
     Args:
         shown: a row for each different image, best to keep first; `path` and `label` list the files that hold it.
         pairs: int64, (P, 2), row numbers in `shown`, in order.
-        in_conflict: paths that have a label_conflict already.
+        furthest: bits in which their hashes may differ, for the message.
     """
     rows = shown.select("path", "label", "perceptual_hash")[pairs.ravel()].iter_rows()
-    conflicts, alike = dict.fromkeys(in_conflict), {}
+    similar, alike = {}, {}
     for one, other in zip(rows, rows, strict=True):  # two rows at a time
-        seen = f"({(int(one[2], 16) ^ int(other[2], 16)).bit_count()} of 256 bits differ)"
+        distance = (int(one[2], 16) ^ int(other[2], 16)).bit_count()
+        seen = f"distance {distance} of 256, threshold {furthest}"
         if len({*one[1], *other[1]}) == 1:
             alike.setdefault(other[0][0], (one[0][0], seen))
             continue
         for mine, theirs in ((one, other), (other, one)):
             firsts = dict(zip(reversed(theirs[1]), reversed(theirs[0]), strict=True))
             for path, label in zip(*mine[:2], strict=True):
-                conflicts.setdefault(path, (_of_other_label(firsts, label), seen))
-    found = [("label_conflict", conflicts), ("near_duplicate", alike)]
+                if twin := _of_other_label(firsts, label):
+                    similar.setdefault(path, (twin, seen))
+    found = [("similar_labels", similar), ("near_duplicate", alike)]
     return [
-        (path, code, f"looks like {why[0]} {why[1]}", why[0])
+        (path, code, f"looks like {twin}: {seen}", twin)
         for code, by_path in found
-        for path, why in by_path.items()
-        if why
+        for path, (twin, seen) in by_path.items()
     ]
 
 

@@ -1,10 +1,12 @@
-"""Stopping the pipeline on findings, apart from those that someone has looked at and acknowledged."""
+"""data/acknowledged.csv: findings that someone has looked at, which stop the pipeline no more, and images kept in spite
+of one."""
 
 import csv
 import difflib
 import io
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +14,10 @@ import polars as pl
 from imagepack.names import visible
 from stages.toolkit.errors import InputError
 
-COLUMNS = ["image", "code", "note"]
+COLUMNS = ["image", "code", "note", "keep"]
+"""Of which the last may be missing."""
+KEPT = " (kept by acknowledged.csv)"
+"""Behind what was seen, of an error in spite of which the image is kept; the finding becomes a warning."""
 SHOWN, LINES = 20, 1000
 """Findings in words, and lines to paste."""
 WITHOUT_HASH = (
@@ -46,43 +51,103 @@ def require_codes(fail_on: Collection[str], levels: Mapping[str, str]) -> None:
         raise InputError("\n  validate.fail_on: ".join(["params.yaml is not valid:", *faults]))
 
 
-def read(acknowledged: Path, codes: Collection[str]) -> set[tuple[str, str]]:
-    """The acknowledged findings: an image's sha256 (the name of a class or of a file without content) and a code, each.
+@dataclass(frozen=True)
+class Acknowledged:
+    """What data/acknowledged.csv says.
+
+    Attributes:
+        known: an image's sha256 (the name of a class or of a file without content) and a code, each.
+        keep: of the lines with `keep`: an image's sha256, or a path below data/raw, and a code; and the line's number.
+    """
+
+    known: set[tuple[str, str]] = field(default_factory=set)
+    keep: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def kept(self, table: pl.DataFrame) -> dict[tuple[str, str], int]:
+        """Path and code of the images of the manifest that lines with `keep` name, and the line's number."""
+        names = {image for image, _ in self.keep}
+        named = table.select("path", "sha256").filter(pl.col("path").is_in(names) | pl.col("sha256").is_in(names))
+        paths = list(named.iter_rows())
+        return {
+            (path, code): number
+            for (image, code), number in self.keep.items()
+            for path, digest in paths
+            if image in (path, digest)
+        }
+
+    def useless(self, kept: Mapping[tuple[str, str], int], findings: pl.DataFrame) -> list[str]:
+        """The lines with `keep` whose image or finding does not occur, in words.
+
+        Args:
+            kept: what `kept` returned.
+            findings: path and code, a row each.
+        """
+        found = set(findings.select("path", "code").iter_rows())
+        used = {number for finding, number in kept.items() if finding in found}
+        return [f"line {n} ({image}, {code})" for (image, code), n in self.keep.items() if n not in used]
+
+
+def read(acknowledged: Path, fixes: Mapping[str, str], keepable: Collection[str]) -> Acknowledged:
+    """Read the acknowledged findings, and the images to keep.
 
     Args:
-        acknowledged: a CSV file with the columns image, code and note; one that is not there acknowledges nothing.
-        codes: those that exist.
+        acknowledged: a CSV file with the columns image, code, note and, where it is wanted, keep (`keep` or empty); one
+            that is not there acknowledges nothing.
+        fixes: what to do about each code that exists.
+        keepable: those in spite of which an image can be used.
 
     Raises:
-        InputError: another header, no such code, neither a sha256 nor a class; all lines at once.
+        InputError: another header, no such code, neither a sha256 nor a class, a code in spite of which nothing can be
+            kept; all lines at once.
     """
     if not acknowledged.exists():
-        return set()
+        return Acknowledged()
     try:
         text = acknowledged.read_bytes().decode("utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{acknowledged} is no CSV file in UTF-8 ({error}): mend or restore it") from None
-    faults = [] if rows[:1] == [(1, COLUMNS)] else [f"line 1: must be {','.join(COLUMNS)}"]
-    for number, row in rows[1:]:
-        if row and len(row) not in (2, 3):
-            faults.append(f"line {number}: has {len(row)} fields; put a note with commas in quotes")
-        elif row and row[1] not in codes:
-            near = difflib.get_close_matches(row[1], codes, n=1)
-            faults.append(f"line {number}: no code {row[1]!r}" + (f" (did you mean {near[0]}?)" if near else ""))
-        elif row and row[1] not in WITHOUT_HASH and not re.fullmatch("[0-9a-f]{64}", row[0]):
-            faults.append(f"line {number}: {row[0]!r} is no sha256 of 64 hexadecimal digits")
+    header = rows[0][1] if rows[:1] and rows[0][0] == 1 else []
+    faults = [] if header in (COLUMNS, COLUMNS[:3]) else [f"line 1: must be {','.join(COLUMNS)}"]
+    lines = [(number, row) for number, row in rows[1:] if row]
+    whys = ((number, _fault(row, header, fixes, keepable)) for number, row in lines)
+    faults += [f"line {number}: {why}" for number, why in whys if why]
     if faults:
         raise InputError("\n  ".join([f"{acknowledged} is not valid:", *faults]))
-    return {(row[0], row[1]) for _, row in rows[1:] if row}
+    keep = {(row[0], row[1]): number for number, row in lines if row[3:] == ["keep"]}
+    return Acknowledged({(row[0], row[1]) for _, row in lines}, keep)
+
+
+def _fault(row: list[str], header: list[str], fixes: Mapping[str, str], keepable: Collection[str]) -> str:
+    """What is wrong with a line; empty if nothing is."""
+    keep = row[3:] == ["keep"]
+    if keep and header == COLUMNS[:3]:
+        return f"says keep, and there is no such column: line 1 must be {','.join(COLUMNS)}"
+    if not 2 <= len(row) <= max(3, len(header)):
+        return f"has {len(row)} fields; put a note with commas in quotes"
+    if row[1] not in fixes:
+        near = difflib.get_close_matches(row[1], fixes, n=1)
+        return f"no code {row[1]!r}" + (f" (did you mean {near[0]}?)" if near else "")
+    if row[3:] not in ([], [""], ["keep"]):
+        return f"the column keep has {row[3]!r}: it must be keep, or empty; put a note with commas in quotes"
+    if keep and row[1] in ("class_too_small", "class_imbalance"):
+        return f"{row[1]} rejects no image: take `keep` away"
+    if keep and row[1] == "jpeg_damage":  # whose level decides for all JPEGs how they are decoded
+        fix = f"lower validate.levels.jpeg_damage, or {fixes[row[1]]}"
+        return f"no image can be kept in spite of {row[1]} alone; take `keep` away, and {fix}"
+    if keep and row[1] not in keepable:
+        return f"no image can be kept in spite of {row[1]}; take `keep` away, and {fixes[row[1]]}"
+    if not keep and row[1] not in WITHOUT_HASH and not re.fullmatch("[0-9a-f]{64}", row[0]):
+        return f"{row[0]!r} is no sha256 of 64 hexadecimal digits"
+    return "" if row[0] else "names no image"
 
 
 def stop_on(
     fail_on: Collection[str],
     table: pl.DataFrame,
     findings: pl.DataFrame,
-    known: set[tuple[str, str]],
+    said: Acknowledged,
     acknowledged: Path,
 ) -> None:
     """Stop if there is a finding with one of these codes that nobody has acknowledged.
@@ -91,7 +156,7 @@ def stop_on(
         fail_on: codes.
         table: the manifest.
         findings: path, code and seen, a row each; the path of one about a class is its name.
-        known: what `read` returned.
+        said: what `read` returned.
         acknowledged: the file that was read, for the message.
 
     Raises:
@@ -101,10 +166,13 @@ def stop_on(
     found = found.join(table.select("path", "sha256"), on="path", how="left", maintain_order="left")
     by_content = pl.col("sha256").is_not_null() & (pl.col("sha256") != "")
     found = found.with_columns(image=pl.when(by_content).then("sha256").otherwise("path"))
+    kept = said.kept(table)
     new = [
         row
         for row in found.iter_rows(named=True)
-        if not known & {(row["image"], row["code"]), (visible(row["image"]), row["code"])}  # as it is printed below
+        if not said.known
+        & {(row["image"], row["code"]), (visible(row["image"]), row["code"])}  # as it is printed below
+        and (row["path"], row["code"]) not in kept
     ]
     if not new:
         return

@@ -429,13 +429,14 @@ def over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
 
 
 def thumbnails(
-    read: Callable[[File], bytes], max_pixels: int, frames: Iterable[tuple[str, int, File]]
+    read: Callable[[File], bytes], max_pixels: int, side: int, frames: Iterable[tuple[str, int, File]]
 ) -> dict[str, bytes]:
-    """JPEGs of at most THUMBNAIL pixels a side, by path, of what decodes, if only in part; runs in a worker.
+    """JPEGs of at most `side` pixels a side, by path, of what decodes, if only in part; runs in a worker.
 
     Args:
         read: a file's bytes.
         max_pixels: larger images have none.
+        side: pixels.
         frames: path and number of the frame, from 1, as in the manifest; and what to `read`.
     """
     small = {}
@@ -444,10 +445,10 @@ def thumbnails(
         with contextlib.suppress(Exception):
             image = open_image(read(file), max_pixels)
             image.seek(frame - 1)
-            image.draft(None, (2 * THUMBNAIL, 2 * THUMBNAIL))
+            image.draft(None, (2 * side, 2 * side))
             decode(image)
             seen = over(upright(eight_bit(image)), (255, 255, 255))
-            seen.thumbnail((THUMBNAIL, THUMBNAIL))
+            seen.thumbnail((side, side))
             jpeg = io.BytesIO()
             pixels_alone(seen).save(jpeg, "JPEG", quality=80)
             small[path] = jpeg.getvalue()

@@ -13,8 +13,9 @@ from stages.toolkit import workers
 from stages.toolkit.appearance import FREQUENCIES
 
 FURTHEST = FREQUENCIES - 1
-"""Bits of 256 in which two hashes may differ. Of 16 parts at least one is then equal (multi-index hashing, Norouzi et
-al., Fast exact search in Hamming space with multi-index hashing, 2014). Re-saved photographs differ in 11 at most."""
+"""Bits of 256 in which two hashes may differ at most. Of 16 parts at least one is then equal (multi-index hashing,
+Norouzi et al., Fast exact search in Hamming space with multi-index hashing, 2014). Re-saved photographs differ
+in 11 at most."""
 BUCKET = 100
 """Images with the same part of the hash, one after the other in the order of the whole hash, that each is compared
 with. More than that share a part where most images are alike; those nearest in this order are found all the same."""
@@ -35,6 +36,7 @@ def find(
     signatures: np.ndarray | None,
     sides: np.ndarray | None = None,
     rows: np.ndarray | None = None,
+    furthest: int = FURTHEST,
 ) -> np.ndarray:
     """All pairs of near duplicates.
 
@@ -43,6 +45,7 @@ def find(
         signatures: uint8, (N, SIGNATURE_BYTES), of the same; None: pairs are not confirmed by the pixels.
         sides: bool, (N,): only pairs of which one image has True and the other False; None: all.
         rows: int, (N,): where in `signatures` each image's is; None: in the same order.
+        furthest: bits in which the hashes of a pair may differ, 0 to FURTHEST.
 
     Returns:
         int64, (P, 2), in order; the smaller index first.
@@ -55,7 +58,8 @@ def find(
     rows = np.arange(count) if rows is None else rows
     sides = None if sides is None else sides[telling]
     with ThreadPoolExecutor(workers.count()) as pool:  # numpy lets go of Python's lock
-        found = pool.map(partial(_within_buckets, count, hashes, signatures, rows, sides, telling), _parts(hashes))
+        compare = partial(_within_buckets, count, hashes, signatures, rows, sides, telling, furthest)
+        found = pool.map(compare, _parts(hashes))
         codes = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
     return np.column_stack(np.divmod(codes, count or 1))
 
@@ -80,6 +84,7 @@ def _within_buckets(
     rows: np.ndarray,
     sides: np.ndarray | None,
     images: np.ndarray,
+    furthest: int,
     keys: np.ndarray,
 ) -> np.ndarray:
     """Confirmed pairs among those with equal keys, as numbers: first * N + second.
@@ -91,6 +96,7 @@ def _within_buckets(
         rows: int, (N,), where in them each image's is.
         sides: bool, (M,), or None.
         images: int64, (M,), which of the N each hash is of.
+        furthest: bits.
         keys: uint16, (M,).
     """
     order = np.argsort(keys, kind="stable")
@@ -107,9 +113,9 @@ def _within_buckets(
         wanted = left if sides is None else left[sides[left] != sides[left + step]]
         for start in range(0, len(wanted), AT_ONCE):
             a = wanted[start : start + AT_ONCE]
-            a = a[np.bitwise_count(quarter[a] ^ quarter[a + step]) <= FURTHEST]
+            a = a[np.bitwise_count(quarter[a] ^ quarter[a + step]) <= furthest]
             a, b = order[a], order[a + step]
-            near = np.bitwise_count(hashes[a] ^ hashes[b]).sum(1) <= FURTHEST
+            near = np.bitwise_count(hashes[a] ^ hashes[b]).sum(1) <= furthest
             pair = np.sort(np.column_stack((images[a[near]], images[b[near]])), axis=1)
             if signatures is not None:
                 pair = pair[_confirmed(*signatures[rows[pair.T]])]

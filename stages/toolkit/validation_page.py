@@ -20,6 +20,9 @@ LEVELS = {"error": "errors", "warning": "warnings", "info": "info"}
 """The gravest first, and what several of them are called."""
 EACH = 40
 """Findings of a code on the page: enough to see what is wrong, and the page stays at a few MB."""
+LARGE, PAIRS = 400, 12
+"""Pixels of the pictures of a pair that are shown side by side, and pairs of a code that have such: a photograph's is
+about 30 KB, so the page stays below 10 MB."""
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """Control characters and those that turn or hide what follows. Not the joiners: emoji and scripts need them."""
 NO_CLASS = "(no class)"
@@ -27,8 +30,8 @@ NOTHING_FOUND = '<p class="fine"><strong>Nothing found.</strong> Every file pass
 
 
 def shown(findings: pl.DataFrame, each: int = EACH) -> pl.DataFrame:
-    """The first `each` findings of each code, in their order."""
-    return findings.filter(pl.int_range(pl.len()).over("code") < each)
+    """The first `each` findings of each code and level, in their order: kept errors are warnings."""
+    return findings.filter(pl.int_range(pl.len()).over("level", "code") < each)
 
 
 def pictured(findings: pl.DataFrame) -> list[str]:
@@ -40,8 +43,19 @@ def pictured(findings: pl.DataFrame) -> list[str]:
     return list(dict.fromkeys(path for pair in pairs for path in pair if path))
 
 
+def compared(findings: pl.DataFrame) -> list[str]:
+    """What the page has large pictures of: both paths of the first pairs of each code, each once."""
+    pairs = shown(findings.filter(pl.col("other") != ""), PAIRS).select("path", "other").iter_rows()
+    return list(dict.fromkeys(path for pair in pairs for path in pair))
+
+
 def write(
-    path: Path, table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], thumbnails: dict[str, bytes]
+    path: Path,
+    table: pl.DataFrame,
+    findings: pl.DataFrame,
+    fixes: dict[str, str],
+    thumbnails: dict[str, bytes],
+    large: dict[str, bytes] | None = None,
 ) -> None:
     """Write the page; the same arguments give the same bytes.
 
@@ -52,19 +66,23 @@ def write(
             each, all strings. One about a whole class has the class's name as its path, which is not in `table`.
         fixes: what to do about each code.
         thumbnails: JPEG files of at most 128 x 128 pixels, by path; those of `pictured` that could be decoded.
+        large: likewise of LARGE x LARGE pixels, those of `compared`.
     """
     names = pictured(findings)
     files = _files(table, names)
     groups = _groups(findings)
     cards = defaultdict(list)
     for finding in shown(findings).iter_rows(named=True):
-        cards[finding["level"], finding["code"]].append(_card(finding, files, thumbnails))
+        group = cards[finding["level"], finding["code"]]
+        pairs = sum('class="card pair"' in card[:30] for card in group)
+        wide = finding["other"] and pairs < PAIRS
+        group.append(_card(finding, files, thumbnails | (large or {}) if wide else thumbnails))
     sections = [_group(level, code, count, fixes[code], cards[level, code]) for level, code, count in groups]
     labels = sorted({_label(name, files) for name in names})
     parts = {
         "tiles": _tiles(table, findings),
         "levels": _level_boxes(groups),
-        "codes": options((code, f"{code} ({count:,})") for _, code, count in groups),
+        "codes": options((code, f"{code} ({count:,})") for code, count in _codes(groups).items()),
         "classes": options((label, label or NO_CLASS) for label in labels),
         "groups": "\n".join(sections) or NOTHING_FOUND,
     }
@@ -102,6 +120,14 @@ def _groups(findings: pl.DataFrame) -> list[tuple[str, str, int]]:
     """Level, code and count: the gravest first, then the most frequent."""
     counted = findings.group_by("level", "code").len("count").iter_rows()
     return sorted(counted, key=lambda group: (list(LEVELS).index(group[0]), -group[2], group[1]))
+
+
+def _codes(groups: list[tuple[str, str, int]]) -> dict[str, int]:
+    """How many findings a code has, of all levels; in the order of the groups."""
+    counts = defaultdict(int)
+    for _, code, count in groups:
+        counts[code] += count
+    return counts
 
 
 def _policy(template: str) -> str:
@@ -163,7 +189,11 @@ def _card(finding: dict[str, str], files: dict[str, dict], thumbnails: dict[str,
     paths = [path for path in (finding["path"], finding["other"]) if path]
     figures = "".join(_figure(path, files, thumbnails.get(path)) for path in paths)
     kind = "card pair" if len(paths) == 2 else "card"
-    return f'<li class="{kind}"><div class="figures">{figures}</div><p class="seen">{markup(finding["seen"])}</p></li>'
+    button = '<button type="button" class="compare" hidden>Side by side</button>' if len(paths) == 2 else ""
+    return (
+        f'<li class="{kind}"><div class="figures">{figures}</div><p class="seen">{markup(finding["seen"])}</p>'
+        f"{button}</li>"
+    )
 
 
 def _figure(path: str, files: dict[str, dict], thumbnail: bytes | None) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from imagepack.names import visible
+from stages.params import Validate
 from stages.toolkit.errors import InputError
 
 FORMULA = r"[=+\-@＝＋－＠\t\r\n']"
@@ -65,8 +66,47 @@ def near_duplicates(table: pl.DataFrame) -> dict[str, int]:
     return {"groups": len(sizes), "images": int(sizes.sum()), "largest": int(sizes.max() or 0)}
 
 
-def require_every_class(table: pl.DataFrame, findings: pl.DataFrame, rejected: Path) -> None:
-    """Refuse a dataset that has lost a class, or everything."""
+KNOBS = {
+    "bomb": "max_pixels",
+    "timeout": "timeout",
+    "resource_limit": "memory_mib",
+    "multi_frame": "multi_frame",
+    "too_small": "min_side",
+    "too_large": "max_side",
+    "aspect": "max_aspect",
+    "uniform": "uniform",
+    "dark": "dark",
+    "bright": "bright",
+    "low_information": "low_information",
+    "blurry": "blurry",
+    "near_duplicate": "near_distance",
+    "similar_labels": "near_distance",
+}
+"""The key of section `validate` on which it depends whether an image has this code."""
+
+
+def knobs(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], params: Validate) -> list[str]:
+    """Of each code with a knob for which all files of `table` are rejected: that, and what to do.
+
+    Args:
+        table: rows of the manifest, of files that are rejected, all of them.
+        findings: path, code and level, a row each.
+        fixes: what to do about each code.
+        params: the values.
+    """
+    errors = findings.filter(pl.col("level") == "error").join(table.select("path"), on="path", how="semi")
+    counts = errors.group_by("code").agg(pl.col("path").n_unique()).sort("code")
+    return [
+        f"{code}, and validate.{KNOBS[code]} is {getattr(params, KNOBS[code])} in params.yaml: {fixes[code]}"
+        for code, count in counts.iter_rows()
+        if count == len(table) and code in KNOBS
+    ]
+
+
+def require_every_class(
+    table: pl.DataFrame, findings: pl.DataFrame, rejected: Path, fixes: dict[str, str], params: Validate
+) -> None:
+    """Refuse a dataset that has lost a class, or everything; where one knob of params.yaml did it, name that."""
     kept = pl.col("status") == "accepted"
     lost = table.filter(pl.col("label") != "").group_by("label").agg(kept.any(), pl.len()).filter(~pl.col("status"))
     if not table.select(kept.any()).item():
@@ -74,10 +114,14 @@ def require_every_class(table: pl.DataFrame, findings: pl.DataFrame, rejected: P
             findings.filter(pl.col("level") == "error")["code"].value_counts().sort("count", "code", descending=True)
         )
         most = ", ".join(f"{code} ({n})" for code, n in codes.iter_rows())
-        raise InputError(f"none of {len(table)} files is an image that can be used: {most}. {rejected} names each")
+        why = "".join(f"\n  all are {knob}" for knob in knobs(table, findings, fixes, params))
+        raise InputError(f"none of {len(table)} files is an image that can be used: {most}. {rejected} names each{why}")
     if len(lost):
-        by_name = lost.sort("label").select("label", "len").iter_rows()
-        lines = [f"  {visible(label)}: all {n} files rejected" for label, n in by_name]
+        lines = []
+        for label, n in lost.sort("label").select("label", "len").iter_rows():
+            lines.append(f"  {visible(label)}: all {n} files rejected")
+            own = table.filter(pl.col("label") == label)
+            lines += [f"    all are {knob}" for knob in knobs(own, findings, fixes, params)]
         raise InputError(
             "\n".join(["these classes have no image left:", *lines])
             + f"\n{rejected} says why: mend the files, or remove the folder of a class you do not want"
