@@ -170,8 +170,7 @@ def stop_on(
     new = [
         row
         for row in found.iter_rows(named=True)
-        if not said.known
-        & {(row["image"], row["code"]), (visible(row["image"]), row["code"])}  # as it is printed below
+        if not said.known & {(row["image"], row["code"]), (visible(row["image"]), row["code"])}  # or as it is printed
         and (row["path"], row["code"]) not in kept
     ]
     if not new:
