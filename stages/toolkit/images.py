@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from xxhash import xxh3_128
 
 from stages.toolkit import endings
@@ -76,6 +76,7 @@ THUMBNAIL = 128
 JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 """simplejpeg's names of Pillow's modes."""
 ORIENTATION_TAG = 0x0112
+TIFF_BITS, TIFF_COMPRESSION, TIFF_SAMPLES, TIFF_PLANES, TIFF_EXTRA_SAMPLES = 258, 259, 277, 284, 338
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -161,6 +162,8 @@ def decode(image: Image.Image) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            if image.format == "TIFF" and _needs_libtiff(image.tag_v2):
+                _choose_libtiff(image)
             image.load()
         except MemoryError:
             raise Fault("resource_limit", "needs more memory to decode than a worker may have") from None
@@ -172,6 +175,21 @@ def decode(image: Image.Image) -> None:
         raise Fault("unsupported_variant", f"pixels of mode {image.mode}")
     if image.format == "TIFF":
         _require_plain_tiff(image)
+
+
+def _needs_libtiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    """Whether an uncompressed TIFF has planes of which Pillow's own decoder makes noise: those not of 8 bits."""
+    apart = tags.get(TIFF_PLANES, 1) == 2 and tags.get(TIFF_COMPRESSION, 1) == 1
+    return apart and (tags.get(TIFF_SAMPLES, 1) == 1 or max(tags.get(TIFF_BITS, (1,))) != 8)
+
+
+def _choose_libtiff(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Have a page that was opened, and not yet decoded, decoded by libtiff."""
+    TiffImagePlugin.READ_LIBTIFF = True
+    try:
+        image._setup()
+    finally:
+        TiffImagePlugin.READ_LIBTIFF = False
 
 
 def _require_plain_tiff(image: Image.Image) -> None:
@@ -186,6 +204,8 @@ def _require_plain_tiff(image: Image.Image) -> None:
     if image.mode.startswith("I;16") and (bits != (16,) or photometric != 1):
         white = ", white as 0" if photometric == 0 else ""
         raise Fault("unsupported_variant", f"grey TIFF of {bits[0]} bits{white}")
+    if tags.get(TIFF_PLANES, 1) == 2 and 1 in tags.get(TIFF_EXTRA_SAMPLES, ()):
+        raise Fault("unsupported_variant", "TIFF of planes with premultiplied transparency")  # Pillow does not divide
 
 
 def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
