@@ -160,11 +160,11 @@ def _seen(content: bytes, frame: int, exact: bool) -> Image.Image:
         exact: not by way of a JPEG's coarser scales, which would blur what is compared.
     """
     image = images.open_image(content, LIMITS.max_pixels)
-    image.seek(frame - 1)
+    images.go_to(image, frame)
     if not exact:
         image.draft(None, (2 * LONGEST, 2 * LONGEST))
     images.decode(image)
-    seen = images.over(images.upright(images.eight_bit(image)), WHITE)
+    seen = images.over(images.upright(images.eight_bit(image), image), WHITE)
     seen.thumbnail((LONGEST, LONGEST))
     return seen
 

@@ -1,17 +1,21 @@
 """Files written here value by value come out of preprocess as the values say, or validate refuses them."""
 
+import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import check_one
+from hostile_files import chunk, gif_frame
+from PIL import Image
 
 from stages.params import Levels, Preprocess, Validate
 from stages.preprocess import read
 
 WIDTH, HEIGHT = 48, 40
-CALM = {"blurry": 0, "levels": Levels(mode_mix="ignore", exif_orientation="ignore")}
+CALM = {"blurry": 0, "levels": Levels(mode_mix="ignore", uniform="ignore")}
 TIFF_TYPES = {3: "H", 4: "I"}
 PLANES, CHUNKY = 2, 1
 
@@ -20,7 +24,7 @@ def ramps(count: int, most: int = 65_535) -> np.ndarray:
     """Values 0 to `most` that differ in every band, int, (HEIGHT, WIDTH, count)."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     steps = [x * HEIGHT + y, y * WIDTH + x, (x + y) * 22, 1900 - x - y * 40]
-    return np.stack([step * most // (WIDTH * HEIGHT - 1) for step in steps[:count]], axis=-1)
+    return np.stack([(step * most + 959) // (WIDTH * HEIGHT - 1) for step in steps[:count]], axis=-1)
 
 
 def tiff(
@@ -72,6 +76,33 @@ def eight(values: np.ndarray) -> np.ndarray:
     return np.rint(values / 257).astype(int)
 
 
+def png(values: np.ndarray, bits: int, colour: int, key: tuple[int, ...]) -> bytes:
+    """A PNG of values (height, width, channels) with a key colour."""
+    height, width, channels = values.shape
+    as_bits = (values[..., None] >> np.arange(bits)[::-1] & 1).astype("u1").reshape(height, width * channels * bits)
+    rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(as_bits, axis=1))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    clear = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
+    return b"\x89PNG\r\n\x1a\n" + header + clear + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def grey_profile(curve: list[int]) -> bytes:
+    """An ICC profile (version 2) of a grey printer or screen: its tone curve, 16 bits, or one exponent times 256."""
+    white = struct.pack(">3i", *(round(value * 65536) for value in (0.9642, 1, 0.8249)))
+    text = b"Grey\0"
+    parts = {
+        b"desc": b"desc" + struct.pack(">II", 0, len(text)) + text + bytes(79),
+        b"wtpt": b"XYZ " + bytes(4) + white,
+        b"kTRC": b"curv" + struct.pack(f">II{len(curve)}H", 0, len(curve), *curve),
+    }
+    at, table = 128 + 4 + 12 * len(parts), struct.pack(">I", len(parts))
+    for name, data in parts.items():
+        table += struct.pack(">4sII", name, at, len(data))
+        at += len(data)
+    head = struct.pack(">I4xI4s4s4s12x4s28x", at, 0x02100000, b"mntr", b"GRAY", b"XYZ ", b"acsp")
+    return head + white + bytes(48) + table + b"".join(parts.values())
+
+
 def over(colours: np.ndarray, alpha: np.ndarray, background: int = 255) -> np.ndarray:
     """Values 0 to 255, seen over `background`."""
     return np.rint((colours * alpha + background * (255 - alpha)) / 255).astype(int)
@@ -99,3 +130,85 @@ def test_planes_of_sixteen_bits_come_out_as_they_are_stored(bands: str, order: s
 def test_planes_of_premultiplied_colours_are_refused(tmp_path: Path):
     values = ramps(4)
     assert findings(tiff(values, 2, planes=PLANES, extra=(1,)), tmp_path, "tif") == ["unsupported_variant"]
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour"), [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2)], ids=lambda number: str(number)
+)
+def test_only_pixels_of_the_key_colour_are_transparent(bits: int, colour: int, tmp_path: Path):
+    channels, most = (3 if colour else 1), 2**bits - 1
+    values = ramps(channels, most)
+    if bits == 16:  # a value of which Pillow sees the same, one off in the lower byte
+        values[:8] = 40_000
+        values[:4, :, -1] = 40_001
+    key = tuple(int(value) for value in values[20 if bits < 16 else 5, 24])
+    clear = (values == key).all(axis=2, keepdims=True)
+    assert 0 < clear.mean() < 0.8
+    data = png(values, bits, colour, key)
+    assert findings(data, tmp_path, "png") == []
+    right = np.rint(values * 255 / most).astype(int)
+    expected = np.where(clear, 90, right) + np.zeros(3, int)
+    assert np.abs(shown(data, background=[90, 90, 90]) - expected).max() <= 1
+
+
+LINEAR = [256]
+DOT_GAIN = [round(65_535 * ((1 - ink) * (1 - ink * 0.8 * (1 - ink)))) for ink in 1 - np.linspace(0, 1, 256)]
+"""A curve of light over grey, about as that of a printer whose dots grow by a fifth."""
+
+
+def in_srgb(light: np.ndarray) -> np.ndarray:
+    """Light, 0 to 1, as 0 to 255 (IEC 61966-2-1)."""
+    return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("curve", [LINEAR, DOT_GAIN], ids=["gamma 1", "dot gain"])
+@pytest.mark.parametrize("kind", ["L.png", "L.jpg", "L.tif", "LA.png", "16.png", "16.tif"])
+def test_a_grey_profile_is_applied(kind: str, curve: list[int], tmp_path: Path):
+    mode, suffix = kind.split(".")
+    values = np.repeat(np.arange(0, 256, 8), 8).reshape(32, 8)[..., None].repeat(2, 1)[..., 0] * 257
+    image = Image.fromarray(values.astype("u2") if mode == "16" else (values // 257).astype("u1"))
+    if mode == "LA":
+        image = Image.merge("LA", (image, Image.new("L", image.size, 255)))
+    file = io.BytesIO()
+    form = {"jpg": "JPEG", "tif": "TIFF", "png": "PNG"}[suffix]
+    image.save(file, form, icc_profile=grey_profile(curve), **({"quality": 100} if suffix == "jpg" else {}))
+    light = (
+        np.interp(values / 65_535, np.linspace(0, 1, len(curve)), curve) / 65_535 if len(curve) > 1 else values / 65_535
+    )
+    right = in_srgb(light)
+    assert np.abs(right - values / 257).mean() > 12
+    assert np.abs(shown(file.getvalue(), mode="L") - right).max() <= (3 if suffix == "jpg" else 1)
+    assert "unsupported_variant" not in findings(file.getvalue(), tmp_path, suffix)
+
+
+def gif(*frames: tuple[int, int, int, int], screen: tuple[int, int] = (WIDTH, HEIGHT), control: bytes = b"") -> bytes:
+    """A GIF of black frames (width, height, left, top) on a canvas whose background is the red of its palette."""
+    head = struct.pack("<6sHHBBB", b"GIF89a", *screen, 0x81, 1, 0)
+    palette = b"\0\0\0" + b"\xff\0\0" + b"\0\xff\0" * 2
+    return head + palette + b"".join(control + gif_frame(*frame) for frame in frames) + b";"
+
+
+def test_a_gif_is_transparent_where_nothing_was_painted(tmp_path: Path):
+    first, second = (20, 10, 4, 6), (8, 30, 30, 2)
+    data = gif(first, second)
+    expected = np.full((HEIGHT, WIDTH, 3), 90)
+    expected[6:16, 4:24] = 0
+    assert (shown(data, background=[90, 90, 90]) == expected).all()
+    expected[2:32, 30:38] = 0
+    assert (shown(data, frame=2, background=[90, 90, 90]) == expected).all()
+    removed = gif(first, second, control=b"\x21\xf9\4\x08\0\0\0\0")  # each frame is taken away before the next
+    expected[6:16, 4:24] = 90
+    assert (shown(removed, frame=2, background=[90, 90, 90]) == expected).all()
+    whole = gif((WIDTH, HEIGHT, 0, 0))
+    assert (shown(whole, background=[90, 90, 90]) == 0).all()
+
+
+def test_validate_sees_a_gif_as_preprocess_does(tmp_path: Path):
+    clear = Image.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, 0))
+    clear.paste((0, 0, 0, 255), (4, 6, 24, 16))
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/a.gif").write_bytes(gif((20, 10, 4, 6)))
+    clear.save(tmp_path / "cat/a.png")
+    rows = [check_one(tmp_path, f"cat/a.{suffix}", Validate())[0] for suffix in ("gif", "png")]
+    assert rows[0][13] == rows[1][13] != ""
+    assert rows[0][15] == rows[1][15] > 200

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import GifImagePlugin, Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from xxhash import xxh3_128
 
 from stages.toolkit import endings
@@ -45,6 +45,8 @@ MODES = (
     "I;16N",
 )
 """Pillow's names for the kinds of pixels that become 0 to 255."""
+GREY_MODES = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I;16N")
+"""Those of them that a grey colour profile is about."""
 UNSCALED_MODES = ("I", "F")
 """32-bit pixels: nothing in the file says which value is white."""
 
@@ -87,6 +89,10 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes each EXIF orientation upright."""
+SIXTEEN_TO_EIGHT = ((np.arange(2**16) + 128) // 257).astype(np.uint8)
+OPAQUE, PAINTED = "opaque", "painted"
+"""Keys of an opened image's `info` for what its decoder leaves out, bool (height, width): pixels of a PNG that are not
+of its key colour; pixels of a GIF's canvas that a frame covers."""
 
 
 Image.core.set_blocks_max(16)  # PILLOW_BLOCKS_MAX: memory of one image is kept for the next, a third of the time
@@ -139,7 +145,10 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
         warnings.simplefilter("ignore")  # odd metadata, of no consequence for the pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            return Image.open(io.BytesIO(data), formats=list(EXTENSIONS))
+            image = Image.open(io.BytesIO(data), formats=list(EXTENSIONS))
+            if image.format == "PNG":
+                _scale_key(image)
+            return image
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             pixels = re.search(r"\((\d+) pixels\)", str(error))
             raise Fault("bomb", f"{pixels[1] if pixels else 'many'} pixels, more than {max_pixels}") from None
@@ -164,9 +173,13 @@ def decode(image: Image.Image) -> None:
         try:
             if image.format == "TIFF" and _needs_libtiff(image.tag_v2):
                 _choose_libtiff(image)
+            elif image.format == "PNG" and _has_deep_key(image):
+                image.info[OPAQUE] = _differs_from_key(image)
             image.load()
         except MemoryError:
             raise Fault("resource_limit", "needs more memory to decode than a worker may have") from None
+        except Fault:
+            raise
         except Exception as error:  # noqa: BLE001
             raise _fault(error) from None
     if image.mode in UNSCALED_MODES:
@@ -175,6 +188,72 @@ def decode(image: Image.Image) -> None:
         raise Fault("unsupported_variant", f"pixels of mode {image.mode}")
     if image.format == "TIFF":
         _require_plain_tiff(image)
+    if image.format == "GIF":
+        _paint(image)
+
+
+def go_to(image: Image.Image, number: int) -> None:
+    """Go to frame `number`, from 1, of what `open_image` returned; raises what its `seek` does.
+
+    Of a GIF by way of the frames before it, so that it is known which pixels they have painted.
+    """
+    if image.format != "GIF":
+        image.seek(number - 1)
+        return
+    while image.tell() < number - 1:
+        _paint(image)
+        if image.disposal_method == 2:
+            _painted_box(image)[...] = False
+        image.seek(image.tell() + 1)
+
+
+def _paint(image: GifImagePlugin.GifImageFile) -> None:
+    """Remember that the frame to which it was gone covers its part of the canvas."""
+    before = image.info.get(PAINTED)
+    width, height = image.size
+    if before is None or before.shape != (height, width):  # a frame may enlarge the canvas
+        painted = np.zeros((height, width), bool)
+        if before is not None:
+            painted[: before.shape[0], : before.shape[1]] = before
+        image.info[PAINTED] = painted
+    _painted_box(image)[...] = True
+
+
+def _painted_box(image: GifImagePlugin.GifImageFile) -> np.ndarray:
+    left, top, right, bottom = image.dispose_extent
+    return image.info[PAINTED][top:bottom, left:right]
+
+
+def _scale_key(image: Image.Image) -> None:
+    """Give the key colour of a PNG of 8 bits or less as a value of 8 bits, as Pillow gives the pixels."""
+    key = image.info.get("transparency")
+    raw = image.tile[0].args if image.tile else ""
+    if image.mode == "L" and isinstance(key, int):
+        bits = {"L;2": 2, "L;4": 4}.get(raw, 8)
+        image.info["transparency"] = key % 2**bits * 255 // (2**bits - 1)
+
+
+def _has_deep_key(image: Image.Image) -> bool:
+    """Whether a PNG that is not yet decoded has a key colour of three times 16 bits."""
+    return "transparency" in image.info and any(tile.args == "RGB;16B" for tile in image.tile)
+
+
+def _differs_from_key(image: Image.Image) -> np.ndarray:
+    """Which pixels of a PNG of three times 16 bits are not of its key colour, bool (height, width).
+
+    Pillow reads but one byte of each value, and compares that: so it decodes twice more, for the upper and the lower.
+
+    Raises:
+        Fault: unsupported_variant: it is an animation.
+    """
+    if getattr(image, "is_animated", False):
+        raise Fault("unsupported_variant", "animated PNG of 16 bits with a key colour")
+    values = 0
+    for part in ("RGB;16B", "RGB;16L"):
+        again = Image.open(io.BytesIO(image.fp.getvalue()), formats=["PNG"])
+        again.tile = [tile._replace(args=part) for tile in again.tile]
+        values = values << 8 | np.asarray(again).astype(np.uint16)
+    return (values != image.info["transparency"]).any(axis=2)
 
 
 def _needs_libtiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
@@ -294,7 +373,7 @@ def later_frames(image: Image.Image, most: int, max_pixels: int) -> Iterator[Ima
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                image.seek(number - 1)
+                go_to(image, number)
             except EOFError:
                 return
             except MemoryError:
@@ -366,15 +445,49 @@ def profile_name(profile: bytes) -> str:
     return "" if "srgb" in name.lower() else name[:60] or "without a name"
 
 
-def eight_bit(image: Image.Image) -> Image.Image:
-    """A decoded image without palette and key colour, 8 bits a channel: mode L, RGB, RGBA or CMYK."""
+def eight_bit(image: Image.Image, curve: np.ndarray | None = None) -> Image.Image:
+    """A decoded image without palette and key colour, 8 bits a channel: mode L, RGB, RGBA or CMYK.
+
+    Args:
+        image: the file itself, decoded by `decode`, as stored.
+        curve: uint8, (256,), or (65536,) for 16 bits: how each level of a grey image is shown; None: in proportion.
+    """
     if image.mode.startswith("I;16"):  # convert("L") alone would clip: 65535 is to become 255
-        return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
-    if image.mode in ("L", "RGB", "CMYK", "RGBA") and "transparency" not in image.info:
+        plain = Image.fromarray((SIXTEEN_TO_EIGHT if curve is None else curve)[np.asarray(image)])
+    else:
+        plain = _plain(image)
+        if curve is not None:
+            plain = plain.point([*curve] if plain.mode == "L" else [*curve, *curve, *curve, *range(256)])
+    opaque = _opaque(image)
+    return plain if opaque is None else _with_alpha(plain, opaque)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """As `eight_bit`, of 8 bits or less, but for what `_opaque` says."""
+    if image.mode in ("L", "RGB", "CMYK", "RGBA") and ("transparency" not in image.info or OPAQUE in image.info):
         return image
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _opaque(image: Image.Image) -> np.ndarray | None:
+    """Which pixels are there, bool (height, width), where Pillow does not know it; None: all, or it does."""
+    if image.mode.startswith("I;16"):
+        key = image.info.get("transparency")
+        return None if key is None else np.asarray(image) != key
+    if OPAQUE in image.info:
+        return image.info[OPAQUE]
+    painted = image.info.get(PAINTED)
+    return None if painted is None or painted.all() else painted
+
+
+def _with_alpha(image: Image.Image, opaque: np.ndarray) -> Image.Image:
+    """Mode RGBA, transparent too where `opaque`, bool (height, width), is not."""
+    image = image.convert("RGBA")
+    alpha = np.where(opaque, np.asarray(image.getchannel("A")), 0).astype(np.uint8)
+    image.putalpha(Image.fromarray(alpha))
+    return image
 
 
 def over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
@@ -400,10 +513,10 @@ def thumbnails(
     for path, frame, file in frames:
         with contextlib.suppress(Exception):
             image = open_image(read(file), max_pixels)
-            image.seek(frame - 1)
+            go_to(image, frame)
             image.draft(None, (2 * THUMBNAIL, 2 * THUMBNAIL))
             decode(image)
-            seen = over(upright(eight_bit(image)), (255, 255, 255))
+            seen = over(upright(eight_bit(image), image), (255, 255, 255))
             seen.thumbnail((THUMBNAIL, THUMBNAIL))
             jpeg = io.BytesIO()
             seen.save(jpeg, "JPEG", quality=80)
@@ -432,13 +545,13 @@ def orientation(image: Image.Image) -> int:
     return int(value) if value in range(1, 9) else 1
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Turn the pixels as the EXIF orientation says, for PNG and WebP too.
+def upright(plain: Image.Image, image: Image.Image) -> Image.Image:
+    """Turn `plain`, the pixels of `image`, as its EXIF orientation says, for PNG and WebP too.
 
     Not by ImageOps.exif_transpose: it also writes the EXIF anew, and fails where any other tag is odd.
     """
     turn = TURNS.get(orientation(image))
-    return image if turn is None else image.transpose(turn)
+    return plain if turn is None else plain.transpose(turn)
 
 
 def _unidentified(data: bytes) -> Fault:
