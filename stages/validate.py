@@ -61,6 +61,10 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "extension_mismatch": "rename it to the extension of its format",
     "trailing_bytes": "save it again, unless you know what stands behind the image",
     "missing_end_marker": "save it again: its pixels are all there, its end marker is not",
+    "extra_bands": "save its colours alone, or with a tag that says what the others are (ExtraSamples)",
+    "unused_range": "multiply its values, so that white is 65535; if it is as dark as that, lower "
+    "validate.levels.unused_range",
+    "reduced_depth": "nothing, if 8 bits are enough: preprocess scales to them",
     "multi_frame": "see that validate.multi_frame is what you want: first, error or split",
     "too_small": "replace it with a larger one, or lower validate.min_side",
     "too_large": "shrink it, or raise validate.max_side",
@@ -79,6 +83,8 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "class_too_small": "add images, or lower validate.min_class_images",
     "class_imbalance": "add images, weight the classes in training, or raise validate.max_class_ratio",
 }
+LEAST_WHITE = 1 << 14
+"""Of 16 bits: a camera or scanner of 10, 12 or 14 bits whose values were not scaled has none as large."""
 LARGE_GROUP = 100
 """Images; a group as large is mostly a film or a series, of which one would choose a few."""
 Finding = tuple[str, str, str, str]
@@ -316,6 +322,12 @@ def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Vali
     shorter, longer = sorted((content.width, content.height))
     if path.suffix.lower() not in images.EXTENSIONS[content.format]:
         yield "extension_mismatch", f"is {content.format}"
+    if content.unexplained:
+        yield "extra_bands", f"{content.unexplained} of {content.bands} bands: what they are, the file does not say"
+    if content.most < LEAST_WHITE:
+        yield "unused_range", f"no value is above {content.most} of 65535"
+    elif content.bits > 8:
+        yield "reduced_depth", f"{content.bits} bits a channel"
     if shorter < params.min_side:
         yield "too_small", f"{content.width} x {content.height} pixels"
     if longer > params.max_side:

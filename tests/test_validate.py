@@ -134,6 +134,13 @@ def noise(number: int, low: int = 0, high: int = 256, width: int = 96, height: i
     return Image.fromarray(levels)
 
 
+def deep_noise(number: int, low: int, high: int) -> Image.Image:
+    """As `noise`, of 16 bits."""
+    levels = np.random.default_rng(number).integers(low, high, (80, 96), dtype=np.uint16)
+    levels[0, 0] = high - 1
+    return Image.fromarray(levels)
+
+
 def specks() -> Image.Image:
     """White on black, one pixel in forty."""
     return Image.fromarray(((np.random.default_rng(7).random((80, 96)) < 0.025) * 255).astype(np.uint8))
@@ -196,6 +203,9 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "half_an_end.jpg": ("missing_end_marker", encoded("JPEG", picture(108, 96, 80))[:-1]),
     "no_end.png": ("missing_end_marker", encoded("PNG", picture(109, 96, 80))[:-12]),
     "no_end.gif": ("missing_end_marker", encoded("GIF", picture(110, 96, 80))[:-1]),
+    "infrared.tif": ("extra_bands", encoded("TIFF", picture(118, 96, 80).convert("RGBX"))),
+    "fourteen_bits.png": ("unused_range", encoded("PNG", deep_noise(119, 8000, 2**14))),
+    "deep.png": ("reduced_depth", encoded("PNG", deep_noise(120, 0, 2**14 + 1))),
     "low.png": ("too_small", encoded("PNG", picture(111, 96, 15))),
     "narrow.png": ("too_small", encoded("PNG", picture(112, 15, 96))),
     "wide.png": ("too_large", encoded("PNG", picture(113, 321, 300))),
@@ -847,7 +857,7 @@ def test_images_stored_otherwise_than_most_are_told_from_them(workspace: Workspa
     }
     for name, (image, options, _) in others.items():
         save(workspace.raw / "cat" / name, image, **options)
-    manifest = run(workspace, levels=Levels())
+    manifest = run(workspace, levels=Levels(reduced_depth="ignore"))
     assert column(manifest, "kind") == {f"cat/img{number}.jpg": "RGB" for number in range(3)} | {
         f"cat/{name}": kind for name, (_, _, kind) in others.items()
     }

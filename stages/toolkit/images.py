@@ -90,9 +90,9 @@ TURNS = {
 }
 """What makes each EXIF orientation upright."""
 SIXTEEN_TO_EIGHT = ((np.arange(2**16) + 128) // 257).astype(np.uint8)
-OPAQUE, PAINTED = "opaque", "painted"
-"""Keys of an opened image's `info` for what its decoder leaves out, bool (height, width): pixels of a PNG that are not
-of its key colour; pixels of a GIF's canvas that a frame covers."""
+BITS, OPAQUE, PAINTED = "bits", "opaque", "painted"
+"""Keys of an opened image's `info` for what its decoder leaves out: bits a channel; bool (height, width), pixels of a
+PNG that are not of its key colour, and pixels of a GIF's canvas that a frame covers."""
 
 
 Image.core.set_blocks_max(16)  # PILLOW_BLOCKS_MAX: memory of one image is kept for the next, a third of the time
@@ -117,6 +117,10 @@ class Content:
         kind: the mode and what else decides how it is to be read, in words.
         width, height: pixels, as stored.
         orientation: EXIF, 1 to 8; 1 is upright.
+        bits: of a channel, in the file.
+        most: about the largest value of a picture of 16 bits, 0 to 65535, where it is of more than one tone.
+        bands: of each pixel, in the file.
+        unexplained: those of them of which the file does not say what they are; none of them is used.
         pixel_hash: 32 hexadecimal digits (XXH3), equal for two files that show the same pixels, upright, whatever the
             format, the palette and the metadata.
     """
@@ -127,6 +131,10 @@ class Content:
     width: int = 0
     height: int = 0
     orientation: int = 1
+    bits: int = 8
+    most: int = 65_535
+    bands: int = 0
+    unexplained: int = 0
     pixel_hash: str = ""
 
 
@@ -148,6 +156,7 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=list(EXTENSIONS))
             if image.format == "PNG":
                 _scale_key(image)
+                image.info[BITS] = 16 if any(";16" in tile.args for tile in image.tile) else 8
             return image
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             pixels = re.search(r"\((\d+) pixels\)", str(error))
@@ -283,8 +292,9 @@ def _require_plain_tiff(image: Image.Image) -> None:
     if image.mode.startswith("I;16") and (bits != (16,) or photometric != 1):
         white = ", white as 0" if photometric == 0 else ""
         raise Fault("unsupported_variant", f"grey TIFF of {bits[0]} bits{white}")
-    if tags.get(TIFF_PLANES, 1) == 2 and 1 in tags.get(TIFF_EXTRA_SAMPLES, ()):
-        raise Fault("unsupported_variant", "TIFF of planes with premultiplied transparency")  # Pillow does not divide
+    by_libtiff = tags.get(TIFF_COMPRESSION, 1) != 1 or _needs_libtiff(tags)
+    if by_libtiff and tags.get(TIFF_PLANES, 1) == 2 and _has_untagged_band(image):  # Pillow divides colours by it
+        raise Fault("unsupported_variant", "TIFF of planes, the fourth without a tag (ExtraSamples)")
 
 
 def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
@@ -413,8 +423,55 @@ def inspect(image: Image.Image, pixels: np.ndarray | None) -> tuple[Content, Ima
         kind += ", all grey" if image.mode == "RGB" else ""
     digest = xxh3_128(repr(values.shape).encode())
     digest.update(values)
-    content = Content(format_of(image), image.mode, kind, *image.size, orientation(image), digest.hexdigest())
+    bits, (bands, unexplained) = _bits(image), _bands(image)
+    content = Content(
+        format=format_of(image),
+        mode=image.mode,
+        kind=kind,
+        width=image.width,
+        height=image.height,
+        orientation=orientation(image),
+        bits=bits,
+        most=_most(image, plain) if bits == 16 else 65_535,
+        bands=bands,
+        unexplained=unexplained,
+        pixel_hash=digest.hexdigest(),
+    )
     return content, over(plain, (255, 255, 255))
+
+
+def _bits(image: Image.Image) -> int:
+    """Of a channel, in the file, where a decoder may use fewer; 8 of all others."""
+    return max(image.tag_v2.get(TIFF_BITS, (1,))) if image.format == "TIFF" else image.info.get(BITS, 8)
+
+
+def _bands(image: Image.Image) -> tuple[int, int]:
+    """How many a pixel has in the file, and of how many of them it does not say what they are."""
+    if image.format != "TIFF":
+        return len(image.getbands()), 0
+    tags = image.tag_v2
+    unexplained = tags.get(TIFF_EXTRA_SAMPLES, ()).count(0)
+    return tags.get(TIFF_SAMPLES, len(image.getbands())), unexplained or int(_has_untagged_band(image))
+
+
+def _has_untagged_band(image: Image.Image) -> bool:
+    """Whether a TIFF has a fourth band beside its colours and no tag for it: transparency, infrared, or nothing."""
+    return image.format == "TIFF" and image.mode == "RGBA" and TIFF_EXTRA_SAMPLES not in image.tag_v2
+
+
+def _most(image: Image.Image, plain: Image.Image) -> int:
+    """The largest value of 16 bits of a picture of more than one tone, up to 255 too large where it has colours.
+
+    Inks are left out: most of a light picture has none.
+    """
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        return int(values.max()) if values.min() < values.max() else 65_535
+    if plain.mode == "CMYK":
+        return 65_535
+    extremes = [plain.getchannel(band).getextrema() for band in plain.getbands() if band != "A"]
+    least, most = min(low for low, _ in extremes), max(high for _, high in extremes)
+    return most * 256 + 255 if least < most else 65_535
 
 
 def _is_grey(values: np.ndarray) -> bool:
@@ -464,6 +521,8 @@ def eight_bit(image: Image.Image, curve: np.ndarray | None = None) -> Image.Imag
 
 def _plain(image: Image.Image) -> Image.Image:
     """As `eight_bit`, of 8 bits or less, but for what `_opaque` says."""
+    if _has_untagged_band(image):
+        return image.convert("RGB")
     if image.mode in ("L", "RGB", "CMYK", "RGBA") and ("transparency" not in image.info or OPAQUE in image.info):
         return image
     if image.has_transparency_data:
