@@ -189,13 +189,7 @@ def read(data: bytes, params: Preprocess, frame: int = 1) -> Image.Image:
     Raises:
         images.Fault: it does not decode.
     """
-    image = images.open_image(images.with_end(data))
-    try:
-        images.go_to(image, frame)
-        image.draft(None, _needed(image.size, params))
-    except (OSError, EOFError) as error:
-        raise images.Fault("decode_error", str(error)) from None
-    images.decode(image)
+    image = images.open_decoded(data, frame, partial(_needed, params))
     return in_mode(image, params)
 
 
@@ -228,7 +222,7 @@ def in_mode(image: Image.Image, params: Preprocess) -> Image.Image:
     return images.over(images.upright(plain, image), tuple(params.background)).convert(params.mode)
 
 
-def _needed(size: tuple[int, int], params: Preprocess) -> tuple[int, int]:
+def _needed(params: Preprocess, size: tuple[int, int]) -> tuple[int, int]:
     """The least width and height from which `fit` need not enlarge."""
     if params.fit == "stretch":
         return params.size, params.size

@@ -1,5 +1,6 @@
 """Files written here value by value come out of preprocess as the values say, or validate refuses them."""
 
+import base64
 import io
 import struct
 import zlib
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import check_one
-from hostile_files import chunk, gif_frame
+from hostile_files import chunk, gif_frame, segment
 from PIL import Image
 
 from stages.params import Preprocess, Validate
@@ -261,3 +262,54 @@ def test_values_that_were_not_scaled_to_sixteen_bits_are_named(
 def test_a_picture_of_one_dark_tone_is_not_said_to_be_of_fewer_bits(tmp_path: Path):
     data = tiff(np.full((HEIGHT, WIDTH, 1), 1000), 1)
     assert findings(data, tmp_path, "tif", but=set()) == ["reduced_depth", "uniform"]
+
+
+ARITHMETIC = base64.b85decode(
+    b"|JeWF01!$>Nk#wx0RR9200961|JwjV01XKW3knDg3knMk4h;_zAQcl55)&sJ9v2`kDKRiEDJ?8BI!Zn>HbyrrEkIX6ModmpQ&KWMT47pHU`kO^Py"
+    b"gEhLjevB4iga*CKVMXPc<zyPft%zPft%zPft%zPft%zPft%zPft%zPft%zPft%zPft%zPft%zPft%zPft%zPf!2J01*fPC;%`60U`hb5di}c0sqV"
+    b"Z3IGrg1pyEd1^?Or3<CiG0ucid06zfIkwUK;{#+v|(y0B!sfn+Z)&%S!;1sUxfhl}8BGuqrGeNoI?9SUgIUw~Cd1;pQ)dK$j?k-"
+    b"DixUMX8RK+eKzo<2A@h7a)&27dXZ;(Rn)*jQu<CnQ6m*={<Uomet2{nNm`d=`pj``v9aZANy7n<yGZ-=-"
+    b"XRE}K3Rm3RGKv@ehSo?;pG*48@jsUDL_eW3KJxJt3OhUfiF&#s5z|rbA_ATc7O(NEN<c^4zT!BC5n6j!sTlaocqhFDL#ct=to?^M?{^!s@J}I%Y("
+    b"_kzk`bLEd0bG4aYtP*y;xdC~+#IB!hWoR5I%!j4B~xJt>!@*zA&mdo"
+)
+"""A JPEG of 48 x 40 smooth pixels, coded arithmetically (made by jpegtran of noise that was scaled up)."""
+
+
+def lossless_jpeg(values: np.ndarray) -> bytes:
+    """A JPEG of values (height, width, channels), coded as steps from the left one (ITU T.81, annex H)."""
+    height, width, channels = values.shape
+    before = np.concatenate([np.full((1, 1, channels), 128), values[:-1, :1]])
+    steps = np.diff(values.astype(int), axis=1, prepend=before).ravel().tolist()
+    bits = ""
+    for step in steps:
+        length = abs(step).bit_length()
+        bits += f"{length:05b}" + (f"{step if step > 0 else step + 2**length - 1:0{length}b}" if length else "")
+    bits += "1" * (-len(bits) % 8)
+    scan = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    parts = range(1, channels + 1)
+    frame = struct.pack(">BHHB", 8, height, width, channels) + b"".join(bytes([part, 0x11, 0]) for part in parts)
+    codes = bytes([0, 0, 0, 0, 0, 17, *bytes(11), *range(17)])  # 17 lengths, each by a code of 5 bits
+    first = bytes([channels]) + b"".join(bytes([part, 0]) for part in parts) + b"\1\0\0"
+    return b"\xff\xd8" + segment(0xC3, frame) + segment(0xC4, codes) + segment(0xDA, first) + scan + b"\xff\xd9"
+
+
+def test_a_long_arithmetic_jpeg_is_read_whole_and_scaled(tmp_path: Path):
+    scan = ARITHMETIC.index(b"\xff\xda")
+    padding = segment(0xEF, bytes(65_500 - scan))  # so that the scan reaches over 64 KiB, which Pillow reads at once
+    data = ARITHMETIC[:2] + padding + ARITHMETIC[2:]
+    assert findings(data, tmp_path, "jpg") == []
+    right = np.asarray(Image.open(io.BytesIO(ARITHMETIC))).astype(int)
+    assert (shown(data) == right).all()
+    small = np.asarray(read(data, Preprocess(size=10, fit="stretch")))
+    assert small.shape[:2] in ((10, 12), (20, 24))
+    by = HEIGHT // small.shape[0]
+    assert np.abs(small - right.reshape(HEIGHT // by, by, WIDTH // by, by, 3).mean((1, 3))).mean() < 8
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_lossless_jpeg_comes_out_as_it_is_stored_at_any_size(channels: int, tmp_path: Path):
+    values = ramps(channels, 255)
+    data = lossless_jpeg(values)
+    assert findings(data, tmp_path, "jpg") == []
+    for size in (8, WIDTH):
+        assert (np.asarray(read(data, Preprocess(size=size))) == values).all()

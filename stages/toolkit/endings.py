@@ -53,6 +53,13 @@ def is_rare_jpeg(data: bytes) -> bool:
     return any(kind in JPEG_RARE for kind, *_ in jpeg_markers(data))
 
 
+def is_huffman_jpeg(data: bytes) -> bool:
+    """Whether a JPEG is sequential or progressive, coded by Huffman, as nearly all are."""
+    frames = JPEG_SEQUENTIAL | JPEG_RARE | JPEG_ARITHMETIC | {JPEG_PROGRESSIVE}
+    first = next((kind for kind, *_ in jpeg_markers(data) if kind in frames), None)
+    return first in JPEG_SEQUENTIAL or first == JPEG_PROGRESSIVE
+
+
 def is_one_scan_jpeg(data: bytes) -> bool:
     """Whether all of the picture is in the one scan that is there: where there are to be more, nobody misses them."""
     parts = {}

@@ -154,6 +154,8 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             image = Image.open(io.BytesIO(data), formats=list(EXTENSIONS))
+            if image.format in ("JPEG", "MPO"):
+                image.decodermaxblock = len(data)  # libjpeg cannot wait for more of an arithmetic-coded scan
             if image.format == "PNG":
                 _scale_key(image)
                 image.info[BITS] = 16 if any(";16" in tile.args for tile in image.tile) else 8
@@ -199,6 +201,38 @@ def decode(image: Image.Image) -> None:
         _require_plain_tiff(image)
     if image.format == "GIF":
         _paint(image)
+
+
+def open_decoded(
+    data: bytes,
+    frame: int = 1,
+    at_least: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
+    max_pixels: int | None = None,
+) -> Image.Image:
+    """Open one frame of a file and decode it, as validate does but for its strictness.
+
+    Args:
+        data: the whole file.
+        frame: its number, from 1.
+        at_least: the width and height that suffice, from those of the image: a JPEG is decoded at the smallest scale
+            (1, 1/2, 1/4, 1/8) that is no smaller, if it is of a kind that can be; None: at full size.
+        max_pixels: as for `open_image`.
+
+    Raises:
+        Fault: it does not decode, or is not there.
+    """
+    image = open_image(with_end(data), max_pixels)
+    try:
+        go_to(image, frame)
+        if at_least and image.draft(None, at_least(image.size)):
+            with contextlib.suppress(Fault):
+                decode(image)
+                return image
+            return open_decoded(data, frame, max_pixels=max_pixels)  # libjpeg scales no lossless JPEG
+    except (OSError, EOFError) as error:
+        raise Fault("decode_error", str(error)) from None
+    decode(image)
+    return image
 
 
 def go_to(image: Image.Image, number: int) -> None:
@@ -343,8 +377,8 @@ def _decode_jpeg(image: Image.Image, data: bytes, strict: bool = True) -> np.nda
     pixels = simplejpeg.decode_jpeg(data, JPEG_COLOURS[image.mode], strict=strict)
     if at := endings.zeros_in_jpeg(data):
         raise Fault("jpeg_damage", f"zeros where there should be pixels, at byte {at}")
-    if image.mode == "CMYK":  # Adobe stores it inverted, which Pillow knows
-        decode(image)
+    if image.mode == "CMYK" or not endings.is_huffman_jpeg(data):
+        decode(image)  # Adobe stores CMYK inverted, which Pillow knows; and it may not read all that simplejpeg does
         return None
     return pixels[..., 0] if image.mode == "L" else pixels
 
@@ -571,10 +605,7 @@ def thumbnails(
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # in this process, which makes nothing but what people look at
     for path, frame, file in frames:
         with contextlib.suppress(Exception):
-            image = open_image(read(file), max_pixels)
-            go_to(image, frame)
-            image.draft(None, (2 * THUMBNAIL, 2 * THUMBNAIL))
-            decode(image)
+            image = open_decoded(read(file), frame, lambda _: (2 * THUMBNAIL, 2 * THUMBNAIL), max_pixels)
             seen = over(upright(eight_bit(image), image), (255, 255, 255))
             seen.thumbnail((THUMBNAIL, THUMBNAIL))
             jpeg = io.BytesIO()
