@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import check_one
-from hostile_files import chunk, gif_frame, segment
+from hostile_files import chunk, encoded, gif_frame, segment
 from PIL import Image
 
 from stages.params import Preprocess, Validate
 from stages.preprocess import read
+from stages.toolkit import boxes
 
 WIDTH, HEIGHT = 48, 40
 OF_NO_CONCERN = {"uniform", "blurry", "reduced_depth"}
@@ -313,3 +314,43 @@ def test_a_lossless_jpeg_comes_out_as_it_is_stored_at_any_size(channels: int, tm
     assert findings(data, tmp_path, "jpg") == []
     for size in (8, WIDTH):
         assert (np.asarray(read(data, Preprocess(size=size))) == values).all()
+
+
+EXACT = {"quality": 100, "subsampling": "4:4:4"}
+"""Ways to save AVIF that leave colours as they are, but for rounding."""
+
+
+def test_every_frame_of_an_avif_comes_out_as_it_is_stored(tmp_path: Path):
+    values = ramps(4, 255).astype("u1")
+    values[..., 3] = np.maximum(values[..., 3], 60)
+    frames = [Image.fromarray(turned) for turned in (values, values[::-1].copy(), values[:, ::-1].copy())]
+    data = encoded("AVIF", frames[0], save_all=True, append_images=frames[1:], **EXACT)
+    assert findings(data, tmp_path, "avif") == ["multi_frame"]
+    for number, frame in enumerate(frames, 1):
+        right = np.asarray(frame).astype(int)
+        assert np.abs(shown(data, number) - over(right[..., :3], right[..., 3:])).max() <= 3
+
+
+def test_an_avif_brighter_than_white_is_refused_and_other_curves_are_not(tmp_path: Path):
+    data = encoded("AVIF", Image.fromarray(ramps(3, 255).astype("u1")), **EXACT)
+    at = data.index(b"nclx") + 6
+    assert findings(data, tmp_path, "avif") == []
+    for transfer, codes in ((1, []), (16, ["unsupported_variant"]), (18, ["unsupported_variant"])):
+        changed = data[:at] + struct.pack(">H", transfer) + data[at + 2 :]
+        assert findings(changed, tmp_path, "avif") == codes
+
+
+def test_the_bits_of_an_avif_are_read_from_its_boxes():
+    data = encoded("AVIF", Image.fromarray(ramps(3, 255).astype("u1")))
+    at = data.index(b"pixi") + 9
+    assert boxes.bits(data) == 8
+    assert boxes.bits(data[:at] + b"\x0a\x0a\x0a" + data[at + 3 :]) == 10
+
+
+def test_zeros_beside_the_pixels_of_an_avif_are_no_damage(tmp_path: Path):
+    """Such as what cameras leave in their notes."""
+    notes = Image.Exif()
+    notes[0x927C] = bytes(1000)
+    data = encoded("AVIF", Image.fromarray(ramps(3, 255).astype("u1")), exif=notes)
+    assert boxes.HOLE in data
+    assert findings(data, tmp_path, "avif") == []

@@ -184,6 +184,8 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "cut.tif": ("truncated", cut(encoded("TIFF"))),
     "few_rows.png": ("truncated", grey_png(96, 80, rows=79)),
     "cut.webp": ("truncated", cut(encoded("WEBP"))),
+    "cut.avif": ("truncated", cut(encoded("AVIF"))),
+    "hole.avif": ("decode_error", overwritten(encoded("AVIF", noise(7)), bytes(300))),
     "deflate.tif": (
         "decode_error",
         overwritten(encoded("TIFF", noise(7), compression="tiff_adobe_deflate"), bytes(20)),
@@ -198,6 +200,7 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "film.jpg": ("trailing_bytes", encoded("JPEG", picture(103, 96, 80)) + b"ftypmp42" * 500),
     "padded.png": ("trailing_bytes", encoded("PNG", picture(104, 96, 80)) + bytes(512)),
     "longer.gif": ("trailing_bytes", encoded("GIF", picture(105, 96, 80)) + b"\0"),
+    "longer.avif": ("trailing_bytes", encoded("AVIF", picture(121, 96, 80)) + bytes(20)),
     "longer.webp": ("trailing_bytes", encoded("WEBP", picture(106, 96, 80)) + b"more"),
     "no_end.jpg": ("missing_end_marker", encoded("JPEG", picture(107, 96, 80))[:-2]),
     "half_an_end.jpg": ("missing_end_marker", encoded("JPEG", picture(108, 96, 80))[:-1]),
@@ -328,7 +331,7 @@ def test_a_bad_file_is_named_for_what_is_wrong_with_it(name: str, tmp_path: Path
     assert bool(facts["format"]) == bool(facts["width"]) == bool(facts["pixel_hash"]) == usable
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF"])
 def test_no_cut_file_is_accepted(form: str, tmp_path: Path):
     data = encoded(form, picture(1, 32, 32))
     for end in range(1, len(data) - 1, max(1, len(data) // 40)):
@@ -349,6 +352,8 @@ def test_no_cut_file_is_accepted(form: str, tmp_path: Path):
         ("a.tif", "TIFF", picture(1, mode="CMYK")),
         ("a.tiff", "TIFF", picture(1, mode="LA")),
         ("a.webp", "WEBP", picture(1, mode="RGBA")),
+        ("a.avif", "AVIF", picture(1, mode="RGBA")),
+        ("grey.avif", "AVIF", picture(1, mode="L")),
         ("least.png", "PNG", picture(1, 16, 16)),
     ],
 )
@@ -366,7 +371,7 @@ def test_a_good_file_has_no_findings(name: str, form: str, image: Image.Image, t
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "bytes": path.stat().st_size,
         "format": form,
-        "mode": facts["mode"] if form == "WEBP" else image.mode,  # WebP drops an alpha channel that is all opaque
+        "mode": facts["mode"] if form in ("WEBP", "AVIF") else image.mode,  # they drop what is all opaque
         "kind": facts["kind"],
         "width": image.width,
         "height": image.height,

@@ -4,6 +4,8 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 
+from stages.toolkit import boxes
+
 JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """Neither a stuffed zero nor a restart marker, so it is found inside pixels too."""
 JPEG_ALONE, JPEG_END = (0x01, 0xD8), 0xD9
@@ -40,6 +42,8 @@ def end_of(data: bytes, form: str) -> int | None:
         case "WEBP":
             end = 8 + int.from_bytes(data[4:8], "little")
             return end if end <= len(data) else None
+        case "AVIF":
+            return boxes.end_of(data)
         case _:
             return len(data)
 

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import numpy as np
 import simplejpeg
-from PIL import GifImagePlugin, Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import AvifImagePlugin, GifImagePlugin, Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from xxhash import xxh3_128
 
-from stages.toolkit import endings
+from stages.toolkit import boxes, endings
 
 EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -23,6 +23,7 @@ EXTENSIONS = {
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
+    "AVIF": (".avif", ".avifs"),
 }
 """The formats that are read, by Pillow's names for them, and what their files are called."""
 
@@ -63,7 +64,6 @@ VARIANT_WORDS = (
 """In what Pillow says of a file that is whole, as far as can be told, and of a kind that it does not read."""
 OTHERS = {
     "HEIC": rb"....ftyp(hei[cfmsx]|hev[cmsx]|mi[fa][f1])",
-    "AVIF": rb"....ftypavi[fs]",
     "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "Photoshop": rb"8BPS",
@@ -96,6 +96,7 @@ PNG that are not of its key colour, and pixels of a GIF's canvas that a frame co
 
 
 Image.core.set_blocks_max(16)  # PILLOW_BLOCKS_MAX: memory of one image is kept for the next, a third of the time
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a worker a core, as it is
 Image.init()  # the plugins now, and not when memory is short: Pillow goes on without those that it cannot load
 
 
@@ -156,6 +157,10 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=list(EXTENSIONS))
             if image.format in ("JPEG", "MPO"):
                 image.decodermaxblock = len(data)  # libjpeg cannot wait for more of an arithmetic-coded scan
+            if image.format == "AVIF":
+                image.info[BITS] = boxes.bits(data)
+                if transfer := boxes.hdr(data):
+                    raise Fault("unsupported_variant", f"picture of high dynamic range ({transfer})")
             if image.format == "PNG":
                 _scale_key(image)
                 image.info[BITS] = 16 if any(";16" in tile.args for tile in image.tile) else 8
@@ -165,7 +170,7 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
             raise Fault("bomb", f"{pixels[1] if pixels else 'many'} pixels, more than {max_pixels}") from None
         except UnidentifiedImageError:
             raise _unidentified(data) from None
-        except MemoryError:
+        except (MemoryError, Fault):
             raise
         except Exception as error:  # noqa: BLE001  (Pillow's plugins raise whatever broke)
             if missing := endings.missing_webp_bytes(data):
@@ -370,6 +375,8 @@ def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
         suspect = image.info.get("interlace") or _ends_in_zeros(image)
         if suspect and (missing := endings.missing_png_bytes(data)):
             raise Fault("truncated", f"{missing} bytes of its pixels are not there")
+    if image.format == "AVIF" and (at := boxes.hole(data)):
+        raise Fault("decode_error", f"zeros where there should be pixels, at byte {at}")
     return None
 
 
@@ -646,6 +653,11 @@ def upright(plain: Image.Image, image: Image.Image) -> Image.Image:
 
 def _unidentified(data: bytes) -> Fault:
     """Tell a damaged header, another kind of image, and what is none."""
+    brands = boxes.brands(data)
+    if brands & boxes.AVIF_BRANDS and (missing := boxes.missing_bytes(data)):
+        return Fault("truncated", f"{missing} bytes are not there")
+    if brands & boxes.HEIC_BRANDS:
+        return Fault("unsupported_format", f"is HEIC; read are {', '.join(EXTENSIONS)}")
     for form in EXTENSIONS:
         plugin, accept = Image.OPEN[form]
         if accept and accept(data[:16]) is True:
