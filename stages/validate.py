@@ -48,7 +48,8 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "empty_file": "copy or download it again",
     "junk": "remove it: the system or a program left it there",
     "not_image": "remove it, or copy or download it again; unpack a zip",
-    "unsupported_format": "convert it to 8- or 16-bit JPEG, PNG, BMP, GIF, TIFF, WebP or AVIF",
+    "unsupported_format": "convert it to 8- or 16-bit JPEG, PNG, BMP, GIF, TIFF, WebP or AVIF, or install the "
+    "extra that reads it (docs/output.md, More formats)",
     "unsupported_variant": "save it as an ordinary 8- or 16-bit file of its format",
     "bomb": "shrink it, or raise validate.max_pixels",
     "truncated": "copy or download it again: its end is missing",

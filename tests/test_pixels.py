@@ -1,14 +1,18 @@
 """Files written here value by value come out of preprocess as the values say, or validate refuses them."""
 
 import base64
+import importlib.util
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import check_one
+from conftest import REPOSITORY, check_one
 from hostile_files import chunk, encoded, gif_frame, segment
 from PIL import Image
 
@@ -354,3 +358,66 @@ def test_zeros_beside_the_pixels_of_an_avif_are_no_damage(tmp_path: Path):
     data = encoded("AVIF", Image.fromarray(ramps(3, 255).astype("u1")), exif=notes)
     assert boxes.HOLE in data
     assert findings(data, tmp_path, "avif") == []
+
+
+def as_heic(image: Image.Image, **options) -> bytes:
+    """A HEIC whose colours are as they were, but for rounding; skips the test where the extra is not installed."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    return encoded("HEIF", image, **{"quality": 100, "chroma": "444"} | options)
+
+
+def test_every_picture_of_a_heic_comes_out_as_it_is_stored_the_primary_one_first(tmp_path: Path):
+    values = ramps(3, 255).astype("u1")
+    files = [Image.fromarray(turned) for turned in (values, values[::-1].copy(), values[:, ::-1].copy())]
+    data = as_heic(files[0], save_all=True, append_images=files[1:], primary_index=1)
+    assert findings(data, tmp_path, "heic") == ["multi_frame"]
+    for number, image in enumerate([files[1], files[0], files[2]], 1):
+        assert np.abs(shown(data, number) - np.asarray(image)).max() <= 3
+
+
+def test_a_turned_heic_is_turned_once(tmp_path: Path):
+    values = ramps(3, 255).astype("u1")
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    data = as_heic(Image.fromarray(values), exif=tags.tobytes())
+    assert findings(data, tmp_path, "heic") == []
+    assert np.abs(shown(data) - np.rot90(values, -1)).max() <= 3
+
+
+def test_damage_to_a_heic_is_found(tmp_path: Path):
+    noise = np.random.default_rng(5).integers(0, 256, (HEIGHT, WIDTH, 3), dtype="u1")
+    data = as_heic(Image.fromarray(noise))
+    middle = len(data) // 2
+    assert findings(data, tmp_path, "heic") == []
+    assert findings(data[:middle] + bytes(8) + data[middle + 8 :], tmp_path, "heic") == ["decode_error"]
+    assert findings(data + bytes(20), tmp_path, "heic") == ["trailing_bytes"]
+    for end in range(40, len(data), len(data) // 40):
+        assert findings(data[:end], tmp_path, "heic") in (["truncated"], ["decode_error"])
+
+
+def test_ten_bits_of_a_heic_become_eight_with_a_finding(tmp_path: Path):
+    heif = pytest.importorskip("pillow_heif")
+    values, file = ramps(3), io.BytesIO()
+    deep = heif.from_bytes("RGB;16", (WIDTH, HEIGHT), values.astype("<u2").tobytes())
+    deep.save(file, quality=100, chroma="444")
+    assert findings(file.getvalue(), tmp_path, "heic", but={"blurry"}) == ["reduced_depth"]
+    assert np.abs(shown(file.getvalue()) - eight(values)).max() <= 3
+
+
+def test_a_library_for_more_formats_that_is_installed_later_makes_the_memo_look_again(tmp_path: Path):
+    """Files that were rejected for want of it are known to the memo."""
+    if importlib.util.find_spec("pillow_heif"):
+        pytest.skip("it is installed")
+    code = "from stages.toolkit import dependencies as d, examination; print(d.of(examination.examine).digest.hex())"
+
+    def digest(path: Path) -> str:
+        env = os.environ | {"PYTHONPATH": f"{path}{os.pathsep}{REPOSITORY}"}
+        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+
+    for version in ("1", "2"):
+        folder = tmp_path / version / "pillow_heif"
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text(f"VERSION = {version}")
+    digests = [digest(tmp_path / name) for name in ("none", "1", "2", "none")]
+    assert len(set(digests)) == 3
+    assert digests[0] == digests[3]

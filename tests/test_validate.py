@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -152,6 +153,7 @@ def frames(count: int, form: str = "GIF", first: int = 200) -> bytes:
     return encoded(form, image, save_all=True, append_images=others)
 
 
+WITHOUT_EXTRA = "decode_error" if importlib.util.find_spec("pillow_heif") else "unsupported_format"
 PHOTOSHOP = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 40, 40, 8, 3) + bytes(14)
 
 BAD_FILES = {  # name: the code it gets, and its bytes
@@ -162,7 +164,7 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "notes.txt": ("not_image", b"The dog pictures are from Anna.\n"),
     "zeros.png": ("not_image", bytes(4096)),
     "icon.png": ("unsupported_format", encoded("ICO")),
-    "phone.heic": ("unsupported_format", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)),
+    "phone.heic": (WITHOUT_EXTRA, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)),
     "drawing.svg": ("unsupported_format", b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>'),
     "new.jxl": ("unsupported_format", b"\xff\x0a" + bytes(100)),
     "layers.psd": ("unsupported_format", PHOTOSHOP),

@@ -1,15 +1,19 @@
 """The boxes of which AVIF and HEIC files are made (ISO 14496-12, 23008-12): what they say, and what is missing."""
 
+import re
 from collections.abc import Iterator
 
 Box = tuple[bytes, int, int]
 """Kind, and the offsets at which what is in it begins and ends."""
 AVIF_BRANDS = {b"avif", b"avis"}
-HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+"""The last two are those of any picture in boxes; an AVIF says that it is one too."""
 PICTURES = {b"av01", b"hvc1"}
 """Kinds of items that are compressed pixels."""
 HOLE = bytes(256)
-"""Encoders of AV1 and HEVC write no such run: at most 7 zeros were seen, in pictures of one tone."""
+"""Encoders of AV1 write no such run: at most 7 zeros were seen, in pictures of one tone."""
+UNIT_BEGINS = re.compile(rb"\0\0[\0-\2]")
+"""Stands in no unit of HEVC: an encoder puts a 3 between (ITU-T H.265, 7.3.1.1)."""
 HDR = {16: "PQ", 18: "HLG"}
 """Transfer functions (ITU-T H.273) of pictures brighter than white."""
 
@@ -57,14 +61,29 @@ def missing_bytes(data: bytes) -> int:
     return max(0, box[2] - len(data)) if box else len(data) - last < 8 and last < len(data)
 
 
-def hole(data: bytes) -> int:
-    """The offset of zeros among compressed pixels, where nobody wrote the file; 0 if there are none.
+def damage(data: bytes) -> int:
+    """The offset of the first bytes among compressed pixels that no encoder writes; 0 if there are none.
 
     Of pictures alone: where the frames of a film are is not looked at.
     """
-    if HOLE not in data:
-        return 0
-    return next((at for start, end in _pictures(data) if (at := data.find(HOLE, start, end)) >= 0), 0)
+    lengths = {data[start + 21] & 3 for kind, start, _ in _properties(data) if kind == b"hvcC"}
+    for kind, start, end in _pictures(data):
+        in_units = kind == b"hvc1" and lengths == {3}  # of four bytes, as all known writers have them
+        at = _unit_damage(data, start, end) if in_units else data.find(HOLE, start, end)
+        if at > 0:
+            return at
+    return 0
+
+
+def _unit_damage(data: bytes, start: int, end: int) -> int:
+    """As `damage`, of one picture of HEVC: units behind their lengths, which do not hold what begins one elsewhere."""
+    while start < end:
+        unit, start = start + 4, start + 4 + int.from_bytes(data[start : start + 4], "big")
+        if start == unit or start > end:
+            return unit - 4
+        if begin := UNIT_BEGINS.search(data, unit, start):
+            return begin.start()
+    return 0
 
 
 def bits(data: bytes) -> int:
@@ -96,8 +115,8 @@ def _properties(data: bytes) -> list[Box]:
     return [box for kind, start, end in inside if kind == b"ipco" for box in boxes(data, start, end)]
 
 
-def _pictures(data: bytes) -> Iterator[tuple[int, int]]:
-    """Offsets at which compressed pixels begin and end."""
+def _pictures(data: bytes) -> Iterator[Box]:
+    """Kind, and offsets at which compressed pixels begin and end."""
     kinds, places = {}, {}
     for kind, start, end in _meta(data):
         if kind == b"iinf":
@@ -107,7 +126,7 @@ def _pictures(data: bytes) -> Iterator[tuple[int, int]]:
             places = dict(_locations(data, start))
     for item, extents in places.items():
         if kinds.get(item) in PICTURES:
-            yield from extents
+            yield from ((kinds[item], *extent) for extent in extents)
 
 
 def _item(data: bytes, at: int) -> tuple[int, bytes]:

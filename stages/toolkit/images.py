@@ -1,12 +1,13 @@
 """Opening image files that other people made: what is accepted, and what is wrong with the rest."""
 
 import contextlib
+import importlib.util
 import io
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -24,8 +25,12 @@ EXTENSIONS = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
     "AVIF": (".avif", ".avifs"),
+    "HEIF": (".heic", ".heif", ".hif"),
 }
 """The formats that are read, by Pillow's names for them, and what their files are called."""
+EXTRAS = {"HEIF": ("HEIC", "pillow_heif", "heic")}
+"""Of formats that need another library: what people call them, its module, and the extra of pyproject.toml."""
+ALWAYS = [form for form in EXTENSIONS if form not in EXTRAS]
 
 MODES = (
     "1",
@@ -63,7 +68,6 @@ VARIANT_WORDS = (
 )
 """In what Pillow says of a file that is whole, as far as can be told, and of a kind that it does not read."""
 OTHERS = {
-    "HEIC": rb"....ftyp(hei[cfmsx]|hev[cmsx]|mi[fa][f1])",
     "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "Photoshop": rb"8BPS",
@@ -154,10 +158,10 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
         warnings.simplefilter("ignore")  # odd metadata, of no consequence for the pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            image = Image.open(io.BytesIO(data), formats=list(EXTENSIONS))
+            image = Image.open(io.BytesIO(data), formats=_formats(data))
             if image.format in ("JPEG", "MPO"):
                 image.decodermaxblock = len(data)  # libjpeg cannot wait for more of an arithmetic-coded scan
-            if image.format == "AVIF":
+            if image.format in ("AVIF", "HEIF"):
                 image.info[BITS] = boxes.bits(data)
                 if transfer := boxes.hdr(data):
                     raise Fault("unsupported_variant", f"picture of high dynamic range ({transfer})")
@@ -173,7 +177,7 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
         except (MemoryError, Fault):
             raise
         except Exception as error:  # noqa: BLE001  (Pillow's plugins raise whatever broke)
-            if missing := endings.missing_webp_bytes(data):
+            if missing := endings.missing_webp_bytes(data) or (_kinds(data) and boxes.missing_bytes(data)):
                 raise Fault("truncated", f"{missing} bytes are not there") from None
             raise _fault(error) from None
 
@@ -229,7 +233,7 @@ def open_decoded(
     image = open_image(with_end(data), max_pixels)
     try:
         go_to(image, frame)
-        if at_least and image.draft(None, at_least(image.size)):
+        if at_least and format_of(image) == "JPEG" and image.draft(None, at_least(image.size)):
             with contextlib.suppress(Fault):
                 decode(image)
                 return image
@@ -245,6 +249,9 @@ def go_to(image: Image.Image, number: int) -> None:
 
     Of a GIF by way of the frames before it, so that it is known which pixels they have painted.
     """
+    if image.format == "HEIF":
+        _go_to_picture(image, number)
+        return
     if image.format != "GIF":
         image.seek(number - 1)
         return
@@ -253,6 +260,20 @@ def go_to(image: Image.Image, number: int) -> None:
         if image.disposal_method == 2:
             _painted_box(image)[...] = False
         image.seek(image.tell() + 1)
+
+
+def _go_to_picture(image: Image.Image, number: int) -> None:
+    """Of a HEIC: 1 is its primary picture, which need not be the first in the file."""
+    if number > image.n_frames:
+        raise EOFError
+    if image.n_frames == 1:
+        return
+    places = range(image.n_frames)
+    for place in places:
+        image.seek(place)
+        if image.info["primary"]:
+            break
+    image.seek(sorted(places, key=lambda other: other != place)[number - 1])
 
 
 def _paint(image: GifImagePlugin.GifImageFile) -> None:
@@ -302,6 +323,32 @@ def _differs_from_key(image: Image.Image) -> np.ndarray:
         again.tile = [tile._replace(args=part) for tile in again.tile]
         values = values << 8 | np.asarray(again).astype(np.uint16)
     return (values != image.info["transparency"]).any(axis=2)
+
+
+def _formats(data: bytes) -> list[str]:
+    """Those of which a file may be."""
+    extra = [form for form in _kinds(data) if form in EXTRAS]
+    return list(filter(_has_extra, extra)) if extra else ALWAYS
+
+
+def _kinds(data: bytes) -> list[str]:
+    """AVIF or HEIF, where a file's first box says so."""
+    brands = boxes.brands(data) if data[4:8] == b"ftyp" else set()
+    return [form for form, ours in (("AVIF", boxes.AVIF_BRANDS), ("HEIF", boxes.HEIC_BRANDS)) if brands & ours][:1]
+
+
+@cache
+def _has_extra(form: str) -> bool:
+    """Have Pillow read a format of EXTRAS by its library, loaded now; False where that is not installed.
+
+    The imports stand here as statements, since the memo finds by them on which libraries a result depends.
+    """
+    if importlib.util.find_spec(EXTRAS[form][1]) is None:
+        return False
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+    return True
 
 
 def _needs_libtiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
@@ -375,8 +422,8 @@ def decode_strictly(image: Image.Image, data: bytes) -> np.ndarray | None:
         suspect = image.info.get("interlace") or _ends_in_zeros(image)
         if suspect and (missing := endings.missing_png_bytes(data)):
             raise Fault("truncated", f"{missing} bytes of its pixels are not there")
-    if image.format == "AVIF" and (at := boxes.hole(data)):
-        raise Fault("decode_error", f"zeros where there should be pixels, at byte {at}")
+    if image.format in ("AVIF", "HEIF") and (at := boxes.damage(data)):
+        raise Fault("decode_error", f"bytes that no encoder writes where there should be pixels, at byte {at}")
     return None
 
 
@@ -483,7 +530,9 @@ def inspect(image: Image.Image, pixels: np.ndarray | None) -> tuple[Content, Ima
 
 def _bits(image: Image.Image) -> int:
     """Of a channel, in the file, where a decoder may use fewer; 8 of all others."""
-    return max(image.tag_v2.get(TIFF_BITS, (1,))) if image.format == "TIFF" else image.info.get(BITS, 8)
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(TIFF_BITS, (1,)))
+    return image.info.get(BITS, 8) if image.format != "HEIF" else image.info["bit_depth"]
 
 
 def _bands(image: Image.Image) -> tuple[int, int]:
@@ -653,12 +702,13 @@ def upright(plain: Image.Image, image: Image.Image) -> Image.Image:
 
 def _unidentified(data: bytes) -> Fault:
     """Tell a damaged header, another kind of image, and what is none."""
-    brands = boxes.brands(data)
-    if brands & boxes.AVIF_BRANDS and (missing := boxes.missing_bytes(data)):
+    for form in EXTRAS:
+        name, _, extra = EXTRAS[form]
+        if form in _kinds(data) and not _has_extra(form):
+            return Fault("unsupported_format", f"is {name}, for which the extra {extra} has to be installed")
+    if _kinds(data) and (missing := boxes.missing_bytes(data)):
         return Fault("truncated", f"{missing} bytes are not there")
-    if brands & boxes.HEIC_BRANDS:
-        return Fault("unsupported_format", f"is HEIC; read are {', '.join(EXTENSIONS)}")
-    for form in EXTENSIONS:
+    for form in _formats(data):
         plugin, accept = Image.OPEN[form]
         if accept and accept(data[:16]) is True:
             try:
@@ -669,12 +719,12 @@ def _unidentified(data: bytes) -> Fault:
     if data.startswith(b"PK\3\4"):
         return Fault("not_image", "is a zip, and none is opened inside another, or by another name")
     if other := next((name for name, begins in OTHERS.items() if re.match(begins, data[:1024], re.DOTALL)), None):
-        return Fault("unsupported_format", f"is {other}; read are {', '.join(EXTENSIONS)}")
+        return Fault("unsupported_format", f"is {other}; read are {', '.join(ALWAYS)}")
     try:
         other = Image.open(io.BytesIO(data)).format
     except Exception:  # noqa: BLE001
         return Fault("not_image", f"not recognised as an image; begins with {data[:16]!r}")
-    return Fault("unsupported_format", f"is {other}; read are {', '.join(EXTENSIONS)}")
+    return Fault("unsupported_format", f"is {other}; read are {', '.join(ALWAYS)}")
 
 
 def _fault(error: Exception) -> Fault:
@@ -682,7 +732,7 @@ def _fault(error: Exception) -> Fault:
     words = _words(error)
     if isinstance(error, NotImplementedError) or any(word in words.lower() for word in VARIANT_WORDS):
         return Fault("unsupported_variant", words)
-    short = isinstance(error, EOFError) or "truncated" in words.lower()
+    short = isinstance(error, EOFError) or "truncated" in words.lower() or "unexpected end of file" in words.lower()
     return Fault("truncated" if short else "decode_error", words)
 
 
