@@ -18,7 +18,7 @@ from PIL import Image
 
 from stages.params import Preprocess, Validate
 from stages.preprocess import read
-from stages.toolkit import boxes
+from stages.toolkit import boxes, jpeg_xl
 
 WIDTH, HEIGHT = 48, 40
 OF_NO_CONCERN = {"uniform", "blurry", "reduced_depth"}
@@ -402,6 +402,77 @@ def test_ten_bits_of_a_heic_become_eight_with_a_finding(tmp_path: Path):
     deep.save(file, quality=100, chroma="444")
     assert findings(file.getvalue(), tmp_path, "heic", but={"blurry"}) == ["reduced_depth"]
     assert np.abs(shown(file.getvalue()) - eight(values)).max() <= 3
+
+
+def as_jpeg_xl(image: Image.Image, **options) -> bytes:
+    """A JPEG XL that loses nothing; skips the test where the extra is not installed."""
+    pytest.importorskip("pillow_jxl")
+    return encoded("JXL", image, **{"lossless": True} | options)
+
+
+@pytest.mark.parametrize("in_boxes", [False, True])
+@pytest.mark.parametrize("channels", ["grey", "RGB", "RGBA"])
+def test_a_jpeg_xl_comes_out_as_it_is_stored(channels: str, in_boxes: bool, tmp_path: Path):
+    values = ramps({"grey": 1, "RGB": 3}.get(channels, 4), 255)
+    data = as_jpeg_xl(Image.fromarray(values.astype("u1").squeeze()), use_container=in_boxes)
+    assert findings(data, tmp_path, "jxl") == []
+    right = over(values[..., :3], values[..., 3:]) if channels == "RGBA" else values
+    assert np.abs(shown(data) - right).max() <= 1
+
+
+def test_damage_to_a_jpeg_xl_is_found(tmp_path: Path):
+    noise = np.random.default_rng(5).integers(0, 256, (HEIGHT, WIDTH, 3), dtype="u1")
+    data = as_jpeg_xl(Image.fromarray(noise), use_container=True)
+    middle = len(data) // 2
+    assert findings(data, tmp_path, "jxl") == []
+    assert findings(data[:middle] + bytes(40) + data[middle + 40 :], tmp_path, "jxl") == ["decode_error"]
+    assert findings(data + bytes(20), tmp_path, "jxl") == ["trailing_bytes"]
+    for end in range(40, len(data), len(data) // 40):
+        assert findings(data[:end], tmp_path, "jxl") in (["truncated"], ["decode_error"])
+
+
+def test_a_jpeg_xl_of_sixteen_bits_is_scaled_with_a_finding(tmp_path: Path):
+    values = ramps(1)[..., 0]
+    data = as_jpeg_xl(Image.fromarray(values.astype("u2")))
+    assert findings(data, tmp_path, "jxl", but={"blurry"}) == ["reduced_depth"]
+    right = in_srgb(values / 65_535)  # the plugin says of 16 bits that they are light
+    assert np.abs(shown(data)[..., 0] - right).max() <= 1
+
+
+def test_a_turned_jpeg_xl_is_turned_once(tmp_path: Path):
+    """EXIF does not count; it does for a JPEG in JPEG XL."""
+    values = ramps(3, 255).astype("u1")
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    data = as_jpeg_xl(Image.fromarray(values), exif=tags.tobytes())
+    assert np.abs(shown(data) - values).max() <= 1
+    Image.fromarray(values).save(tmp_path / "a.jpg", exif=tags, quality=100, subsampling=0)
+    with Image.open(tmp_path / "a.jpg") as jpeg:
+        data = as_jpeg_xl(jpeg, lossless_jpeg=True)
+    assert np.abs(shown(data) - np.rot90(values, -1)).mean() < 3
+    assert findings(data, tmp_path, "jxl") == ["exif_orientation"]
+
+
+def test_the_header_of_a_jpeg_xl_says_what_its_library_does_not(tmp_path: Path):
+    """Bits, the lowest first, of ISO 18181-1: sizes, then what is not as usual."""
+
+    def file(*numbers: tuple[int, int]) -> bytes:
+        bits = "".join(format(value, f"0{count}b")[::-1] for value, count in numbers if count)
+        return b"\xff\x0a" + int(bits[::-1], 2).to_bytes(40, "little")
+
+    side = ((0, 1), (1, 2), (4999, 13), (0, 3), (2, 2), (99_999, 18))
+    assert jpeg_xl.header(file((1, 1), (4, 5), (7, 3), (1, 1))) == jpeg_xl.Header(80, 40)
+    assert jpeg_xl.header(file(*side, (1, 1))) == jpeg_xl.Header(100_000, 5000)
+    assert jpeg_xl.header(file(*side, (0, 1), (0, 1), (0, 1), (2, 2))).bits == 12
+    turned = (*side, (0, 1), (1, 1), (5, 3), (0, 1))
+    preview = ((1, 1), (1, 1), (1, 2), (1, 3))
+    assert jpeg_xl.header(file(*turned, (0, 1), (1, 1))).animated
+    assert jpeg_xl.header(file(*turned, *preview, (1, 1))).animated
+    assert jpeg_xl.header(file(*turned, *preview, (0, 1), (0, 1), (1, 2))) == jpeg_xl.Header(100_000, 5000, False, 10)
+    if importlib.util.find_spec("pillow_jxl"):
+        assert findings(file(*turned, (0, 1), (1, 1)), tmp_path, "jxl") == ["bomb"]
+        small = ((1, 1), (4, 5), (7, 3), (0, 1), (1, 1), (0, 3), (0, 1), (0, 1), (1, 1))
+        assert findings(file(*small), tmp_path, "jxl") == ["unsupported_variant"]
 
 
 def test_a_library_for_more_formats_that_is_installed_later_makes_the_memo_look_again(tmp_path: Path):

@@ -154,6 +154,7 @@ def frames(count: int, form: str = "GIF", first: int = 200) -> bytes:
 
 
 WITHOUT_EXTRA = "decode_error" if importlib.util.find_spec("pillow_heif") else "unsupported_format"
+WITHOUT_JXL = "decode_error" if importlib.util.find_spec("pillow_jxl") else "unsupported_format"
 PHOTOSHOP = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 40, 40, 8, 3) + bytes(14)
 
 BAD_FILES = {  # name: the code it gets, and its bytes
@@ -166,7 +167,7 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "icon.png": ("unsupported_format", encoded("ICO")),
     "phone.heic": (WITHOUT_EXTRA, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)),
     "drawing.svg": ("unsupported_format", b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>'),
-    "new.jxl": ("unsupported_format", b"\xff\x0a" + bytes(100)),
+    "new.jxl": (WITHOUT_JXL, b"\xff\x0a" + bytes(100)),
     "layers.psd": ("unsupported_format", PHOTOSHOP),
     "float.tif": ("unsupported_variant", encoded("TIFF", picture(1).convert("F"))),
     "integer.tif": ("unsupported_variant", encoded("TIFF", picture(1).convert("I"))),

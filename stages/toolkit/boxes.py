@@ -1,4 +1,4 @@
-"""The boxes of which AVIF and HEIC files are made (ISO 14496-12, 23008-12): what they say, and what is missing."""
+"""The boxes of which AVIF, HEIC and some JPEG XL files are made (ISO 14496-12, 23008-12): what they say, what lacks."""
 
 import re
 from collections.abc import Iterator
@@ -8,6 +8,8 @@ Box = tuple[bytes, int, int]
 AVIF_BRANDS = {b"avif", b"avis"}
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 """The last two are those of any picture in boxes; an AVIF says that it is one too."""
+FIRST = {b"ftyp", b"JXL "}
+"""Those with which a file begins."""
 PICTURES = {b"av01", b"hvc1"}
 """Kinds of items that are compressed pixels."""
 HOLE = bytes(256)
@@ -46,10 +48,11 @@ def brands(data: bytes) -> set[bytes]:
 
 def end_of(data: bytes) -> int:
     """The offset behind the last box of the file with which `data` begins."""
-    last = 0
+    last, seen = 0, set()
     for kind, _, end in boxes(data):
-        if kind == b"ftyp" and last:
+        if kind in seen & FIRST:
             break
+        seen.add(kind)
         last = end
     return last
 
@@ -57,7 +60,7 @@ def end_of(data: bytes) -> int:
 def missing_bytes(data: bytes) -> int:
     """How many bytes the last box lacks."""
     last = end_of(data)
-    box = _box(data, last, len(data)) if brands(data) else None
+    box = _box(data, last, len(data)) if last else None
     return max(0, box[2] - len(data)) if box else len(data) - last < 8 and last < len(data)
 
 

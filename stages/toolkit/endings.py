@@ -42,8 +42,8 @@ def end_of(data: bytes, form: str) -> int | None:
         case "WEBP":
             end = 8 + int.from_bytes(data[4:8], "little")
             return end if end <= len(data) else None
-        case "AVIF" | "HEIF":
-            return boxes.end_of(data)
+        case "AVIF" | "HEIF" | "JXL":
+            return boxes.end_of(data) or len(data)
         case _:
             return len(data)
 

@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import AvifImagePlugin, GifImagePlugin, Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from xxhash import xxh3_128
 
-from stages.toolkit import boxes, endings
+from stages.toolkit import boxes, endings, jpeg_xl
 
 EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -26,9 +26,10 @@ EXTENSIONS = {
     "WEBP": (".webp",),
     "AVIF": (".avif", ".avifs"),
     "HEIF": (".heic", ".heif", ".hif"),
+    "JXL": (".jxl",),
 }
 """The formats that are read, by Pillow's names for them, and what their files are called."""
-EXTRAS = {"HEIF": ("HEIC", "pillow_heif", "heic")}
+EXTRAS = {"HEIF": ("HEIC", "pillow_heif", "heic"), "JXL": ("JPEG XL", "pillow_jxl", "jxl")}
 """Of formats that need another library: what people call them, its module, and the extra of pyproject.toml."""
 ALWAYS = [form for form in EXTENSIONS if form not in EXTRAS]
 
@@ -68,7 +69,6 @@ VARIANT_WORDS = (
 )
 """In what Pillow says of a file that is whole, as far as can be told, and of a kind that it does not read."""
 OTHERS = {
-    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "Photoshop": rb"8BPS",
     "SVG": rb"\s*(<\?xml.{,500}?)?<svg[\s>]",
@@ -158,6 +158,8 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
         warnings.simplefilter("ignore")  # odd metadata, of no consequence for the pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
+            if jpeg_xl.begins(data) and _has_extra("JXL"):
+                _require_simple_jpeg_xl(data)
             image = Image.open(io.BytesIO(data), formats=_formats(data))
             if image.format in ("JPEG", "MPO"):
                 image.decodermaxblock = len(data)  # libjpeg cannot wait for more of an arithmetic-coded scan
@@ -165,6 +167,8 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
                 image.info[BITS] = boxes.bits(data)
                 if transfer := boxes.hdr(data):
                     raise Fault("unsupported_variant", f"picture of high dynamic range ({transfer})")
+            if image.format == "JXL":
+                image.info[BITS] = jpeg_xl.header(data).bits
             if image.format == "PNG":
                 _scale_key(image)
                 image.info[BITS] = 16 if any(";16" in tile.args for tile in image.tile) else 8
@@ -325,6 +329,15 @@ def _differs_from_key(image: Image.Image) -> np.ndarray:
     return (values != image.info["transparency"]).any(axis=2)
 
 
+def _require_simple_jpeg_xl(data: bytes) -> None:
+    """Refuse a JPEG XL that is too large, since opening decodes it, and one of several frames, of which one is read."""
+    head = jpeg_xl.header(data)
+    if Image.MAX_IMAGE_PIXELS and head.width * head.height > Image.MAX_IMAGE_PIXELS:
+        raise Fault("bomb", f"{head.width * head.height} pixels, more than {Image.MAX_IMAGE_PIXELS}")
+    if head.animated:
+        raise Fault("unsupported_variant", "animated JPEG XL")
+
+
 def _formats(data: bytes) -> list[str]:
     """Those of which a file may be."""
     extra = [form for form in _kinds(data) if form in EXTRAS]
@@ -332,9 +345,11 @@ def _formats(data: bytes) -> list[str]:
 
 
 def _kinds(data: bytes) -> list[str]:
-    """AVIF or HEIF, where a file's first box says so."""
+    """AVIF, HEIF or JXL, where a file's first bytes say so; none of the other formats."""
+    if jpeg_xl.begins(data):
+        return ["JXL"]
     brands = boxes.brands(data) if data[4:8] == b"ftyp" else set()
-    return [form for form, ours in (("AVIF", boxes.AVIF_BRANDS), ("HEIF", boxes.HEIC_BRANDS)) if brands & ours][:1]
+    return ["AVIF"] if brands & boxes.AVIF_BRANDS else ["HEIF"] if brands & boxes.HEIC_BRANDS else []
 
 
 @cache
@@ -345,9 +360,14 @@ def _has_extra(form: str) -> bool:
     """
     if importlib.util.find_spec(EXTRAS[form][1]) is None:
         return False
-    import pillow_heif
+    if form == "HEIF":
+        import pillow_heif
 
-    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+        pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+    else:
+        import pillow_jxl
+
+        pillow_jxl.JpegXLImagePlugin.DECODE_THREADS = 0
     return True
 
 
@@ -682,6 +702,8 @@ def format_of(image: Image.Image) -> str:
 
 def orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8; 1 (upright) where the file has none or a damaged one."""
+    if image.format == "JXL" and not image.jpeg:
+        return 1  # libjxl has turned it, and EXIF does not count; of a JPEG in JPEG XL it does
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -730,6 +752,8 @@ def _unidentified(data: bytes) -> Fault:
 def _fault(error: Exception) -> Fault:
     """What an exception of a decoder means."""
     words = _words(error)
+    if words.startswith("Generic Error. Please build `libjxl`"):
+        return Fault("decode_error", "libjxl does not decode it: it is damaged, or its end is missing")
     if isinstance(error, NotImplementedError) or any(word in words.lower() for word in VARIANT_WORDS):
         return Fault("unsupported_variant", words)
     short = isinstance(error, EOFError) or "truncated" in words.lower() or "unexpected end of file" in words.lower()
