@@ -161,17 +161,7 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
             if jpeg_xl.begins(data) and _has_extra("JXL"):
                 _require_simple_jpeg_xl(data)
             image = Image.open(io.BytesIO(data), formats=_formats(data))
-            if image.format in ("JPEG", "MPO"):
-                image.decodermaxblock = len(data)  # libjpeg cannot wait for more of an arithmetic-coded scan
-            if image.format in ("AVIF", "HEIF"):
-                image.info[BITS] = boxes.bits(data)
-                if transfer := boxes.hdr(data):
-                    raise Fault("unsupported_variant", f"picture of high dynamic range ({transfer})")
-            if image.format == "JXL":
-                image.info[BITS] = jpeg_xl.header(data).bits
-            if image.format == "PNG":
-                _scale_key(image)
-                image.info[BITS] = 16 if any(";16" in tile.args for tile in image.tile) else 8
+            _prepare(image, data)
             return image
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             pixels = re.search(r"\((\d+) pixels\)", str(error))
@@ -214,6 +204,22 @@ def decode(image: Image.Image) -> None:
         _require_plain_tiff(image)
     if image.format == "GIF":
         _paint(image)
+
+
+def _prepare(image: Image.Image, data: bytes) -> None:
+    """Note what Pillow's decoder of this format will not tell, and refuse what it would show wrongly."""
+    match image.format:
+        case "JPEG" | "MPO":
+            image.decodermaxblock = len(data)  # all at once: libjpeg cannot wait for more of an arithmetic-coded scan
+        case "PNG":
+            _scale_key(image)
+            image.info[BITS] = 16 if any(";16" in tile.args for tile in image.tile) else 8
+        case "JXL":
+            image.info[BITS] = jpeg_xl.header(data).bits
+        case "AVIF" | "HEIF":
+            image.info[BITS] = boxes.bits(data)  # of a HEIC its decoder says so, of each picture
+            if transfer := boxes.hdr(data):
+                raise Fault("unsupported_variant", f"picture of high dynamic range ({transfer})")
 
 
 def open_decoded(
@@ -552,7 +558,7 @@ def _bits(image: Image.Image) -> int:
     """Of a channel, in the file, where a decoder may use fewer; 8 of all others."""
     if image.format == "TIFF":
         return max(image.tag_v2.get(TIFF_BITS, (1,)))
-    return image.info.get(BITS, 8) if image.format != "HEIF" else image.info["bit_depth"]
+    return image.info.get("bit_depth" if image.format == "HEIF" else BITS, 8)
 
 
 def _bands(image: Image.Image) -> tuple[int, int]:
