@@ -159,12 +159,9 @@ def _seen(content: bytes, frame: int, exact: bool) -> Image.Image:
         frame: its number.
         exact: not by way of a JPEG's coarser scales, which would blur what is compared.
     """
-    image = images.open_image(content, LIMITS.max_pixels)
-    image.seek(frame - 1)
-    if not exact:
-        image.draft(None, (2 * LONGEST, 2 * LONGEST))
-    images.decode(image)
-    seen = images.over(images.upright(images.eight_bit(image)), WHITE)
+    at_least = None if exact else lambda _: (2 * LONGEST, 2 * LONGEST)
+    image = images.open_decoded(content, frame, at_least, LIMITS.max_pixels)
+    seen = images.over(images.upright(images.eight_bit(image), image), WHITE)
     seen.thumbnail((LONGEST, LONGEST))
     return seen
 

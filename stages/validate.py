@@ -48,7 +48,8 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "empty_file": "copy or download it again",
     "junk": "remove it: the system or a program left it there",
     "not_image": "remove it, or copy or download it again; unpack a zip",
-    "unsupported_format": "convert it to 8- or 16-bit JPEG, PNG, BMP, GIF, TIFF or WebP",
+    "unsupported_format": "convert it to 8- or 16-bit JPEG, PNG, BMP, GIF, TIFF, WebP or AVIF, or install the "
+    "extra that reads it (docs/output.md, More formats)",
     "unsupported_variant": "save it as an ordinary 8- or 16-bit file of its format",
     "bomb": "shrink it, or raise validate.max_pixels",
     "truncated": "copy or download it again: its end is missing",
@@ -63,6 +64,10 @@ FIXES = {  # every code that this stage can give, and what to do about it
     "trailing_bytes": "save it again, unless you know what stands behind the image",
     "missing_end_marker": "save it again: its pixels are all there, its end marker is not",
     "private_metadata": "remove it: python3 run.py strip; or leave it, if all who get the data may know it",
+    "extra_bands": "save its colours alone, or with a tag that says what the others are (ExtraSamples)",
+    "unused_range": "multiply its values, so that white is 65535; if it is as dark as that, lower "
+    "validate.levels.unused_range",
+    "reduced_depth": "nothing, if 8 bits are enough: preprocess scales to them",
     "multi_frame": "see that validate.multi_frame is what you want: first, error or split",
     "too_small": "replace it with a larger one, or lower validate.min_side",
     "too_large": "shrink it, or raise validate.max_side",
@@ -88,6 +93,8 @@ KEEPABLE = {code for code, key in Levels.model_fields.items() if key.annotation 
 }
 """Codes in spite of which data/acknowledged.csv may keep an image: those with a level, so its pixels can be used. Only
 the level of jpeg_damage lets damaged JPEGs in, since it decides how they are decoded."""
+LEAST_WHITE = 1 << 14
+"""Of 16 bits: a camera or scanner of 10, 12 or 14 bits whose values were not scaled has none as large."""
 LARGE_GROUP = 100
 """Images; a group as large is mostly a film or a series, of which one would choose a few."""
 FEW = 5
@@ -338,6 +345,12 @@ def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Vali
     shorter, longer = sorted((content.width, content.height))
     if path.suffix.lower() not in images.EXTENSIONS[content.format]:
         yield "extension_mismatch", f"is {content.format}"
+    if content.unexplained:
+        yield "extra_bands", f"{content.unexplained} of {content.bands} bands: what they are, the file does not say"
+    if content.most < LEAST_WHITE:
+        yield "unused_range", f"no value is above {content.most} of 65535"
+    elif content.bits > 8:
+        yield "reduced_depth", f"{content.bits} bits a channel"
     if shorter < params.min_side:
         yield "too_small", f"{content.width} x {content.height} pixels"
     if longer > params.max_side:

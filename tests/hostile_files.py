@@ -31,6 +31,7 @@ SAVED = {
         (*({"compression": name} for name in TIFF_COMPRESSIONS), {"big_tiff": True}),
     ),
     "webp": ("WEBP", ({}, {"lossless": True})),
+    "avif": ("AVIF", ({}, {"quality": 100})),
 }
 """By extension: Pillow's format and the ways to save in it."""
 FAR = 2**31 - 1
@@ -276,6 +277,9 @@ def good() -> Files:
         "alpha.webp": encoded("WEBP", clear),
         "described.webp": encoded("WEBP", exif=exif([(0x112, 3, 1, b"\6\0\0\0")]), icc_profile=srgb(), xmp=b"<x/>"),
         "animated.webp": encoded("WEBP", **frames),
+        "plain.avif": encoded("AVIF"),
+        "alpha.avif": encoded("AVIF", clear, exif=exif([(0x112, 3, 1, b"\6\0\0\0")]), icc_profile=srgb()),
+        "animated.avif": encoded("AVIF", **frames),
     }
 
 
@@ -302,6 +306,8 @@ def boundaries(data: bytes) -> list[int]:
         found = iter([2, 14, 14 + data[14], struct.unpack_from("<I", data, 10)[0]])
     elif data[:2] in (b"II", b"MM"):
         found = _tiff_boundaries(data)
+    elif data[4:8] == b"ftyp":
+        found = _box_boundaries(data)
     else:
         found = _riff_boundaries(data)
     return sorted({at for at in found if 0 <= at <= len(data)} | {len(data)})
@@ -366,6 +372,14 @@ def _tiff_boundaries(data: bytes) -> Iterator[int]:
                 yield place
         yield at
         at = struct.unpack_from(order + pointer, data, at)[0]
+
+
+def _box_boundaries(data: bytes) -> Iterator[int]:
+    """Of an AVIF's boxes; of the one that describes the picture also those inside."""
+    at = 0
+    while at < len(data):
+        yield from (at, at + 4, at + 8)
+        at += 12 if data[at + 4 : at + 8] == b"meta" else struct.unpack_from(">I", data, at)[0]
 
 
 def _riff_boundaries(data: bytes) -> Iterator[int]:

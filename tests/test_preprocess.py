@@ -81,13 +81,13 @@ def exif(*entries: tuple[int, int, int, bytes]) -> bytes:
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4)
 
 
-@pytest.mark.parametrize("form", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("form", ["jpg", "png", "webp", "tif", "avif"])
 @pytest.mark.parametrize("orientation", STORED)
 def test_every_exif_orientation_comes_out_upright(form: str, orientation: int, tmp_path: Path):
     tags = Image.Exif()
     tags[ORIENTATION_TAG] = orientation
     image = picture(1, 96, 64)
-    options = {"quality": 95} if form in ("jpg", "webp") else {}
+    options = {"quality": 95} if form in ("jpg", "webp", "avif") else {}
     path = save(tmp_path / f"a.{form}", stored(image, orientation), exif=tags, **options)
     shown = processed(path, size=64, fit="pad")
     assert difference(shown, as_shown(image, tmp_path, size=64, fit="pad")) < (0.01 if form in ("png", "tif") else 3)
@@ -236,7 +236,8 @@ def swapped_profile() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("mode", "name"), [("RGB", "a.png"), ("RGB", "a.jpg"), ("RGB", "a.tif"), ("RGBA", "a.png"), ("P", "a.png")]
+    ("mode", "name"),
+    [("RGB", "a.png"), ("RGB", "a.jpg"), ("RGB", "a.tif"), ("RGB", "a.avif"), ("RGBA", "a.png"), ("P", "a.png")],
 )
 def test_a_colour_profile_is_applied(mode: str, name: str, tmp_path: Path):
     image, other = twice(mode)

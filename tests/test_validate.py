@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -167,6 +168,13 @@ def noise(number: int, low: int = 0, high: int = 256, width: int = 96, height: i
     return Image.fromarray(levels)
 
 
+def deep_noise(number: int, low: int, high: int) -> Image.Image:
+    """As `noise`, of 16 bits."""
+    levels = np.random.default_rng(number).integers(low, high, (80, 96), dtype=np.uint16)
+    levels[0, 0] = high - 1
+    return Image.fromarray(levels)
+
+
 def specks() -> Image.Image:
     """White on black, one pixel in forty."""
     return Image.fromarray(((np.random.default_rng(7).random((80, 96)) < 0.025) * 255).astype(np.uint8))
@@ -178,6 +186,8 @@ def frames(count: int, form: str = "GIF", first: int = 200) -> bytes:
     return encoded(form, image, save_all=True, append_images=others)
 
 
+WITHOUT_EXTRA = "decode_error" if importlib.util.find_spec("pillow_heif") else "unsupported_format"
+WITHOUT_JXL = "decode_error" if importlib.util.find_spec("pillow_jxl") else "unsupported_format"
 PHOTOSHOP = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 40, 40, 8, 3) + bytes(14)
 
 BY_SOMEBODY = Image.Exif()
@@ -191,9 +201,9 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "notes.txt": ("not_image", b"The dog pictures are from Anna.\n"),
     "zeros.png": ("not_image", bytes(4096)),
     "icon.png": ("unsupported_format", encoded("ICO")),
-    "phone.heic": ("unsupported_format", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)),
+    "phone.heic": (WITHOUT_EXTRA, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)),
     "drawing.svg": ("unsupported_format", b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>'),
-    "new.jxl": ("unsupported_format", b"\xff\x0a" + bytes(100)),
+    "new.jxl": (WITHOUT_JXL, b"\xff\x0a" + bytes(100)),
     "layers.psd": ("unsupported_format", PHOTOSHOP),
     "float.tif": ("unsupported_variant", encoded("TIFF", picture(1).convert("F"))),
     "integer.tif": ("unsupported_variant", encoded("TIFF", picture(1).convert("I"))),
@@ -217,6 +227,8 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "cut.tif": ("truncated", cut(encoded("TIFF"))),
     "few_rows.png": ("truncated", grey_png(96, 80, rows=79)),
     "cut.webp": ("truncated", cut(encoded("WEBP"))),
+    "cut.avif": ("truncated", cut(encoded("AVIF"))),
+    "hole.avif": ("decode_error", overwritten(encoded("AVIF", noise(7)), bytes(300))),
     "deflate.tif": (
         "decode_error",
         overwritten(encoded("TIFF", noise(7), compression="tiff_adobe_deflate"), bytes(20)),
@@ -226,19 +238,23 @@ BAD_FILES = {  # name: the code it gets, and its bytes
     "damaged.jpg": ("jpeg_damage", overwritten(encoded("JPEG"), b"\xff\xd9")),
     "damaged_progressive.jpg": ("jpeg_damage", overwritten(encoded("JPEG", progressive=True), b"\xff\xd9")),
     "profile.jpg": ("damaged_header", with_segment(encoded("JPEG", picture(118, 96, 80)), b"ICC_PROFILE\0\1\2half")),
-    "zeros.jpg": ("damaged_header", encoded("JPEG", picture(119, 96, 80)).replace(b"\xff\xc4", b"\0\0\xff\xc4", 1)),
+    "zeros.jpg": ("damaged_header", encoded("JPEG", picture(133, 96, 80)).replace(b"\xff\xc4", b"\0\0\xff\xc4", 1)),
     "damaged_frame.gif": ("later_frame_error", frames(3)[:-200]),
     "jpeg.png": ("extension_mismatch", encoded("JPEG", picture(101, 96, 80))),
     "no_extension": ("extension_mismatch", encoded("PNG", picture(102, 96, 80))),
     "film.jpg": ("trailing_bytes", encoded("JPEG", picture(103, 96, 80)) + b"ftypmp42" * 500),
     "padded.png": ("trailing_bytes", encoded("PNG", picture(104, 96, 80)) + bytes(512)),
     "longer.gif": ("trailing_bytes", encoded("GIF", picture(105, 96, 80)) + b"\0"),
+    "longer.avif": ("trailing_bytes", encoded("AVIF", picture(121, 96, 80)) + bytes(20)),
     "longer.webp": ("trailing_bytes", encoded("WEBP", picture(106, 96, 80)) + b"more"),
     "no_end.jpg": ("missing_end_marker", encoded("JPEG", picture(107, 96, 80))[:-2]),
     "half_an_end.jpg": ("missing_end_marker", encoded("JPEG", picture(108, 96, 80))[:-1]),
     "no_end.png": ("missing_end_marker", encoded("PNG", picture(109, 96, 80))[:-12]),
     "no_end.gif": ("missing_end_marker", encoded("GIF", picture(110, 96, 80))[:-1]),
-    "by_somebody.jpg": ("private_metadata", encoded("JPEG", picture(118, 96, 80), exif=BY_SOMEBODY)),
+    "by_somebody.jpg": ("private_metadata", encoded("JPEG", picture(131, 96, 80), exif=BY_SOMEBODY)),
+    "infrared.tif": ("extra_bands", encoded("TIFF", picture(132, 96, 80).convert("RGBX"))),
+    "fourteen_bits.png": ("unused_range", encoded("PNG", deep_noise(119, 8000, 2**14))),
+    "deep.png": ("reduced_depth", encoded("PNG", deep_noise(120, 0, 2**14 + 1))),
     "low.png": ("too_small", encoded("PNG", picture(111, 96, 15))),
     "narrow.png": ("too_small", encoded("PNG", picture(112, 15, 96))),
     "wide.png": ("too_large", encoded("PNG", picture(113, 321, 300))),
@@ -361,7 +377,7 @@ def test_a_bad_file_is_named_for_what_is_wrong_with_it(name: str, tmp_path: Path
     assert bool(facts["format"]) == bool(facts["width"]) == bool(facts["pixel_hash"]) == usable
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF"])
 def test_no_cut_file_is_accepted(form: str, tmp_path: Path):
     data = encoded(form, picture(1, 32, 32))
     for end in range(1, len(data) - 1, max(1, len(data) // 40)):
@@ -382,6 +398,8 @@ def test_no_cut_file_is_accepted(form: str, tmp_path: Path):
         ("a.tif", "TIFF", picture(1, mode="CMYK")),
         ("a.tiff", "TIFF", picture(1, mode="LA")),
         ("a.webp", "WEBP", picture(1, mode="RGBA")),
+        ("a.avif", "AVIF", picture(1, mode="RGBA")),
+        ("grey.avif", "AVIF", picture(1, mode="L")),
         ("least.png", "PNG", picture(1, 16, 16)),
     ],
 )
@@ -399,7 +417,7 @@ def test_a_good_file_has_no_findings(name: str, form: str, image: Image.Image, t
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "bytes": path.stat().st_size,
         "format": form,
-        "mode": facts["mode"] if form == "WEBP" else image.mode,  # WebP drops an alpha channel that is all opaque
+        "mode": facts["mode"] if form in ("WEBP", "AVIF") else image.mode,  # they drop what is all opaque
         "kind": facts["kind"],
         "width": image.width,
         "height": image.height,
@@ -1083,7 +1101,7 @@ def test_images_stored_otherwise_than_most_are_told_from_them(workspace: Workspa
     }
     for name, (image, options, _) in others.items():
         save(workspace.raw / "cat" / name, image, **options)
-    manifest = run(workspace, levels=Levels())
+    manifest = run(workspace, levels=Levels(reduced_depth="ignore"))
     assert column(manifest, "kind") == {f"cat/img{number}.jpg": "RGB" for number in range(3)} | {
         f"cat/{name}": kind for name, (_, _, kind) in others.items()
     }

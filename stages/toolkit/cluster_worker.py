@@ -31,9 +31,9 @@ from stages.toolkit.workers import Died, Pool, TookTooLong
 
 IDLE = 300
 """Seconds without work after which a keeper ends, should nobody have told it to."""
-LIBRARIES = ("pillow", "numpy", "simplejpeg", "h5py", "xxhash", "zlib-ng")
+LIBRARIES = ("pillow", "numpy", "simplejpeg", "h5py", "xxhash", "zlib-ng", "pillow-heif", "pillow-jxl-plugin")
 """Those that decide what is written."""
-CODECS = ("libjpeg_turbo", "jpg", "zlib", "zlib_ng", "libtiff", "webp", "littlecms2")
+CODECS = ("libjpeg_turbo", "jpg", "zlib", "zlib_ng", "libtiff", "webp", "avif", "littlecms2")
 """What a Pillow is built with may differ between two of the same version."""
 PATIENCE = 3
 """Seconds that a shared file system may take to show a new file."""

@@ -4,6 +4,8 @@ import re
 import zlib
 from collections.abc import Iterator
 
+from stages.toolkit import boxes
+
 JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """Neither a stuffed zero nor a restart marker, so it is found inside pixels too."""
 JPEG_ALONE, JPEG_END = (0x01, 0xD8), 0xD9
@@ -42,6 +44,8 @@ def end_of(data: bytes, form: str) -> int | None:
         case "WEBP":
             end = 8 + int.from_bytes(data[4:8], "little")
             return end if end <= len(data) else None
+        case "AVIF" | "HEIF" | "JXL":
+            return boxes.end_of(data) or len(data)
         case _:
             return len(data)
 
@@ -91,6 +95,13 @@ def origin_of_mpf(data: bytes) -> int:
 def is_rare_jpeg(data: bytes) -> bool:
     """Whether a JPEG is of one of the processes that hardly any program reads: lossless, hierarchical."""
     return any(kind in JPEG_RARE for kind, *_ in jpeg_markers(data))
+
+
+def is_huffman_jpeg(data: bytes) -> bool:
+    """Whether a JPEG is sequential or progressive, coded by Huffman, as nearly all are."""
+    frames = JPEG_SEQUENTIAL | JPEG_RARE | JPEG_ARITHMETIC | {JPEG_PROGRESSIVE}
+    first = next((kind for kind, *_ in jpeg_markers(data) if kind in frames), None)
+    return first in JPEG_SEQUENTIAL or first == JPEG_PROGRESSIVE
 
 
 def is_one_scan_jpeg(data: bytes) -> bool:

@@ -1,0 +1,165 @@
+"""The boxes of which AVIF, HEIC and some JPEG XL files are made (ISO 14496-12, 23008-12): what they say, what lacks."""
+
+import re
+from collections.abc import Iterator
+
+Box = tuple[bytes, int, int]
+"""Kind, and the offsets at which what is in it begins and ends."""
+AVIF_BRANDS = {b"avif", b"avis"}
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+"""The last two are those of any picture in boxes; an AVIF says that it is one too."""
+FIRST = {b"ftyp", b"JXL "}
+"""Those with which a file begins."""
+PICTURES = {b"av01", b"hvc1"}
+"""Kinds of items that are compressed pixels."""
+HOLE = bytes(256)
+"""Encoders of AV1 write no such run: at most 7 zeros were seen, in pictures of one tone."""
+UNIT_BEGINS = re.compile(rb"\0\0[\0-\2]")
+"""Stands in no unit of HEVC: an encoder puts a 3 between (ITU-T H.265, 7.3.1.1)."""
+HDR = {16: "PQ", 18: "HLG"}
+"""Transfer functions (ITU-T H.273) of pictures brighter than white."""
+
+
+def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
+    """Those from `start` to `end`, one behind the other, up to the first that is none or is not there in full."""
+    end = len(data) if end is None else end
+    while (box := _box(data, start, end)) and box[2] <= end:
+        yield box
+        start = box[2]
+
+
+def _box(data: bytes, at: int, end: int) -> Box | None:
+    """The box that begins at `at`; it may say that it ends behind `end`."""
+    size, kind, inside = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
+    if size == 1:
+        size, inside = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
+    size = size or end - at  # 0: to the end
+    if len(kind) < 4 or not kind.isascii() or not kind.decode().isprintable() or size < inside - at:
+        return None
+    return kind, inside, at + size
+
+
+def brands(data: bytes) -> set[bytes]:
+    """The kinds of file that `data` says it is; none where it does not begin as files of boxes do."""
+    kind, start, end = next(boxes(data), (b"", 0, 0))
+    parts = {data[at : at + 4] for at in range(start, end, 4)}
+    return parts if kind == b"ftyp" else set()
+
+
+def end_of(data: bytes) -> int:
+    """The offset behind the last box of the file with which `data` begins."""
+    last, seen = 0, set()
+    for kind, _, end in boxes(data):
+        if kind in seen & FIRST:
+            break
+        seen.add(kind)
+        last = end
+    return last
+
+
+def missing_bytes(data: bytes) -> int:
+    """How many bytes the last box lacks."""
+    last = end_of(data)
+    box = _box(data, last, len(data)) if last else None
+    return max(0, box[2] - len(data)) if box else len(data) - last < 8 and last < len(data)
+
+
+def damage(data: bytes) -> int:
+    """The offset of the first bytes among compressed pixels that no encoder writes; 0 if there are none.
+
+    Of pictures alone: where the frames of a film are is not looked at.
+    """
+    lengths = {data[start + 21] & 3 for kind, start, _ in _properties(data) if kind == b"hvcC"}
+    for kind, start, end in _pictures(data):
+        in_units = kind == b"hvc1" and lengths == {3}  # of four bytes, as all known writers have them
+        at = _unit_damage(data, start, end) if in_units else data.find(HOLE, start, end)
+        if at > 0:
+            return at
+    return 0
+
+
+def _unit_damage(data: bytes, start: int, end: int) -> int:
+    """As `damage`, of one picture of HEVC: units behind their lengths, which do not hold what begins one elsewhere."""
+    while start < end:
+        unit, start = start + 4, start + 4 + int.from_bytes(data[start : start + 4], "big")
+        if start == unit or start > end:
+            return unit - 4
+        if begin := UNIT_BEGINS.search(data, unit, start):
+            return begin.start()
+    return 0
+
+
+def bits(data: bytes) -> int:
+    """Bits a channel: of whichever picture in the file has the most, 8 or more."""
+    most = 8
+    for kind, start, end in _properties(data):
+        if kind == b"pixi":
+            most = max([most, *data[start + 5 : end]])
+        elif kind == b"av1C" and end > start + 2 and data[start + 2] & 0x40:
+            most = max(most, 12 if data[start + 2] & 0x20 else 10)
+    return most
+
+
+def hdr(data: bytes) -> str:
+    """The name of the transfer function, if it is one of pictures brighter than white."""
+    colours = (data[start : start + 8] for kind, start, _ in _properties(data) if kind == b"colr")
+    transfers = [int.from_bytes(colour[6:8], "big") for colour in colours if colour[:4] == b"nclx"]
+    return next((HDR[transfer] for transfer in transfers if transfer in HDR), "")
+
+
+def _meta(data: bytes) -> list[Box]:
+    """What is in the box that describes the pictures."""
+    return [box for kind, start, end in boxes(data) if kind == b"meta" for box in boxes(data, start + 4, end)]
+
+
+def _properties(data: bytes) -> list[Box]:
+    """What is said of pictures, without that of which."""
+    inside = [box for kind, start, end in _meta(data) if kind == b"iprp" for box in boxes(data, start, end)]
+    return [box for kind, start, end in inside if kind == b"ipco" for box in boxes(data, start, end)]
+
+
+def _pictures(data: bytes) -> Iterator[Box]:
+    """Kind, and offsets at which compressed pixels begin and end."""
+    kinds, places = {}, {}
+    for kind, start, end in _meta(data):
+        if kind == b"iinf":
+            first = start + (6 if data[start] == 0 else 8)
+            kinds = dict(_item(data, at) for name, at, _ in boxes(data, first, end) if name == b"infe")
+        elif kind == b"iloc":
+            places = dict(_locations(data, start))
+    for item, extents in places.items():
+        if kinds.get(item) in PICTURES:
+            yield from ((kinds[item], *extent) for extent in extents)
+
+
+def _item(data: bytes, at: int) -> tuple[int, bytes]:
+    """Number and kind of an item, whose entry has its content at `at`."""
+    width = 2 if data[at] < 3 else 4
+    return int.from_bytes(data[at + 4 : at + 4 + width], "big"), data[at + 6 + width : at + 10 + width]
+
+
+def _locations(data: bytes, at: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Number of each item, and the offsets at which its parts begin and end, if they are counted from the file's."""
+
+    def number(width: int) -> int:
+        nonlocal at
+        at += width
+        return int.from_bytes(data[at - width : at], "big")
+
+    version, sizes = data[at], data[at + 4 : at + 6]
+    offset, length, base, index = sizes[0] >> 4, sizes[0] & 15, sizes[1] >> 4, sizes[1] & 15
+    at += 6
+    for _ in range(number(2 if version < 2 else 4)):
+        item = number(2 if version < 2 else 4)
+        method = number(2) & 15 if version else 0
+        at += 2
+        begin = number(base)
+        parts = []
+        for _ in range(number(2)):
+            at += index if version else 0
+            start = begin + number(offset)
+            parts.append((start, start + number(length)))
+        if at > len(data):
+            return
+        if method == 0:
+            yield item, parts
