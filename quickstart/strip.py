@@ -249,10 +249,11 @@ def contents(data: bytes, max_pixels: int, max_frames: int) -> list[images.Conte
     Raises:
         Fault: it does not decode.
     """
-    image = images.open_image(images.with_end(data), max_pixels)
+    data = images.with_end(data)
+    image = images.open_image(data, max_pixels)
     images.decode(image)
-    frames = [images.inspect(image, None)[0]]
-    return frames + [images.inspect(frame, None)[0] for frame in images.later_frames(image, max_frames, max_pixels)]
+    later = images.later_frames(image, data, max_frames, max_pixels)
+    return [images.inspect(image, None)[0], *(images.inspect(frame, None)[0] for frame in later)]
 
 
 def _write_beside(place: Path, data: bytes, status: os.stat_result) -> Path:

@@ -331,7 +331,8 @@ def add_every_fault(raw: Path) -> dict[str, str]:
     save(raw / "cat/img0.tif", picture(0))
     for label, name, quality in (("cat", "like.jpg", 95), ("cat", "like (1).jpg", 40)):
         write(raw / label / name, resaved(300, quality))
-    for label in ("cat", "dog"):
+    for label, quality in (("cat", 95), ("dog", 40)):
+        write(raw / label / "alike.jpg", resaved(301, quality))
         save(raw / label / "both.png", picture(4))
     return codes | {
         "dog/again.jpg": "truncated",
@@ -346,6 +347,8 @@ def add_every_fault(raw: Path) -> dict[str, str]:
         "cat/img0 copy.png": "exact_duplicate",
         "cat/img0.tif": "pixel_duplicate",
         "cat/like (1).jpg": "near_duplicate",
+        "cat/alike.jpg": "similar_labels",
+        "dog/alike.jpg": "similar_labels",
         "cat/both.png": "label_conflict",
         "dog/both.png": "label_conflict",
     }
