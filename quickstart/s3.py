@@ -31,10 +31,15 @@ TEMPLATE_URL = "s3://image-dataset"
 """The remote of .dvc/config as the template ships it; another one is the user's own."""
 PORT = 8333
 REMOTE = "s3"
+LOCAL_CONFIG = Path(".dvc/config.local")
 SET_REMOTE = "dvc remote add --default --force s3 s3://my-bucket/my-dataset (docs/remotes.md has other stores)"
 ANSWERS = "The remote answers and takes these keys."
 OUR_KEY = "local-s3-"
 """How access keys of the local server begin, so that no others are ever taken for them."""
+
+
+CLOSED = "-disableHttp"
+"""Neither filer nor master answers HTTP, for which they ask no keys; S3 reaches them by gRPC, which no web page can."""
 
 
 class S3Error(Exception):
@@ -93,18 +98,22 @@ def start(bucket: str, folder: Path = FOLDER, port: int | None = None) -> Server
     Raises:
         S3Error: the port is taken, or the server does not come up.
     """
-    if server := running(folder):
+    if (server := running(folder)) and CLOSED in psutil.Process(server.pid).cmdline():
         _make_bucket(server, bucket)
         return server
-    (folder / "data").mkdir(parents=True, exist_ok=True)
+    if server:  # started by an older version, with its filer and master open
+        stop(folder)
+        port = port or server.port
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    (folder / "data").mkdir(exist_ok=True)
     if port is not None and not _is_free(port):
         raise S3Error(f"port {port} is taken: choose another, python3 run.py s3 start --port {port + 1}")
     chosen = port or (PORT if _is_free(PORT) else free_ports(1)[0])
     access_key, secret_key = _keys(folder)
     process = _launch(bucket, folder, chosen, access_key, secret_key)
     server = Server(process.pid, chosen, access_key, secret_key)
-    (folder / "server.json").write_text(json.dumps(asdict(server), indent=2), encoding="utf-8")
-    (folder / "server.json").chmod(0o600)
+    _write_private(folder / "server.json", json.dumps(asdict(server), indent=2))
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -116,6 +125,15 @@ def start(bucket: str, folder: Path = FOLDER, port: int | None = None) -> Server
     process.kill()
     process.wait()
     raise S3Error(f"the local S3 did not start: see {folder / 'log.txt'}")
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else on this machine may read, at no moment."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    beside.replace(path)
 
 
 def _keys(folder: Path) -> tuple[str, str]:
@@ -135,6 +153,8 @@ def _launch(bucket: str, folder: Path, port: int, access_key: str, secret_key: s
     here = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder.resolve() / 'data'}", f"-bucket={bucket}"]
     off = ["-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.autoCreateBucket=false"]
     off += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    signed = ("", "FILER_")  # what S3 asks of the volume server and the filer; both refuse what is not
+    tokens = {f"WEED_JWT_{part}SIGNING_{kind}KEY": secrets.token_hex(20) for part in signed for kind in ("", "READ_")}
     detached = (
         {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
         if os.name == "nt"
@@ -142,11 +162,11 @@ def _launch(bucket: str, folder: Path, port: int, access_key: str, secret_key: s
     )
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
-            ["weed", "mini", f"-s3.port={port}", *ports, *here, *off],
+            ["weed", "mini", CLOSED, f"-s3.port={port}", *ports, *here, *off],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=os.environ | {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key},
+            env=os.environ | {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key} | tokens,
             **detached,
         )
 
@@ -213,10 +233,17 @@ def is_own() -> bool:
 
 def tell_dvc(server: Server) -> None:
     """Write endpoint and keys of the local server to .dvc/config.local."""
+    make_private(LOCAL_CONFIG)
     with Config(dvc_dir=".dvc", validate=False).edit("local", validate=False) as config:
         config.setdefault("remote", {}).setdefault(REMOTE, {}).update(
             endpointurl=server.endpoint, access_key_id=server.access_key, secret_access_key=server.secret_key
         )
+
+
+def make_private(path: Path) -> None:
+    """Let nobody else on this machine read a file that is to hold keys; made if missing. DVC keeps its mode."""
+    path.touch(0o600)
+    path.chmod(0o600)
 
 
 def forget() -> bool:
