@@ -34,11 +34,11 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOCK = ROOT / "requirements.lock"
-KEYS = ROOT / ".dvc/config.local"
 PULLING, RAW_DVC = ROOT / ".dvc/tmp/run-py-is-pulling", ROOT / "data/raw.dvc"
 """The first, a copy of the second, is there while a pull is unfinished: quickstart/raw_version.py."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+LOCAL_CONFIG = ROOT / ".dvc/config.local"
 
 
 def main(arguments: list[str]) -> int:
@@ -70,6 +70,7 @@ def main(arguments: list[str]) -> int:
     if not shutil.which("git"):
         sys.exit("git is missing: install it (https://git-scm.com/downloads) and run again")
     set_up()
+    keep_private(made="--local" in command and command[0] == "dvc")
     moves_data = command[0] == "dvc" and {"push", "pull", "fetch"}.intersection(command[1:3])  # also: dvc exp push
     if moves_data:
         run([PYTHON, "-m", "quickstart.data_index"])
@@ -77,9 +78,6 @@ def main(arguments: list[str]) -> int:
     if pulls_all and RAW_DVC.exists():
         PULLING.parent.mkdir(exist_ok=True)
         shutil.copy(RAW_DVC, PULLING)
-    if command[0] == "dvc" and "--local" in command and KEYS.parent.is_dir():  # DVC would let everybody read it
-        KEYS.touch(0o600)
-        KEYS.chmod(0o600)
     code = run(command)
     if pulls_all and code == 0 and PULLING.exists():
         PULLING.unlink()
@@ -119,6 +117,14 @@ def set_up() -> None:
     # so that training scripts and notebooks can import imagepack from any folder
     Path(where.strip(), "image_dataset.pth").write_text(f"{ROOT}\n", encoding="utf-8")
     stamp.write_text(wanted, encoding="utf-8")
+
+
+def keep_private(made: bool) -> None:
+    """Let nobody else on this machine read DVC's file for keys, also if it is about to be made; DVC keeps its mode."""
+    if made and LOCAL_CONFIG.parent.is_dir():
+        LOCAL_CONFIG.touch(0o600)
+    if LOCAL_CONFIG.exists():
+        LOCAL_CONFIG.chmod(0o600)
 
 
 def run(command: list) -> int:

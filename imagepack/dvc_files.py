@@ -22,6 +22,9 @@ READ_AHEAD = 2**18
 """Bytes that are fetched beyond those asked for, of a file that is read in parts."""
 NO_REPOSITORY = {"NotDvcRepoError", "SCMError", "NotGitRepository", "InvalidRemoteSCMRepo"}
 
+KEYS_GO_TO = {"endpointurl", "oss_endpoint", "configpath", "credentialpath"}
+"""Options of a remote that say which server is sent the keys; the last two name files, which may run a command too."""
+
 log = logging.getLogger("imagepack")
 Result = TypeVar("Result")
 
@@ -54,19 +57,22 @@ class DvcFiles:
         where: the remote's URL, for messages; empty if there is none.
     """
 
-    def __init__(self, revision: str | None, repo: str | Path, files: DiskCache) -> None:
+    def __init__(self, revision: str | None, repo: str | Path, files: DiskCache, trust_remote: bool = True) -> None:
         """Find the revision.
 
         Args:
             revision: a commit, tag, branch or DVC experiment; None for the workspace, which `repo` is then a folder of.
             repo: a git repository with DVC: a folder, or a URL.
             files: for what is fetched.
+            trust_remote: whether keys may go where a foreign repository says: one that is not the one that this process
+                stands in. Its `.dvc/config` may name an address; what the user's own configuration names is trusted.
 
         Raises:
-            PackError: it cannot be opened; the message says why and what to do.
+            PackError: it cannot be opened, or its remote is not trusted; the message says why and what to do.
         """
         self._repo = str(Path(repo).resolve()) if Path(repo).exists() else str(repo)
         self._revision, self._files = revision, files
+        self._trusted = trust_remote or _stands_in(self._repo)
         self.where, self.commit = "the remote", None
         self._processes: dict[int, _Process] = {}
         self._md5s: dict[str, tuple[str, bool]] = {}  # and whether it is one of DVC before 3.0
@@ -251,10 +257,34 @@ class DvcFiles:
         clones = len(open_repo.CLONES)
         fs = DVCFileSystem(self._repo, rev=self.commit or self._revision)
         config = fs.repo.config
+        if not self._trusted:
+            self._require_own_addresses(config["remote"], fs)
         if not clones and open_repo.CLONES:  # of a URL; DVC itself removes them after its own commands alone
             Finalize(None, open_repo.clean_repos, exitpriority=0)  # atexit does not run in worker processes
         self.where = config["remote"].get(config["core"].get("remote"), {}).get("url", "")
         return fs
+
+    def _require_own_addresses(self, remotes_of_repo: dict[str, dict], fs) -> None:
+        """Refuse a foreign repository that says where keys go; nothing has been asked of a remote so far.
+
+        Raises:
+            PackError: its committed configuration names an address, or a file that may name one.
+        """
+        from dvc.config import Config
+
+        own = [Config(validate=False).load_one(level) for level in ("system", "global")]
+        committed = fs.repo.fs.exists(
+            fs.repo.fs.join(fs.repo.root_dir, ".dvc", "config.local")
+        )  # then it is not one's own
+        if (top := _top(self._repo)) and not committed:
+            own.append(Config(dvc_dir=str(top / ".dvc"), validate=False).load_one("local"))
+        for name, remote in remotes_of_repo.items():
+            for key in KEYS_GO_TO & remote.keys():
+                if all(level.get("remote", {}).get(name, {}).get(key) != remote[key] for level in own):
+                    raise PackError(
+                        f"{self!r} is another repository, and its .dvc/config says where your keys would go "
+                        f"({key} of remote {name}: {remote[key]}): if you trust that address, pass trust_remote=True"
+                    )
 
     def _patiently(self, work: Callable[[], Result], what: str) -> Result:
         """The result of `work`, which is tried again where the network may be at fault.
@@ -313,3 +343,15 @@ class DvcFiles:
                 return PackError(f"{self!r} names no DVC remote, and its {what} is not in the local DVC cache")
             return PackError(f"{what} of {self!r} is not on {self.where}: run dvc push where it was made")
         return None
+
+
+def _top(folder: str | Path) -> Path | None:
+    """The top of the DVC repository in which a folder lies; None if it is no folder of one."""
+    folder = Path(folder)
+    return next((above for above in (folder, *folder.parents) if folder.is_dir() and (above / ".dvc").is_dir()), None)
+
+
+def _stands_in(repo: str) -> bool:
+    """Whether this process stands in the repository."""
+    top = _top(repo)
+    return top is not None and top == _top(Path.cwd())

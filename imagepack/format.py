@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ ENCODINGS = {"raw": "", "png": "PNG", "jpeg": "JPEG"}
 """How a shard holds its images, and Pillow's name for it; raw is one uint8 array."""
 INDEX_NAME = "dataset.h5"
 SHARDS_NAME = "shards"
+SHARD_NAME = re.compile(r"[0-9a-f]{64}\.h5")
+"""The digest of the shard's own bytes: so no name leads out of shards/."""
 AGAIN = "get it again with `dvc checkout` or `dvc pull`"
 
 
@@ -179,7 +182,7 @@ def read_index(path: Path) -> tuple[Index, str]:
     """Read the dataset.h5 at `path`; the index and its digest.
 
     Raises:
-        PackError: there is none, it is damaged, or of another format or version.
+        PackError: there is none, it is damaged, its parts contradict each other, or it is of another format or version.
     """
     if not path.is_file():
         raise PackError(f"{path} does not exist: make the pack with `dvc repro`, or fetch it with `dvc pull`")
@@ -208,6 +211,8 @@ def read_index(path: Path) -> tuple[Index, str]:
             )
             digest = file.attrs["digest"].decode()
             damaged = index.digest() != digest
+        if not damaged:
+            _require_sound(index)
     except PackError:
         raise
     except Exception as error:
@@ -215,6 +220,54 @@ def read_index(path: Path) -> tuple[Index, str]:
     if damaged:
         raise PackError(f"{path} is damaged (its digest differs): {AGAIN}")
     return index, digest
+
+
+def _require_sound(index: Index) -> None:
+    """Refuse an index that leads to other files, or to rows, labels or splits that there are not: whoever made it.
+
+    Raises:
+        ValueError: the first fault.
+    """
+    count, channels = len(index.labels), index.shape[-1:]
+    for name in index.shard_names:
+        if not SHARD_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a shard, which is 64 hexadecimal digits and .h5")
+    if len(index.shape) != 3 or min(index.shape) < 1:
+        raise ValueError(f"its images have the shape {index.shape}, not (H, W, C)")
+    if index.encoding not in ENCODINGS:
+        raise ValueError(f"its encoding {index.encoding!r} is none of {', '.join(ENCODINGS)}")
+    shapes = {
+        "label": (index.labels, (count,)),
+        "split": (index.splits, (count,)),
+        "id": (index.ids, (count, 32)),
+        "path_start": (index.paths.starts, (count + 1,)),
+        "shard_start": (index.shard_starts, (len(index.shard_names) + 1,)),
+        "shard_bytes": (index.shard_bytes, (len(index.shard_names),)),
+        "mean": (index.mean, channels),
+        "std": (index.std, channels),
+    }
+    for name, (array, shape) in shapes.items():
+        if np.shape(array) != shape:
+            raise ValueError(f"{name} has the shape {np.shape(array)}, not {shape}")
+    for name, array, limit in (("label", index.labels, len(index.classes)), ("split", index.splits, len(SPLITS))):
+        if count and not 0 <= array.min() <= array.max() < limit:
+            raise ValueError(f"a {name} is not within 0 to {limit - 1}")
+    _require_cuts("path_start", index.paths.starts, index.paths.data.size, least=0)
+    _require_cuts("shard_start", index.shard_starts, count, least=1)
+    if (index.shard_bytes < 1).any():
+        raise ValueError("a shard has no bytes")
+    if index.mean.dtype != "<f8" or index.std.dtype != "<f8":
+        raise ValueError("mean and std are not float64")
+
+
+def _require_cuts(name: str, starts: np.ndarray, end: int, least: int) -> None:
+    """Where parts begin: from 0 to `end`, each part with at least so many.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if starts[0] != 0 or starts[-1] != end or (starts[1:] < starts[:-1] + least).any():
+        raise ValueError(f"{name} does not go from 0 to {end} in order")
 
 
 def read_place(path: Path, index: Index, shard: int) -> Place:
@@ -247,13 +300,21 @@ def read_place(path: Path, index: Index, shard: int) -> Place:
 
 
 def check_size(path: Path, size: int) -> None:
-    """Refuse a shard that is missing or not as long as the index says."""
+    """Refuse a shard that is missing, not as long as the index says, or a link that leads to no cache."""
+    if path.is_symlink() and not _is_kept_by_content(target := path.resolve(), path):
+        raise PackError(f"{path} is a link to {target}, which is in no cache: {AGAIN}")
     try:
         actual = path.stat().st_size
     except FileNotFoundError:
         raise PackError(f"{path} is missing: get it with `dvc checkout` or `dvc pull`") from None
     if actual != size:
         raise PackError(f"{path} has {actual} bytes instead of {size}: {AGAIN}")
+
+
+def _is_kept_by_content(target: Path, shard: Path) -> bool:
+    """Whether a link leads to DVC's cache (`cache.type symlink`), or to a store of files named after their sha256."""
+    dvc = re.fullmatch(r"[0-9a-f]{2}/[0-9a-f]{30}", f"{target.parent.name}/{target.name}")
+    return bool(dvc) or target.stem == shard.stem
 
 
 def _plain(file: h5py.File, name: str) -> h5py.Dataset:

@@ -89,6 +89,7 @@ class PackedImages:
         cache: str | Path | None = None,
         cache_bytes: int = 50 * 10**9,
         remote: bool | None = None,
+        trust_remote: bool = False,
     ) -> Self:
         """Open the pack of a git revision, without a checkout or `dvc pull`: labels now, shards when they are needed.
 
@@ -105,13 +106,14 @@ class PackedImages:
                 of 64 shards.
             remote: whether to shuffle in windows of shards; None if some shard is not in the local DVC cache. Where
                 several machines train together, set it, so that all have the same order.
+            trust_remote: whether your keys may go to the address that another repository's own .dvc/config names.
 
         Raises:
             PackError: no such repository, revision or pack, or no way to it; the message says what to do.
         """
         files = DiskCache(Path(cache) if cache else user_folder(), cache_bytes)
         packed = cls.__new__(cls)
-        packed._open(versions.Revision(revision, repo, path, files, remote), verify)
+        packed._open(versions.Revision(revision, repo, path, files, remote, trust_remote), verify)
         return packed
 
     def _open(self, source, verify: str) -> None:

@@ -25,7 +25,15 @@ class Revision:
         remote: whether a shard was not in the local DVC cache when this was opened.
     """
 
-    def __init__(self, revision: str, repo: str | Path, path: str, files: DiskCache, remote: bool | None) -> None:
+    def __init__(
+        self,
+        revision: str,
+        repo: str | Path,
+        path: str,
+        files: DiskCache,
+        remote: bool | None,
+        trust_remote: bool = False,
+    ) -> None:
         """Ask DVC what the pack consists of; read nothing yet.
 
         Args:
@@ -34,12 +42,13 @@ class Revision:
             path: of the pack in the repository.
             files: for what is fetched.
             remote: None to find out.
+            trust_remote: as for DvcFiles.
 
         Raises:
             PackError: it cannot be opened; the message says why and what to do.
         """
         self._path, self._files, self.remote = path.strip("/"), files, remote
-        self._dvc = DvcFiles(revision, repo, files)
+        self._dvc = DvcFiles(revision, repo, files, trust_remote)
         folders = (self._path, f"{self._path}/{packs.SHARDS_NAME}")
         self._names = {file for folder in folders for file in self._dvc.files_in(folder)}
         if not self._names:

@@ -1,21 +1,38 @@
 """Install git hooks that work outside the environment too: `git push` then pushes the data first.
 
-pre-push is our own (quickstart/pre_push.py says why); post-checkout and pre-commit are DVC's.
+pre-push is our own (quickstart/pre_push.py says why); post-checkout and pre-commit are DVC's. They run a copy of this
+code that is made now and kept in .git, and nothing of the branch that is checked out, which may be anybody's.
 """
 
 import argparse
 import shlex
+import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
-from quickstart.git import git, lines
+from quickstart.git import git
 
 MARK = "# by python3 run.py hooks"
 HERE = Path(__file__).resolve().parents[1]
+PACKAGES = ("quickstart", "imagepack", "stages")
+"""What the pre-push hook imports, apart from what is installed."""
+COPY = "image-dataset-hook"
+"""The folder of that copy, in git's."""
+LAUNCHER = """# Written by python3 run.py hooks: runs a module of this copy or of the environment, and of nowhere else.
+import runpy, sys
+from pathlib import Path
+sys.path[:0] = [str(Path(__file__).resolve().parent)]
+sys.path += {installed}
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
 
 
 def main() -> int:
     """Write the hooks and DVC's merge driver; leave alone what is not ours, saying what to add. The exit code."""
+    if folder := git("rev-parse", "--git-common-dir"):
+        copy_code(Path(folder) / COPY)
     if shared := git("config", "core.hooksPath"):
         return left_alone(
             f"git takes its hooks from {shared} (core.hooksPath), which may serve other repositories", NAMES
@@ -34,6 +51,22 @@ def main() -> int:
         return left_alone(f"{folder} has a {' and a '.join(foreign)} that is not ours", foreign)
     print("Installed: git push pushes the data first, git checkout also checks it out, git commit shows its status.")
     return 0
+
+
+def copy_code(folder: Path) -> None:
+    """Write the code that hooks run, as it is here and now."""
+    beside = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    for package in PACKAGES:
+        for source in (HERE / package).rglob("*.py"):
+            target = beside / source.relative_to(HERE)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    installed = list(dict.fromkeys(sysconfig.get_path(kind) for kind in ("purelib", "platlib")))
+    (beside / "run.py").write_text(LAUNCHER.format(installed=installed), encoding="utf-8")
+    if folder.exists():
+        shutil.rmtree(folder)
+    beside.replace(folder)
 
 
 def hooks_folder() -> Path | None:
@@ -73,37 +106,28 @@ def dvc() -> str:
 
 def command(name: str) -> str:
     """The line of a hook that does the work."""
+    # -I and -S: no module comes from this folder, PYTHONPATH or a .pth file, which leads to what is checked out
+    python = f'{shlex.quote(Path(sys.executable).as_posix())} -I -S "$(git rev-parse --git-common-dir)/{COPY}/run.py"'
     if name == "post-checkout":  # git has checked out by then: what DVC lacks is no failure of git's
         lacking = "python3 run.py doctor says what of the data is missing here"
-        return f'{shlex.quote(dvc())} git-hook post-checkout "$@" || echo "{lacking}" >&2'
+        return f'{python} dvc git-hook post-checkout "$@" || echo "{lacking}" >&2'
     if name == "pre-commit":
-        return f'exec {shlex.quote(dvc())} git-hook pre-commit "$@"'
-    # -P: the code comes from PYTHONPATH, not from whatever a module in this folder is called
-    return f'PYTHONPATH="$PWD" exec {shlex.quote(Path(sys.executable).as_posix())} -P -m quickstart.pre_push "$@"'
+        return f'exec {python} dvc git-hook pre-commit "$@"'
+    return f'exec {python} quickstart.pre_push "$@"'
 
 
 def script(name: str) -> str:
     """A hook; git runs it at the top of the working tree."""
     if name != "pre-push":
         return f"#!/bin/sh\n{MARK}\n{command(name)}\n"
-    python = shlex.quote(Path(sys.executable).as_posix())
-    trees = [line[9:] for line in lines("worktree", "list", "--porcelain") if line.startswith("worktree ")]
-    code = " ".join(shlex.quote(tree) for tree in dict.fromkeys([*trees[:1], HERE.as_posix()]))
     return f"""#!/bin/sh
 {MARK}
-python={python}
+python={shlex.quote(Path(sys.executable).as_posix())}
 if [ ! -x "$python" ]; then
   echo "pre-push: $python is gone; nothing was pushed. Once: python3 run.py hooks; or: git push --no-verify" >&2
   exit 1
 fi
-# a working tree of an older version has no such module: take that of another
-for code in "$PWD" {code}; do
-  if [ -f "$code/quickstart/pre_push.py" ]; then
-    PYTHONPATH="$code" exec "$python" -P -m quickstart.pre_push "$@"
-  fi
-done
-echo "pre-push: no quickstart/pre_push.py in this version; nothing was pushed. dvc push, then git push --no-verify" >&2
-exit 1
+{command(name)}
 """
 
 

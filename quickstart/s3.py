@@ -34,10 +34,15 @@ TEMPLATE_URL = "s3://image-dataset"
 """The remote of .dvc/config as the template ships it; another one is the user's own."""
 PORT = 8333
 REMOTE = "s3"
+LOCAL_CONFIG = Path(".dvc/config.local")
 SET_REMOTE = "dvc remote add --default --force s3 s3://my-bucket/my-dataset (docs/remotes.md has other stores)"
 ANSWERS = "The remote answers and takes these keys."
 OUR_KEY = "local-s3-"
 """How access keys of the local server begin, so that no others are ever taken for them."""
+
+
+CLOSED = "-disableHttp"
+"""Neither filer nor master answers HTTP, for which they ask no keys; S3 reaches them by gRPC, which no web page can."""
 
 
 class S3Error(Exception):
@@ -96,9 +101,12 @@ def start(bucket: str, folder: Path = FOLDER, port: int | None = None) -> Server
     Raises:
         S3Error: the port is taken, or the server does not come up.
     """
-    if server := running(folder):
+    if (server := running(folder)) and CLOSED in psutil.Process(server.pid).cmdline():
         _make_bucket(server, bucket)
         return server
+    if server:  # started by an older version, with its filer and master open
+        stop(folder)
+        port = port or server.port
     with _private():
         (folder / "data").mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -150,12 +158,12 @@ def _launch(bucket: str, folder: Path, port: int, access_key: str, secret_key: s
     here = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder.resolve() / 'data'}", f"-bucket={bucket}"]
     off = ["-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.autoCreateBucket=false"]
     off += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
-    # without this, master and filer list, write and delete for anyone, even web pages; gRPC asks for the certificate
-    off += ["-disableHttp"]
     certificate, key = map(str, certificates.self_signed(folder))
-    trusted = {"WEED_GRPC_CA": certificate}
+    secret = {"WEED_GRPC_CA": certificate}  # by gRPC whoever may connect may read and delete all
     for part in ("MASTER", "VOLUME", "FILER", "S3", "ADMIN", "WORKER", "CLIENT"):
-        trusted |= {f"WEED_GRPC_{part}_CERT": certificate, f"WEED_GRPC_{part}_KEY": key}
+        secret |= {f"WEED_GRPC_{part}_CERT": certificate, f"WEED_GRPC_{part}_KEY": key}
+    for part in ("", "FILER_"):  # what S3 signs, and the volume server and the filer take no other
+        secret |= {f"WEED_JWT_{part}SIGNING_{kind}KEY": secrets.token_hex(20) for kind in ("", "READ_")}
     detached = (
         {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
         if os.name == "nt"
@@ -163,11 +171,11 @@ def _launch(bucket: str, folder: Path, port: int, access_key: str, secret_key: s
     )
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
-            ["weed", "mini", f"-s3.port={port}", *ports, *here, *off],
+            ["weed", "mini", CLOSED, f"-s3.port={port}", *ports, *here, *off],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=os.environ | trusted | {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key},
+            env=os.environ | secret | {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key},
             **detached,
         )
 
@@ -234,13 +242,17 @@ def is_own() -> bool:
 
 def tell_dvc(server: Server) -> None:
     """Write endpoint and keys of the local server to .dvc/config.local."""
-    path = Path(".dvc/config.local")
-    if path.exists():
-        path.chmod(0o600)
+    make_private(LOCAL_CONFIG)
     with _private(), Config(dvc_dir=".dvc", validate=False).edit("local", validate=False) as config:
         config.setdefault("remote", {}).setdefault(REMOTE, {}).update(
             endpointurl=server.endpoint, access_key_id=server.access_key, secret_access_key=server.secret_key
         )
+
+
+def make_private(path: Path) -> None:
+    """Let nobody else on this machine read a file that is to hold keys; made if missing. DVC keeps its mode."""
+    path.touch(0o600)
+    path.chmod(0o600)
 
 
 def forget() -> bool:

@@ -74,6 +74,12 @@ def test_the_workflow_may_do_no_more_than_it_has_to():
     assert [step["with"]["persist-credentials"] for step in checkouts] == ["false", "false"]
 
 
+def test_actions_are_pinned_to_commits_and_say_which_version_that_is():
+    uses = re.findall(r"uses: (.*)", TEXT)
+    assert len(uses) == sum("uses" in step for job in JOBS.values() for step in job["steps"]) == 6
+    assert [line for line in uses if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
+
+
 def test_no_command_has_text_of_a_pull_request_pasted_into_it():
     """A branch may be called $(...): it comes in as a variable."""
     for job in JOBS:

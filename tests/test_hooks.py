@@ -252,6 +252,23 @@ def test_a_running_dvc_does_not_keep_git_from_pushing(project: Project):
         holder.communicate()
 
 
+def test_hooks_run_no_code_of_the_branch_that_is_checked_out(project: Project, s3_server: s3.Server, tmp_path: Path):
+    """A branch may be anybody's: theirs comes to run by `git fetch`, checkout and push alone."""
+    ran = tmp_path / "ran"
+    project("git", "checkout", "--quiet", "-b", "theirs")
+    code = f"open({str(ran)!r}, 'a').write(__name__)\n"
+    for name in ("quickstart/pre_push", "quickstart/__init__", "imagepack/__init__", "stages/__init__"):
+        project.write(f"{name}.py", code)
+    for name in ("dvc", "sitecustomize", "runpy", "run"):
+        project.write(f"{name}.py", code)
+    head = add(project, 600, "Theirs")
+    project(GIT, "checkout", "--quiet", "main", PATH=PATH)
+    project(GIT, "checkout", "--quiet", "theirs", PATH=PATH, PYTHONPATH=str(project.folder))
+    assert "of data pushed" in push(project, "theirs", PYTHONPATH=str(project.folder))
+    assert head in "".join(heads(project))
+    assert not ran.exists()
+
+
 def test_hooks_of_others_are_left_alone(project: Project, tmp_path: Path):
     hooks = project.folder / ".git/hooks"
     assert "Installed" in project("python", "-m", "quickstart.hooks")  # once more

@@ -1,5 +1,6 @@
 """Reading packs: what comes out is what went in, and a pack that is not whole is refused."""
 
+import dataclasses
 import multiprocessing
 import os
 import pickle
@@ -7,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from conftest import REPOSITORY, Workspace, add_pictures
 
 from imagepack import PackedImages, PackError, shards
+from imagepack import format as packs
 from imagepack.format import read_place
 from stages.params import Levels, Pack, Preprocess, Validate
 
@@ -140,6 +143,67 @@ def test_other_hdf5_is_refused(copy: Path):
 def test_an_index_that_is_not_hdf5_is_refused(copy: Path):
     (copy / "dataset.h5").write_bytes(b"not HDF5")
     with pytest.raises(PackError, match="is damaged"):
+        PackedImages(copy)
+
+
+SOUND_NAME = f"{'ab' * 32}.h5"
+
+
+@pytest.mark.parametrize(
+    ("field", "dataset", "change", "words"),
+    [
+        ("shard_names", "shard_name", lambda names: ["../../x.h5", *names[1:]], r"'../../x\.h5' is no name of a shard"),
+        ("shard_names", "shard_name", lambda names: ["/etc/x.h5", *names[1:]], r"'/etc/x\.h5' is no name of a shard"),
+        ("shard_names", "shard_name", lambda names: [f"a/{SOUND_NAME}", *names[1:]], "is no name of a shard"),
+        ("shard_names", "shard_name", lambda names: [f"a\\{SOUND_NAME}", *names[1:]], "is no name of a shard"),
+        ("shard_names", "shard_name", lambda names: [f"{SOUND_NAME}\n", *names[1:]], "is no name of a shard"),
+        ("labels", "label", lambda labels: labels + 1, "a label is not within 0 to 1"),
+        ("labels", "label", lambda labels: labels - 1, "a label is not within 0 to 1"),
+        ("labels", "label", lambda labels: labels.astype("<i8"), "label is of type int64"),
+        ("labels", "label", lambda labels: labels[:, None], r"label has the shape|split has the shape"),
+        ("splits", "split", lambda splits: splits + np.uint8(4), "a split is not within 0 to 3"),
+        ("splits", "split", lambda splits: splits[1:], r"split has the shape \(39,\), not \(40,\)"),
+        ("ids", "id", lambda ids: ids[:, :31], r"id has the shape \(40, 31\), not \(40, 32\)"),
+        ("shard_starts", "shard_start", lambda starts: starts - 1, "shard_start does not go from 0 to 40 in order"),
+        ("shard_starts", "shard_start", lambda starts: starts * 2, "shard_start does not go from 0 to 40 in order"),
+        ("shard_starts", "shard_start", lambda starts: starts * [1, 9, *[1] * (len(starts) - 2)], "in order"),
+        ("shard_bytes", "shard_bytes", lambda sizes: -sizes, "a shard has no bytes"),
+        ("shape", None, lambda shape: (*shape, 1), r"the shape \(256, 256, 3, 1\), not \(H, W, C\)"),
+        ("shape", None, lambda shape: (0, *shape[1:]), r"the shape \(0, 256, 3\), not \(H, W, C\)"),
+        ("mean", None, lambda mean: mean[:2], r"mean has the shape \(2,\), not \(3,\)"),
+        ("encoding", None, lambda encoding: "tiff", "its encoding 'tiff' is none of raw, png, jpeg"),
+    ],
+)
+def test_an_index_that_leads_out_of_the_pack_or_contradicts_itself_is_refused(
+    copy: Path, field: str, dataset: str | None, change: Callable, words: str
+):
+    """Its digest is right: it was made so."""
+    index, _ = packs.read_index(copy / "dataset.h5")
+    value = change(getattr(index, field))
+    made = dataclasses.replace(index, **{field: value})
+    with h5py.File(copy / "dataset.h5", "r+") as file:
+        if dataset:
+            del file[dataset]
+            file.create_dataset(dataset, data=np.array(value, "S") if field == "shard_names" else value)
+        else:
+            file.attrs[field] = np.bytes_(value) if isinstance(value, str) else np.array(value)
+        file.attrs["digest"] = np.bytes_(made.digest())
+    with pytest.raises(PackError, match=rf"dataset\.h5 is damaged \(.*({words}).*\): get it again"):
+        PackedImages(copy)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_shard_may_be_a_link_to_a_cache_and_to_no_other_file(copy: Path, tmp_path_factory: pytest.TempPathFactory):
+    outside, shard = tmp_path_factory.mktemp("outside"), first_shard(copy)
+    digest = "0123456789abcdef" * 2
+    cached = outside / "files/md5" / digest[:2] / digest[2:]
+    cached.parent.mkdir(parents=True)
+    shard.rename(cached)
+    shard.symlink_to(cached)  # as DVC does with cache.type symlink
+    PackedImages(copy)[0]
+    shard.unlink()
+    shard.symlink_to(cached.rename(outside / "x.h5"))
+    with pytest.raises(PackError, match=r"\.h5 is a link to .*x\.h5, which is in no cache: get it again"):
         PackedImages(copy)
 
 

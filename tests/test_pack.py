@@ -217,7 +217,7 @@ def test_the_index_is_the_same_whenever_it_is_written(tmp_path: Path):
         splits=np.array([0, 2], "u1"),
         ids=some_ids(2),
         paths=packs.Texts.of(["a/1.png", "ü/2.png"]),
-        shard_names=["x.h5"],
+        shard_names=[f"{'ab' * 32}.h5"],
         shard_starts=np.array([0, 2]),
         shard_bytes=np.array([123]),
         shape=(8, 8, 3),

@@ -77,7 +77,8 @@ def test_after_the_first_run_git_has_just_what_one_would_commit(newcomer: tuple[
     }
     secret = json.loads((folder / ".local-s3/server.json").read_text())["secret_key"]
     assert secret in (folder / ".dvc/config.local").read_text()
-    assert os.name == "nt" or (folder / ".dvc/config.local").stat().st_mode & 0o077 == 0
+    private = (".dvc/config.local", ".local-s3/server.json", ".local-s3")
+    assert os.name == "nt" or all((folder / name).stat().st_mode & 0o077 == 0 for name in private)
     grep = ["git", "grep", "--untracked", "--exclude-standard", "--quiet", secret]
     assert subprocess.run(grep, cwd=folder).returncode == 1  # in no file that git would take
 

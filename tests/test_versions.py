@@ -170,6 +170,37 @@ def test_another_repository_is_read_by_its_url(
         assert packed.version["revision"] == project("git", "rev-parse", "v2^{commit}").strip()
 
 
+@slow
+def test_keys_go_to_no_address_that_another_repository_names(
+    clone: Project, s3_server: s3.Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    local = (clone.folder / ".dvc/config.local").read_text(encoding="utf-8")
+    assert len(pixels(PackedImages.at("v2", repo=clone.folder))) == 40  # the clone's own settings are the user's
+    clone.write(".dvc/config.local", "")
+    clone("dvc", "remote", "modify", "s3", "endpointurl", s3_server.endpoint)
+    clone("git", "config", "user.name", "Stranger")
+    clone("git", "config", "user.email", "s@example.com")
+    clone.commit("Where keys are to go")
+    shutil.rmtree(cache)
+    shown = rf"endpointurl of remote s3: {s3_server.endpoint}\): if you trust that address, pass trust_remote=True"
+    clone("git", "clone", "--quiet", "--bare", ".", str(tmp_path / "bare.git"))
+    for repo in (clone.folder, clone.folder / "data", clone.folder.as_uri(), tmp_path / "bare.git"):
+        with pytest.raises(PackError, match=shown):
+            PackedImages.at("HEAD", repo=repo)
+    assert not list(cache.rglob("*"))  # nothing was fetched
+    assert len(pixels(PackedImages.at("HEAD", repo=clone.folder.as_uri(), trust_remote=True))) == 40
+    clone.write(".dvc/config.local", local)
+    PackedImages.at("HEAD", repo=clone.folder)
+    clone("git", "add", "--force", ".dvc/config.local")
+    clone.commit("As if it were the user's")
+    with pytest.raises(PackError, match=shown):
+        PackedImages.at("HEAD", repo=clone.folder)
+    monkeypatch.chdir(clone.folder / "data")
+    PackedImages.at("HEAD", repo="..")
+
+
 def first_pixels(packed: PackedImages) -> tuple[int, np.ndarray]:
     """Runs in another process."""
     return os.getpid(), packed.take(range(10))
