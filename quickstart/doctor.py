@@ -23,6 +23,7 @@ CHECKS: dict[str, Callable[[Case], Findings]] = {
     "git": doctor_machine.git_repository,
     "params": doctor_machine.parameters,
     "file system": doctor_machine.file_system,
+    "hidden": doctor_machine.hidden_files,
     "zips": doctor_machine.zips,
     "room": doctor_machine.room,
     "locks": doctor_machine.locks,

@@ -254,7 +254,9 @@ def pipeline(case: Case) -> Findings:
     stale = [f"{name} ({_reason(reasons)})" for name, reasons in changed.items() if name not in added]
     if stale:
         yield HINT, f"stale: {some(stale, 4)}: python3 run.py"
-    if not changed:
+    if "validate" not in changed and (fault := raw_version.unvalidated()):
+        yield PROBLEM, fault
+    elif not changed:
         yield OK, "what is there was made with these images, params and code"
 
 

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import polars as pl
 import psutil
 import pytest
 from conftest import Project, add_pictures, aws_variables, contents, picture, save
@@ -582,6 +583,54 @@ def test_images_that_change_or_vanish_while_a_stage_runs_give_no_wrong_result(
     path.write_bytes(before)
     fresh("dvc", "repro")
     assert differing(end_state(fresh), end_state(undisturbed)) == []
+
+
+def test_what_changes_while_validate_runs_is_named_and_not_recorded(fresh: Project):
+    """DVC hashes data/raw when the stage has ended, and would take what came in meanwhile for validated."""
+    code = (fresh.folder / "stages/validate.py").read_text(encoding="utf-8")
+    moment = "    if not files:\n"
+    wait = '    print("now", flush=True)\n    __import__("time").sleep(2)\n'
+    fresh.write("stages/validate.py", code.replace(moment, wait + moment, 1))
+    run = start(fresh, "dvc", "repro")
+    while "now\n" not in output(fresh):
+        assert run.poll() is None, output(fresh)
+    raw = fresh.folder / "data/raw"
+    save(raw / "cat/new.png", picture(4800))
+    (raw / "cat/.DS_Store").write_bytes(b"which .dvcignore names")
+    (raw / "cat/img3.png").unlink()
+    with (raw / "dog/img30.png").open("ab") as file:
+        file.write(b"x")
+    assert run.wait(60)
+    assert "validate: this changed while the stage ran" in output(fresh)
+    assert re.findall(r"^  data/raw/.*", output(fresh), re.MULTILINE) == [
+        "  data/raw/cat/img3.png: is gone",
+        "  data/raw/cat/new.png: is new",
+        "  data/raw/dog/img30.png: has changed",
+    ]
+    assert not (fresh.folder / "dvc.lock").exists()
+    fresh("dvc", "repro")
+    paths = set(pl.read_parquet(fresh.folder / "data/validated/manifest.parquet")["path"])
+    assert {"cat/img3.png", "cat/new.png"} & paths == {"cat/new.png"}
+    assert "up to date" in fresh("dvc", "status")
+
+
+def test_a_manifest_of_other_files_that_dvc_holds_for_up_to_date_is_found_and_made_anew(project: Project):
+    """As after a change in the moment between a stage's end and DVC's hash."""
+    save(project.folder / "data/raw/cat/new.png", picture(4800))
+    project("dvc", "add", "data/raw")
+    project("dvc", "commit", "--force")
+    assert "up to date" in project("dvc", "repro")
+    advice = "dvc repro --force validate"
+    found = "data/raw/cat/new.png: is not in data/validated/manifest.parquet"
+    assert (
+        f"1 file of data/raw is not in data/validated/manifest.parquet (cat/new.png): python3 run.py -- {advice}"
+        in (project("python", "-m", "quickstart.doctor", ok=False))
+    )
+    said = project("dvc", "repro", "--force", "--single-item", "preprocess", ok=False)
+    assert f"run {advice}, then dvc repro\n  {found}" in said
+    project(*advice.split())
+    project("dvc", "repro")
+    assert (project.folder / "data/processed/cat/new.png.png").exists()
 
 
 def test_read_only_images_are_read(fresh: Project, undisturbed: Project):

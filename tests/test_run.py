@@ -251,9 +251,17 @@ def test_what_dvc_would_stop_at_is_named(new_project: Callable[[], Project]):
     folder.mkdir(parents=True)
     (folder / os.fsdecode(b"caf\xe9.png")).touch()
     (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "old").symlink_to(project.folder / "data/sample")
+    os.mkfifo(folder / "pipe.png")
+    project.write("data/raw/cat/.dvcignore", "*.bmp\n")
+    (project.folder / "data/raw/dog/.dvc").mkdir(parents=True)
     output = project("python", "-m", "quickstart", ok=False)
     assert "DVC cannot store what is in data/raw:\n  data/raw/cat/caf\\xe9.png: its name is not valid UTF-8" in output
     assert "  data/raw/cat/gone.png: a link that leads nowhere: remove it, or put the image there" in output
+    assert "  data/raw/cat/old: a link to a folder, which DVC leaves out: put the folder itself here" in output
+    assert "  data/raw/cat/pipe.png: is a pipe, a socket or a device, for which DVC would wait" in output
+    assert "  data/raw/cat/.dvcignore: DVC takes no such file" in output
+    assert "  data/raw/dog/.dvc: DVC leaves out the whole folder in which it lies" in output
     project("python", "-m", "quickstart.s3", "stop")
 
 
