@@ -18,7 +18,8 @@ ENCODINGS = {"raw": "", "png": "PNG", "jpeg": "JPEG"}
 """How a shard holds its images, and Pillow's name for it; raw is one uint8 array."""
 INDEX_NAME = "dataset.h5"
 SHARDS_NAME = "shards"
-AGAIN = "get it again with `dvc checkout` or `dvc pull`"
+AGAIN = "remove it, then get it again with `dvc checkout` or `dvc pull`"
+"""DVC goes by time and size, and leaves in its place a file of which both are as they were."""
 
 
 class PackError(Exception):

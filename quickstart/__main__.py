@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
-from quickstart import half_written, hidden, raw_version, s3
+from quickstart import half_written, hidden, raw_version, s3, stored
 from stages import params
 from stages.toolkit import raw_files
 from stages.toolkit.errors import InputError
@@ -40,11 +40,12 @@ def main() -> int:
         return 1
     if not dvc("repro"):
         return fail("The pipeline stopped (see above). Mend that, then: python3 run.py")
-    if fault := raw_version.unvalidated():
-        return fail(fault)
-    pushed = not own and dvc("push")
-    if not own and not pushed:
+    if fault := raw_version.unvalidated() or stored.not_in_cache():
+        return fail(f"{fault}, then python3 run.py")
+    if not own and not dvc("push"):
         return fail(s3.explain())
+    if not own and (fault := stored.not_on_remote()):
+        return fail(f"{fault}, then python3 run.py")
     summarise(own)
     return 0
 

@@ -44,7 +44,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python3 run.py doctor", description="What goes wrong with a dataset, and the fix."
     )
-    parser.add_argument("--deep", action="store_true", help="read every file of DVC's cache and verify its hash")
+    parser.add_argument(
+        "--deep", action="store_true", help="read all data, here and in DVC's cache, and verify its hashes"
+    )
     parser.add_argument("--push", action="store_true", help="push what is found missing on the remote")
     options = parser.parse_args()
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what it says is said below, with the fix

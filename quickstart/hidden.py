@@ -49,10 +49,8 @@ def images() -> list[str]:
         if names:
             paths = [raw_files.shown(f"{RAW}/{name}") for name in sorted(names)]
             more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-            fix = (
-                f"python3 run.py -- dvc check-ignore --details {paths[0]} names the rule: have it in ./.dvcignore alone"
-            )
-            faults.append(f"DVC {what} {', '.join(paths[:SHOWN])}{more}: {fix}")
+            rule = f"python3 run.py -- dvc check-ignore --details {paths[0]}"
+            faults.append(f"DVC {what} {', '.join(paths[:SHOWN])}{more}: have the rule ({rule}) in ./.dvcignore alone")
     return faults
 
 

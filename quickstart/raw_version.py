@@ -72,7 +72,7 @@ def unvalidated() -> str:
         return ""
     files, _ = raw_files.find(Path(RAW))
     new, gone = manifests.compare_files(MANIFEST, (raw_files.shown(str(file)) for file in files))
-    fix = f"{TOOL} dvc repro --force validate, then python3 run.py"
+    fix = f"{TOOL} dvc repro --force validate"
     for paths, what in ((new, f"of {RAW} is not in {MANIFEST}"), (gone, f"of {MANIFEST} is not in {RAW}")):
         if paths:
             return f"{len(paths)} file{'s' * (len(paths) != 1)} {what} ({', '.join(paths[:3])}): {fix}"

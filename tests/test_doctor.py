@@ -80,9 +80,7 @@ def test_a_rule_that_hides_data_from_dvc_is_named(project: Project):
     rules = (project.folder / ".gitignore").read_text(encoding="utf-8")
     project.write(".gitignore", f"{rules}data/\n")
     line = rules.count("\n") + 1
-    hidden = (
-        f"data/raw.dvc is hidden by line {line} of .gitignore (data/), so that dvc checkout deletes data/raw: remove"
-    )
+    hidden = f"data/raw.dvc is hidden by line {line} of .gitignore (data/), so that dvc checkout deletes data/raw"
     assert f"problem {hidden}" in doctor(project, ok=False)["hidden"]
     assert hidden in project("python", "-m", "quickstart", ok=False)
     project.write(".gitignore", rules)
