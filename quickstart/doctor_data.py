@@ -137,8 +137,9 @@ def pushed_versions(case: Case) -> Findings:
 def _damaged_there(case: Case, wanted: dict[str | None, pushed.Objects]) -> Findings:
     """Objects of the remote that are not what they are called; with `push`, put there again from the cache."""
     damaged = {name: pushed.damaged(case.repo, name, infos) for name, infos in wanted.items()}
-    if case.push:
+    if case.push and (before := sum(map(len, damaged.values()))):
         damaged = {name: pushed.replace(case.repo, name, infos) for name, infos in damaged.items()}
+        yield OK, f"{counted(before - sum(map(len, damaged.values())), 'file')} put there again"
     if number := sum(map(len, damaged.values())):
         names = [info.value for infos in damaged.values() for info in infos]
         fix = f"{FIX_DEEP_PUSH}, where the cache has {'it' if number == 1 else 'them'} whole"

@@ -12,17 +12,25 @@ from dvc.ignore import DvcIgnoreFilter
 from quickstart.git import lines
 from stages.toolkit import raw_files
 
-RAW, DVC_FILES = Path("data/raw"), ("data/raw.dvc", "dvc.yaml", "dvc.lock")
+RAW = Path("data/raw")
+DVC_FILES = {
+    "data/raw.dvc": "dvc checkout deletes data/raw",
+    "dvc.yaml": "DVC sees no pipeline",
+    "dvc.lock": "git does not take it along",
+}
+"""And what comes of it where a rule hides one."""
 SHOWN = 3
 
 
 def dvc_files() -> list[str]:
     """Files of DVC that a rule of .gitignore or .dvcignore hides, each with the rule and the fix."""
     here = [name for name in DVC_FILES if Path(name).exists()]
+    kept = lines("ls-files", "--", "dvc.lock")  # once git has it, no rule matters; to DVC's look at the others it does
     rules = {}
-    for line in lines("-c", "core.quotePath=off", "check-ignore", "--no-index", "--verbose", *here):
+    for line in lines("check-ignore", "--no-index", "--verbose", *(name for name in here if name not in kept)):
         rule, _, name = line.partition("\t")
-        rules[name] = rule
+        if not rule.split(":", 2)[2].startswith("!"):
+            rules[name] = rule
     ignore = _dvcignore()
     for name in here:
         if (found := ignore.check_ignore(name)).match:
@@ -30,10 +38,8 @@ def dvc_files() -> list[str]:
     faults = []
     for name, rule in rules.items():
         file, number, pattern = rule.split(":", 2) if rule.count(":") > 1 else (rule, "", "")
-        if not pattern.startswith("!"):
-            where = f"line {number} of {file} ({pattern})" if number else file
-            what = "dvc checkout deletes data/raw" if name.startswith("data/") else "git does not take it along"
-            faults.append(f"{name} is hidden by {where}, so that {what}: remove that line")
+        where = f"line {number} of {file} ({pattern})" if number else file
+        faults.append(f"{name} is hidden by {where}, so that {DVC_FILES[name]}: remove that line")
     return faults
 
 

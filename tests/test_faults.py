@@ -532,10 +532,12 @@ def test_an_object_that_is_damaged_in_the_bucket_is_put_there_again(project: Pro
     key = f"files/md5/{md5[:2]}/{md5[2:]}"
     other = bytes(file.stat().st_size)  # as long, so that its MD5 alone tells
     bucket.server.client().put_object(Bucket=bucket.name, Key=key, Body=other)
-    said = project("python", "-m", "quickstart.doctor", "--deep", ok=False)
+    project.write(".dvc/config.local", f"['remote \"s3\"']\nendpointurl = {bucket.proxy.endpoint}\n")
+    doctor, keys = ("python", "-m", "quickstart.doctor", "--deep"), aws_variables(bucket.server)
+    said = project(*doctor, ok=False, **keys)
     assert f"the remote has 1 damaged file ({md5}): python3 run.py doctor --deep --push, where the cache has it" in said
-    said = project("python", "-m", "quickstart.doctor", "--deep", "--push")
-    assert "damaged" not in said
+    assert "pushed: 1 file put there again" in project(*doctor, "--push", **keys)
+    assert "damaged" not in project(*doctor, **keys)
     assert bucket.is_whole(project, tmp_path / "other")
 
 
