@@ -74,6 +74,8 @@ def main(arguments: list[str]) -> int:
     moves_data = command[0] == "dvc" and {"push", "pull", "fetch"}.intersection(command[1:3])  # also: dvc exp push
     if moves_data:
         run([PYTHON, "-m", "quickstart.data_index"])
+    if command[0] == "dvc" and to_look_at(command[1:]) == "remote" and run([PYTHON, "-m", "quickstart.s3", "answers"]):
+        return 1
     pulls_all = moves_data and command[1] == "pull" and all(option.startswith("-") for option in command[2:])
     if pulls_all and RAW_DVC.exists():
         PULLING.parent.mkdir(exist_ok=True)
@@ -81,6 +83,8 @@ def main(arguments: list[str]) -> int:
     code = run(command)
     if pulls_all and code == 0 and PULLING.exists():
         PULLING.unlink()
+    if code == 0 and command[0] == "dvc" and (place := to_look_at(command[1:])):
+        return run([PYTHON, "-m", "quickstart.stored", place])
     if arguments[:1] == ["test"]:
         print(
             "Next: python3 run.py" if code == 0 else "Some tests failed; rerun one with: python3 run.py test -k NAME -x"
@@ -88,6 +92,19 @@ def main(arguments: list[str]) -> int:
     elif code not in (0, INTERRUPTED) and moves_data:
         run([PYTHON, "-m", "quickstart.s3", "explain"])
     return code
+
+
+def to_look_at(command: list[str]) -> str:
+    """Where a command of DVC may not have put all, though it ends with 0: the cache, the remote, or nowhere.
+
+    A push of some of the data, or to another remote than the default one, is not looked at.
+    """
+    options = {option.partition("=")[0] for option in command[1:]}
+    if command[0] in ("repro", "add", "commit") and not options & {"--dry", "--allow-missing", "-h", "--help"}:
+        return "cache"
+    jobs = {"-j", "--jobs"} & options
+    pushes_all = all(option.startswith("-") or (jobs and option.isdigit()) for option in command[1:])
+    return "remote" if command[0] == "push" and pushes_all and not options & {"-r", "--remote", "-h", "--help"} else ""
 
 
 def set_up() -> None:

@@ -1,5 +1,6 @@
 """Files named after their content, in a folder that many processes share and that stays below a size."""
 
+import hashlib
 import os
 import sys
 import threading
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from imagepack.format import PackError
+from imagepack.format import AGAIN, PackError
 
 try:
     import fcntl
@@ -75,6 +76,38 @@ class DiskCache:
                 self._keep_below(self._limit, path.stat().st_size)
         return path
 
+    def require_sound(self, path: Path, kind: str, digest: str) -> None:
+        """Read a file of another folder and compare it with its hash; once for this user, until the file is changed.
+
+        Args:
+            path: of the file.
+            kind: of the hash, as hashlib calls it.
+            digest: what it is to be, hexadecimal.
+
+        Raises:
+            PackError: it is another one.
+        """
+        found = path.stat()
+        stamp = f"{found.st_size} {found.st_mtime_ns} {found.st_ino} {path}"
+        if _sound.get(digest) == stamp:
+            return
+        note = self.folder / f"{digest}.sound"
+        with suppress(OSError):
+            if note.read_text(encoding="utf-8") == stamp:
+                os.utime(note)  # counts as its use
+                _sound[digest] = stamp
+                return
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, kind).hexdigest()
+        if actual != digest:
+            raise PackError(f"{path} is damaged ({kind} is {actual[:12]}... instead of {digest[:12]}...): {AGAIN}")
+        _sound[digest] = stamp
+        with suppress(OSError):  # a folder that cannot be written into costs the time to read it again
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part = note.with_name(f"{note.name}.{os.getpid()}.{threading.get_ident()}.part")
+            part.write_text(stamp, encoding="utf-8")
+            part.replace(note)
+
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
         if fcntl is None:
@@ -119,6 +152,8 @@ class DiskCache:
 
 
 _locks: dict[str, threading.Lock] = {}
+_sound: dict[str, str] = {}
+"""Of files of other folders that were found sound: by hash, their size, time, inode and path then."""
 
 
 def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:

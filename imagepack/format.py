@@ -21,7 +21,8 @@ INDEX_NAME = "dataset.h5"
 SHARDS_NAME = "shards"
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.h5")
 """The digest of the shard's own bytes: so no name leads out of shards/."""
-AGAIN = "get it again with `dvc checkout` or `dvc pull`"
+AGAIN = "remove it, then get it again with `dvc checkout` or `dvc pull`"
+"""DVC goes by time and size, and leaves in its place a file of which both are as they were."""
 
 
 class PackError(Exception):

@@ -19,6 +19,8 @@ NO_KEYS = {
     "CredentialUnavailableError",  # Azure
 }
 REFUSED = {"PermissionError", "AuthError", "AzureAuthError", "ClientAuthenticationError", "RefreshError"}
+SKEWED = "RequestTimeTooSkewed"
+"""What S3 answers where the clock of a request is a quarter of an hour off."""
 NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 
 
@@ -43,6 +45,8 @@ def fault(url: str, chain: list[BaseException]) -> str:
         return f"to read from {url} takes more of DVC: pip install 'dvc[{scheme or 's3'}]'"
     if names & NO_KEYS or any("requires either account_name" in str(cause) for cause in chain):  # of dvc-azure
         return f"there are no keys for {url}: {keys}"
+    if any(SKEWED in str(cause) or "difference between the request time" in str(cause) for cause in chain):
+        return f"{url} refuses requests whose time is not its own: set this machine's clock"
     if names & REFUSED or any(map(_is_refusal, chain)):
         elsewhere = " (and AWS_ENDPOINT_URL, where it is not Amazon's)" if scheme == "s3" else ""
         return f"{url} refuses these keys: {keys}{elsewhere}"

@@ -97,10 +97,16 @@ class Revision:
                     future.cancel()
 
     def _here(self, name: str, size: int) -> Path | None:
-        return self._in_dvc_cache(name, size) or self._files.find(name)
+        return self._sound_in_dvc_cache(name, size) or self._files.find(name)
 
     def _in_dvc_cache(self, shard: str, size: int) -> Path | None:
         return self._dvc.in_dvc_cache(self._tracked(_below(shard)), size)
+
+    def _sound_in_dvc_cache(self, shard: str, size: int) -> Path | None:
+        """Read and compared with the hash that it is called after when it is first asked for."""
+        if path := self._in_dvc_cache(shard, size):
+            self._files.require_sound(path, "sha256", Path(shard).stem)
+        return path
 
     def _tracked(self, name: str) -> str:
         """The path in the repository of a file of the pack, which has to be there."""

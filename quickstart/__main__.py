@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from imagepack.names import visible, visible_lines
-from quickstart import half_written, raw_version, s3
+from quickstart import half_written, hidden, raw_version, s3, stored
 from stages import params
 from stages.toolkit import raw_files, validation_reports
 from stages.toolkit.errors import InputError
@@ -22,7 +22,7 @@ def main() -> int:
     """Return the exit code."""
     if subprocess.run(["git", "rev-parse"], capture_output=True).returncode:
         return fail("This is no git repository: run `git init` here first.")
-    if faults := half_written.faults():
+    if faults := half_written.faults() + hidden.dvc_files():
         return fail("\n".join(faults))
     try:
         params.load(Path("params.yaml"))  # DVC stops at the first fault, and does not say what was meant
@@ -40,15 +40,22 @@ def main() -> int:
         return 1
     if not dvc("repro"):
         return fail("The pipeline stopped (see above). Mend that, then: python3 run.py")
-    pushed = not own and dvc("push")
-    if not own and not pushed:
+    if fault := raw_version.unvalidated() or stored.not_in_cache():
+        return fail(f"{fault}, then python3 run.py")
+    if not own and not dvc("push"):
         return fail(s3.explain())
+    if not own and (fault := stored.not_on_remote()):
+        return fail(f"{fault}, then python3 run.py")
     summarise(own)
     return 0
 
 
 def bring_in_data(own: bool) -> bool:
     """Pull what a teammate has pushed, or track what lies in data/raw, or copy the sample there."""
+    faults = raw_files.untrackable(RAW) if RAW.is_dir() and not RAW.is_symlink() else []
+    if faults:
+        fail("\n  ".join([f"DVC cannot store what is in {RAW}:", *faults]))
+        return False
     missing = RAW_DVC.exists() and not RAW.exists()
     if missing or raw_version.is_half_pulled() or raw_version.is_behind():
         print("data/raw.dvc is here, its images are not: fetching them.")
@@ -71,13 +78,13 @@ def bring_in_data(own: bool) -> bool:
     if not RAW.exists():
         shutil.copytree(SAMPLE, RAW)
         print(f"Copied the sample images to {RAW}.")
-    if faults := raw_files.untrackable(RAW):
-        fail("\n  ".join([f"DVC cannot store what is in {RAW}:", *faults]))
-        return False
     try:
         raw_files.find(RAW)
+        faults = hidden.images()
     except InputError as error:
-        fail(str(error))
+        faults = [str(error)]
+    if faults:
+        fail("\n".join(faults))
         return False
     if reason := raw_version.doubt():
         fail(reason)

@@ -24,6 +24,7 @@ CHECKS: dict[str, Callable[[Case], Findings]] = {
     "git": doctor_machine.git_repository,
     "params": doctor_machine.parameters,
     "file system": doctor_machine.file_system,
+    "hidden": doctor_machine.hidden_files,
     "zips": doctor_machine.zips,
     "room": doctor_machine.room,
     "locks": doctor_machine.locks,
@@ -44,7 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python3 run.py doctor", description="What goes wrong with a dataset, and the fix."
     )
-    parser.add_argument("--deep", action="store_true", help="read every file of DVC's cache and verify its hash")
+    parser.add_argument(
+        "--deep", action="store_true", help="read all data, here and in DVC's cache, and verify its hashes"
+    )
     parser.add_argument("--push", action="store_true", help="push what is found missing on the remote")
     options = parser.parse_args()
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what it says is said below, with the fix

@@ -1,11 +1,11 @@
 """Checks of `python3 run.py doctor` of the data: the remote, what is pushed, the cache, the pipeline."""
 
-import hashlib
 import os
 import secrets
 from collections import Counter
 from pathlib import Path
 
+from dvc.fs import localfs
 from dvc.lock import LockError
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
@@ -19,7 +19,7 @@ VERSIONS = 20
 """Branches and tags whose data is looked for, the newest."""
 NOT_LOOKED = "not looked at, since the remote cannot be used"
 NOT_READ = "not looked at, since DVC's files are damaged: see locks"
-FIX_PUSH = "python3 run.py doctor --push"
+FIX_PUSH, FIX_DEEP_PUSH = "python3 run.py doctor --push", "python3 run.py doctor --deep --push"
 
 
 def remote(case: Case) -> Findings:
@@ -119,6 +119,7 @@ def pushed_versions(case: Case) -> Findings:
         for name, infos in lacking.items():
             lacking[name] = pushed.upload(case.repo, name, infos) if infos else {}
     total = sum(map(len, wanted.values()))
+    yield from _damaged_there(case, wanted) if case.deep else []
     if not any(lacking.values()):
         yield OK, f"all {total} files of {counted(len(versions), 'version')} are on the remote"
     for commit, outs in tracked.items():
@@ -131,6 +132,18 @@ def pushed_versions(case: Case) -> Findings:
             yield PROBLEM, f"{text}, {nowhere} of them not in the cache here either: who made them runs {FIX_PUSH}"
         else:
             yield (PROBLEM if commit in ahead else HINT), f"{text}: {FIX_PUSH}"
+
+
+def _damaged_there(case: Case, wanted: dict[str | None, pushed.Objects]) -> Findings:
+    """Objects of the remote that are not what they are called; with `push`, put there again from the cache."""
+    damaged = {name: pushed.damaged(case.repo, name, infos) for name, infos in wanted.items()}
+    if case.push and (before := sum(map(len, damaged.values()))):
+        damaged = {name: pushed.replace(case.repo, name, infos) for name, infos in damaged.items()}
+        yield OK, f"{counted(before - sum(map(len, damaged.values())), 'file')} put there again"
+    if number := sum(map(len, damaged.values())):
+        names = [info.value for infos in damaged.values() for info in infos]
+        fix = f"{FIX_DEEP_PUSH}, where the cache has {'it' if number == 1 else 'them'} whole"
+        yield PROBLEM, f"the remote has {counted(number, 'damaged file')} ({some(names)}): {fix}"
 
 
 def _tracked(case: Case, versions: dict[str, str]) -> dict[str, list[pushed.Out]]:
@@ -177,6 +190,10 @@ def cache(case: Case) -> Findings:
     if damaged:
         fix = f"rm -f {some(damaged)}, then {TOOL} dvc fetch"
         yield PROBLEM, f"the cache has {counted(len(damaged), 'damaged file')}: {fix}"
+    spoiled = _spoiled(case, tracked) if case.deep else []
+    if spoiled:
+        fix = f"rm -f {some(spoiled)}, then {TOOL} dvc checkout"
+        yield PROBLEM, f"{counted(len(spoiled), 'file')} changed by no program, as by a failing disk: {fix}"
     wanted = pushed.objects(case.repo, tracked, ask_remote=False)
     count = sum(map(len, wanted.values()))
     missing = {
@@ -194,7 +211,7 @@ def cache(case: Case) -> Findings:
         yield PROBLEM, f"neither the cache nor the remote has {counted(len(lost), 'file')} of data ({where}): {fix}"
     if number - len(lost):
         yield HINT, f"the cache lacks {number - len(lost)} of {counted(count, 'file')} of data: {TOOL} dvc pull"
-    if not number and not damaged and not unreadable:
+    if not number and not damaged and not unreadable and not spoiled:
         yield OK, f"all {count} files of data are there{', unchanged' if case.deep else ' (--deep reads them)'}"
 
 
@@ -215,11 +232,22 @@ def _damaged(folder: Path) -> list[str]:
     files = [path for path in folder.glob("??/*") if path.is_file() and not path.name.endswith(".unpacked")]
     found = []
     for path in tqdm(files, desc="doctor", unit="file", delay=1, disable=None):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        digest = pushed.md5(path)
         name = path.name.removesuffix(".dir")
         if len(path.parent.name + name) == 32 and digest != path.parent.name + name:
             found.append(os.path.relpath(path))
+    return found
+
+
+def _spoiled(case: Case, tracked: list[pushed.Out]) -> list[str]:
+    """Files of the working tree whose MD5 is not what it was, though time and size are: DVC does not see them."""
+    places = [Path(out.where.rpartition(" of ")[0]) for out in tracked]
+    files = [path for place in places for path in ([place] if place.is_file() else sorted(place.rglob("*")))]
+    found = []
+    for path in tqdm([path for path in files if path.is_file()], desc="doctor", unit="file", delay=1, disable=None):
+        _, known = case.repo.state.get(str(path.absolute()), localfs)
+        if known and known.name == "md5" and pushed.md5(path) != known.value:
+            found.append(str(path))
     return found
 
 
@@ -254,7 +282,9 @@ def pipeline(case: Case) -> Findings:
     stale = [f"{name} ({_reason(reasons)})" for name, reasons in changed.items() if name not in added]
     if stale:
         yield HINT, f"stale: {some(stale, 4)}: python3 run.py"
-    if not changed:
+    if "validate" not in changed and (fault := raw_version.unvalidated()):
+        yield PROBLEM, f"{fault}, then python3 run.py"
+    elif not changed:
         yield OK, "what is there was made with these images, params and code"
 
 

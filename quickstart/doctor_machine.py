@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import psutil
 from dvc_objects.fs import system
 
-from quickstart import hooks, raw_version
+from quickstart import hidden, hooks, raw_version
 from quickstart.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, counted, some
 from quickstart.git import git, lines
 from stages import params
@@ -72,6 +72,7 @@ def file_system(case: Case) -> Findings:
         yield PROBLEM, "this disk takes no names outside ASCII: mount it with UTF-8 names"
     if case.untrackable:
         yield PROBLEM, f"DVC cannot store what is in {RAW}: {some(case.untrackable)}"
+        return
     names = _with_folders(raw_files.tracked(RAW)[0])  # what is in zips has its names there, and not on a disk
     count = Counter(unicodedata.normalize("NFC", name).casefold() for name in names)
     alike = [raw_files.shown(name) for name in names if count[unicodedata.normalize("NFC", name).casefold()] > 1]
@@ -94,8 +95,21 @@ def _with_folders(names: list[str]) -> list[str]:
     return sorted(found)
 
 
+def hidden_files(case: Case) -> Findings:
+    """That no rule keeps DVC's files from git or DVC, and that DVC lists the images that the stages read."""
+    faults = hidden.dvc_files()
+    if not case.untrackable:  # else the difference is that
+        faults += hidden.images()
+    yield from ((PROBLEM, fault) for fault in faults)
+    if not faults:
+        yield OK, "no rule hides what DVC is to see"
+
+
 def zips(case: Case) -> Findings:
     """That all zips in data/raw can be used; InputError says why not."""
+    if case.untrackable:
+        yield HINT, f"not looked at, since DVC cannot store what is in {RAW}"
+        return
     members = sum(not isinstance(file, str) for file in raw_files.find(RAW)[0])
     yield OK, f"{counted(members, 'file')} in zips that can be used" if members else f"there are none in {RAW}"
 

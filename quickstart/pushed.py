@@ -4,6 +4,7 @@
 too, and remember that; an object that was removed from the bucket is then never missed. Here every object is asked for.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -121,3 +122,46 @@ def upload(repo: Repo, remote: str | None, wanted: Objects, callback: Callback =
         callback=callback,
     )
     return {info: where for info, where in wanted.items() if info not in result.transferred}
+
+
+def damaged(repo: Repo, remote: str | None, wanted: Objects) -> Objects:
+    """Those that the remote has with another size than the cache, or with another MD5, where it tells.
+
+    S3 tells it (ETag) of what was put there in one piece, unless it encrypts with a key of the user's: then of none.
+    """
+    store = repo.cloud.get_remote_odb(remote, "push")
+    store.fs.fs.invalidate_cache()
+    there = store.fs.fs.find(store.path, detail=True)
+    found = {info: there[path] for info in wanted if (path := store.oid_to_path(info.value)) in there}
+    tags = {info: str(says.get("ETag", "")).strip('"') for info, says in found.items()}
+    tells = any(tag == _md5_of(info) for info, tag in tags.items())
+
+    def is_damaged(info: HashInfo) -> bool:
+        cached = Path(repo.cache.local.oid_to_path(info.value))
+        if cached.exists() and cached.stat().st_size != found[info]["size"]:
+            return True
+        return tells and len(tags[info]) == len(_md5_of(info)) and tags[info] != _md5_of(info)
+
+    return {info: wanted[info] for info in found if is_damaged(info)}
+
+
+def replace(repo: Repo, remote: str | None, wanted: Objects) -> Objects:
+    """Put objects, which the remote has, there again from the cache; those that the cache has not, or not whole."""
+    store, left = repo.cloud.get_remote_odb(remote, "push"), {}
+    for info, where in wanted.items():
+        cached = Path(repo.cache.local.oid_to_path(info.value))
+        if cached.exists() and md5(cached) == _md5_of(info):
+            store.add(str(cached), repo.cache.local.fs, info.value, check_exists=False)
+        else:
+            left[info] = where
+    return left
+
+
+def md5(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _md5_of(info: HashInfo) -> str:
+    return info.value.removesuffix(".dir")

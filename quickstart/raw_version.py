@@ -14,8 +14,10 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from quickstart.git import git
+from stages.toolkit import manifest as manifests
+from stages.toolkit import raw_files
 
-RAW, RAW_DVC = "data/raw", Path("data/raw.dvc")
+RAW, RAW_DVC, MANIFEST = "data/raw", Path("data/raw.dvc"), Path("data/validated/manifest.parquet")
 PULLING = Path(".dvc/tmp/run-py-is-pulling")
 """There while a pull is unfinished; holds the data/raw.dvc that it is for. run.py makes one too."""
 TOOL = "python3 run.py --"
@@ -58,6 +60,22 @@ def doubt() -> str:
             f"{RAW} is an earlier version, unchanged, and {RAW_DVC} names another, which git has (a git checkout?).\n"
             f"  {GET}\n  {KEEP}"
         )
+    return ""
+
+
+def unvalidated() -> str:
+    """Where the manifest is of other files than are in data/raw: that, and the fix; empty where they agree.
+
+    To be asked where DVC holds validate for up to date: then `dvc repro` changes nothing.
+    """
+    if not MANIFEST.exists() or not Path(RAW).is_dir():
+        return ""
+    files, _ = raw_files.find(Path(RAW))
+    new, gone = manifests.compare_files(MANIFEST, (raw_files.shown(str(file)) for file in files))
+    fix = f"{TOOL} dvc repro --force validate"
+    for paths, what in ((new, f"of {RAW} is not in {MANIFEST}"), (gone, f"of {MANIFEST} is not in {RAW}")):
+        if paths:
+            return f"{len(paths)} file{'s' * (len(paths) != 1)} {what} ({', '.join(paths[:3])}): {fix}"
     return ""
 
 

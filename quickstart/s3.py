@@ -1,6 +1,6 @@
 """The local S3 server of the first run: SeaweedFS, on this machine's loopback address only, for this user only.
 
-    python -m quickstart.s3 start|stop|status|explain
+    python -m quickstart.s3 start|stop|status|explain|answers
 
 Its data, keys and log lie in .local-s3 (not in git). DVC is told about it in .dvc/config.local (not in git either).
 """
@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -37,6 +38,7 @@ REMOTE = "s3"
 LOCAL_CONFIG = Path(".dvc/config.local")
 SET_REMOTE = "dvc remote add --default --force s3 s3://my-bucket/my-dataset (docs/remotes.md has other stores)"
 ANSWERS = "The remote answers and takes these keys."
+SET_CLOCK = "set it (Linux: timedatectl set-ntp true; macOS: sntp -sS time.apple.com; Windows: w32tm /resync)"
 OUR_KEY = "local-s3-"
 """How access keys of the local server begin, so that no others are ever taken for them."""
 
@@ -68,8 +70,9 @@ class Server:
         return _client(self.endpoint, self.access_key, self.secret_key)
 
 
-def _client(endpoint: str | None, access_key: str | None, secret_key: str | None, **session):
-    quick = ClientConfig(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
+def _client(endpoint: str | None, access_key: str | None, secret_key: str | None, patience: int = 1, **session):
+    """It waits `patience` times as long as one that does not wait long."""
+    quick = ClientConfig(connect_timeout=2 * patience, read_timeout=5 * patience, retries={"total_max_attempts": 1})
     return botocore.session.Session(**session).create_client(
         "s3",
         region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
@@ -234,9 +237,9 @@ def remote_url() -> str:
     return default_remote().get("url", "")
 
 
-def is_own() -> bool:
-    """Whether the default remote is the user's own, of S3 or another store, rather than the local server."""
-    remote = default_remote()
+def is_own(remote: dict | None = None) -> bool:
+    """Whether a remote, None for the default one, is the user's own, of whatever store, not the local server."""
+    remote = default_remote() if remote is None else remote
     return remote.get("url") != TEMPLATE_URL or not remote.get("access_key_id", OUR_KEY).startswith(OUR_KEY)
 
 
@@ -287,10 +290,8 @@ def fault(remote: dict) -> str:
         from quickstart import other_remotes  # late: DVC's file systems take long to import
 
         return other_remotes.fault(remote)
-    endpoint = remote.get("endpointurl") or os.environ.get("AWS_ENDPOINT_URL")
-    shown = re.sub(r"//[^/@]*@", "//", endpoint or "AWS")  # some put a name and password there
+    endpoint, shown, own = _endpoint(remote), _shown_endpoint(remote), is_own(remote)
     bucket = urlparse(remote["url"]).netloc
-    own = remote["url"] != TEMPLATE_URL or not remote.get("access_key_id", OUR_KEY).startswith(OUR_KEY)
     set_keys = (
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `dvc remote modify --local s3 access_key_id ...` "
         "and `... secret_access_key ...`"
@@ -300,13 +301,12 @@ def fault(remote: dict) -> str:
     if not endpoint and not own:
         return "the local S3 has never been started here: python3 run.py s3 start"
     try:
-        client = _client(
-            endpoint, remote.get("access_key_id"), remote.get("secret_access_key"), profile=remote.get("profile")
-        )
-        client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+        _look(remote)
     except NoCredentialsError:
         return f"there are no keys for {remote['url']}: {set_keys}"
     except ClientError as error:
+        if error.response["Error"]["Code"] == remotes.SKEWED:
+            return f"{shown} refuses requests whose time is not its own: {_clock(error)}"
         match error.response["ResponseMetadata"]["HTTPStatusCode"]:
             case 403 | 401:
                 fix = set_keys if own else "python3 run.py s3 start sets them right"
@@ -315,17 +315,61 @@ def fault(remote: dict) -> str:
                 return f"there is no bucket {bucket} at {shown}: make it, or `dvc remote modify s3 url s3://...`"
         return f"{shown} answers: {error}"
     except (HTTPClientError, EndpointConnectionError):
-        start_it = "start it with python3 run.py s3 start" if not own else "check the address and the network"
-        return f"no S3 answers at {shown}: {start_it}"
+        return _no_answer(remote)
     except BotoCoreError as error:
         return str(error)
+    return ""
+
+
+def _endpoint(remote: dict) -> str | None:
+    return remote.get("endpointurl") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def _shown_endpoint(remote: dict) -> str:
+    return re.sub(r"//[^/@]*@", "//", _endpoint(remote) or "AWS")  # some put a name and password there
+
+
+def _no_answer(remote: dict) -> str:
+    start_it = "check the address and the network" if is_own(remote) else "start it with python3 run.py s3 start"
+    return f"no S3 answers at {_shown_endpoint(remote)}: {start_it}"
+
+
+def _look(remote: dict, patience: int = 1) -> None:
+    """List one object."""
+    keys = remote.get("access_key_id"), remote.get("secret_access_key")
+    client = _client(_endpoint(remote), *keys, patience=patience, profile=remote.get("profile"))
+    client.list_objects_v2(Bucket=urlparse(remote["url"]).netloc, MaxKeys=1)
+
+
+def _clock(error: ClientError) -> str:
+    """How wrong this machine's clock is, by the time of a server's answer, and the fix."""
+    try:
+        theirs = parsedate_to_datetime(error.response["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+    except (KeyError, ValueError, TypeError):
+        return f"this machine's clock is wrong: {SET_CLOCK}"
+    minutes = round((time.time() - theirs) / 60)
+    return f"this machine's clock is {abs(minutes)} minutes {'fast' if minutes > 0 else 'slow'}: {SET_CLOCK}"
+
+
+def silent(remote: dict) -> str:
+    """That a remote of S3 does not answer within 10 seconds, and what to do; empty if it does, whatever it answers.
+
+    DVC would ask again and again: 1 min 40 s of a server that takes the connection and is silent, measured.
+    """
+    try:
+        if remote.get("url", "").startswith("s3://"):
+            _look(remote, patience=2)
+    except (HTTPClientError, EndpointConnectionError):
+        return _no_answer(remote)
+    except (BotoCoreError, ClientError, ValueError):
+        return ""  # DVC will say so, and `explain` after it
     return ""
 
 
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python3 run.py s3", description="The local S3 server.")
-    parser.add_argument("action", choices=["start", "stop", "status", "explain"])
+    parser.add_argument("action", choices=["start", "stop", "status", "explain", "answers"])
     parser.add_argument("--port", type=int, help="of the S3 endpoint (start)")
     options = parser.parse_args()
     match options.action:
@@ -356,6 +400,10 @@ def main() -> int:
         case "explain":
             asked = urlparse(remote_url()).scheme in remotes.KEYS
             print(explain() or (ANSWERS if asked else "python3 run.py doctor writes to this remote and reads it back."))
+        case "answers":
+            if reason := silent(default_remote()):
+                print(reason, file=sys.stderr)
+                return 1
     return 0
 
 

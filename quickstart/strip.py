@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from imagepack.names import visible, visible_lines
 from quickstart.bare_files import CannotStrip, bare
 from quickstart.zips import alone
 from stages import params
@@ -82,7 +83,7 @@ def main() -> int:
                 remove_unfinished()
                 faults = strip(files)
     except InputError as error:
-        sys.exit(f"strip: {error}")
+        sys.exit(visible_lines(f"strip: {error}"))
     except OSError as error:
         sys.exit(f"strip: {error.filename or RAW}: {error.strerror}: nothing is lost; mend that and run it again")
     except KeyboardInterrupt:
@@ -148,7 +149,7 @@ def strip(files: list[RawFile], dry: bool = False) -> list[str]:
     )
     for group in results:
         ready = [each for each in group if not each.fault]
-        faults += [f"{raw_files.shown(each.path)}: {each.fault}" for each in group if each.fault]
+        faults += [f"{visible(each.path)}: {each.fault}" for each in group if each.fault]
         if not dry:
             acknowledge({each.old: each.new for each in ready})
             ready, late = replace(ready)
@@ -279,7 +280,7 @@ def replace(stripped: list[Stripped]) -> tuple[list[Stripped], list[str]]:
                 done.append(each)
                 continue
         each.unfinished.unlink()
-        faults.append(f"{raw_files.shown(each.path)}: has changed while it was read: run it again")
+        faults.append(f"{visible(each.path)}: has changed while it was read: run it again")
     return done, faults
 
 
@@ -312,7 +313,7 @@ def summary(done: list[Stripped], dry: bool) -> str:
     lines = [f"{len(done)} file{'s' * (len(done) != 1)} of {RAW} {verb} of private metadata; the pixels are the same"]
     lines += [f"  {kind}: {counts[kind]}" for kind in metadata.KINDS if counts[kind]]
     if dry:
-        each_file = [f"{raw_files.shown(each.path)}: {', '.join(each.found)}" for each in done]
+        each_file = [f"{visible(each.path)}: {', '.join(each.found)}" for each in done]
         return raw_files.listed("\n".join([*lines, ""]), each_file)
     return "\n".join([*lines, CONSEQUENCES])
 

@@ -24,6 +24,7 @@ from stages.toolkit import manifest as manifests
 from stages.toolkit import png, zips
 from stages.toolkit.cuts import PNG_SHARE, cut, uint64
 from stages.toolkit.errors import InputError
+from stages.toolkit.inputs import Input
 from stages.toolkit.memo import NO_MEMO, Memo
 from stages.toolkit.stage import empty_folder, run_stage
 
@@ -32,12 +33,14 @@ CHOSEN = packs.SPLITS[:3]
 TYPICAL_SHARE = {"raw": 1.0, "png": PNG_SHARE, "jpeg": 0.1}
 """Bytes of an encoded image by those of its pixels, of photographs: decides how many images a shard gets, since that
 may depend on nothing that a single image changes."""
+AGAIN = "run dvc repro --force --single-item preprocess, then dvc repro"
+"""What helps also where DVC holds preprocess for up to date."""
 
 Processed = Path | zips.Member
 """A processed image: a file, or a member of a zip."""
 
 
-def pack(processed: Path, manifest: Path, out: Path, report: Path, params: Pack, memo: Memo = NO_MEMO) -> str:
+def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pack, memo: Memo = NO_MEMO) -> str:
     """Write the accepted images, in the manifest's order, to `out`, and the counts to `report`."""
     table = manifests.read_accepted(manifest, "path", "label", "batch", "sha256", "group")
     ids = manifests.hashes(table["sha256"])
@@ -184,7 +187,7 @@ def write_shard(
         shard = make(files, [image_id.tobytes() for _, image_id, _ in task], [bool(c) for *_, c in task], how)
     except BadImage as error:
         number, what = error.args
-        raise InputError(f"{task[number][0]} is {what}: run dvc repro again") from None
+        raise InputError(f"{task[number][0]} is {what}: {AGAIN}") from None
     packs.write_file(folder / shard.name, shard.content)
     return shard.name, len(shard.content), shard.counts
 
@@ -272,7 +275,7 @@ def members(processed: Path) -> dict[str, zips.Member]:
         except (zips.Damaged, OSError) as error:
             faults = [str(error)]
         if faults:
-            raise InputError(f"{file} is damaged ({faults[0]}): run dvc repro again")
+            raise InputError(f"{file} is damaged ({faults[0]}): {AGAIN}")
         found |= {member.path: member for member in inside}
     return found
 
@@ -282,7 +285,7 @@ def peek(file: Processed) -> tuple[str, int, int]:
     try:
         image = decode(read(file))
     except OSError as error:
-        raise InputError(f"{file} is missing or damaged ({error}): run dvc repro again") from None
+        raise InputError(f"{file} is missing or damaged ({error}): {AGAIN}") from None
     return image.mode, *image.size
 
 
@@ -295,7 +298,7 @@ def read(file: Processed) -> bytes:
     try:
         return file.read_bytes() if isinstance(file, Path) else zips.read(file)
     except (OSError, zips.Unreadable) as error:
-        raise InputError(f"{file} is missing or damaged ({error}): run dvc repro again") from None
+        raise InputError(f"{file} is missing or damaged ({error}): {AGAIN}") from None
 
 
 def decode(data: bytes) -> Image.Image:

@@ -23,9 +23,13 @@ from stages.toolkit import images, png, raw_files, zips
 from stages.toolkit import manifest as manifests
 from stages.toolkit.cuts import PNG_SHARE, cut
 from stages.toolkit.errors import InputError
+from stages.toolkit.inputs import Input
 from stages.toolkit.memo import NO_MEMO, Memo, Remembered
 from stages.toolkit.raw_files import TYPICAL_GROUP, RawFile
 from stages.toolkit.stage import empty_folder, run_stage
+
+AGAIN = "run dvc repro --force validate, then dvc repro"
+"""What helps also where DVC holds validate for up to date, as after a change just when it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,12 @@ class Frame:
     file: RawFile
 
 
-def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess, memo: Memo = NO_MEMO) -> str:
+def preprocess(raw: Input, manifest: Input, out: Path, params: Preprocess, memo: Memo = NO_MEMO) -> str:
     """Write each accepted image of `raw` to the same place under `out`, its name with .png behind it, or into zips."""
     accepted = manifests.read_accepted(manifest, "path", "frame", "bytes", "sha256", "batch")
-    zipped = raw_files.members(raw)
+    files, _ = raw_files.find(raw)
+    require_same_files(raw, manifest, files)
+    zipped = {file.path: file for file in files if isinstance(file, zips.Member)}
     empty_folder(out)
     how = params.model_copy(update={"layout": "folder"})  # no image depends on it, nor its place in the memo
     png_of = memo.of(make_png)
@@ -68,6 +74,18 @@ def preprocess(raw: Path, manifest: Path, out: Path, params: Preprocess, memo: M
         pass
     where = f"{params.size} x {params.size} pixels, {params.mode}, in {out}"
     return f"{len(accepted)} images of {where}{memo.summary()}"
+
+
+def require_same_files(raw: Path, manifest: Path, files: list[RawFile]) -> None:
+    """Refuse a manifest that was made of other files than are there, however sure DVC is that it is up to date.
+
+    Raises:
+        InputError: which files one has and the other has not.
+    """
+    new, gone = manifests.compare_files(manifest, (raw_files.shown(str(file)) for file in files))
+    faults = [f"{raw / path}: is not in {manifest}" for path in new] + [f"{raw / path}: is gone" for path in gone]
+    if faults:
+        raise InputError(raw_files.listed(f"{raw} has changed since it was validated: {AGAIN}", faults))
 
 
 def find_files(zipped: dict[str, zips.Member], accepted: pl.DataFrame) -> list[Frame]:
@@ -114,9 +132,7 @@ def require_sizes(raw: Path, frames: list[Frame]) -> None:
     """Refuse files that are gone or have another size than validate saw: these are not to be unpacked."""
     for frame in frames:
         if raw_files.size_of(raw, frame.file) != frame.bytes:
-            raise InputError(
-                f"{raw / str(frame.file)} has changed since it was validated (its size): run dvc repro again"
-            )
+            raise InputError(f"{raw / str(frame.file)} has changed since it was validated (its size): {AGAIN}")
 
 
 def _pngs(raw: Path, params: Preprocess, png_of: Remembered, frames: list[Frame]) -> Iterator[tuple[str, bytes]]:
@@ -125,9 +141,7 @@ def _pngs(raw: Path, params: Preprocess, png_of: Remembered, frames: list[Frame]
         try:
             content = png_of.by_id(frame.id, partial(read_validated, raw, frame), params, frame.number)
         except images.Fault as error:
-            raise InputError(
-                f"{raw / str(frame.file)} has changed since it was validated ({error}): run dvc repro again"
-            ) from None
+            raise InputError(f"{raw / str(frame.file)} has changed since it was validated ({error}): {AGAIN}") from None
         yield f"{frame.path}.png", content
 
 

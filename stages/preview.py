@@ -14,6 +14,7 @@ import imagepack
 from stages.params import Augment, Preview
 from stages.toolkit import png
 from stages.toolkit.errors import InputError
+from stages.toolkit.inputs import Input
 from stages.toolkit.stage import empty_folder, run_stage
 
 GAP, HEADER, LINE = 8, 24, 13
@@ -23,7 +24,7 @@ NARROWEST = 128
 HEADING, CAPTION = ImageFont.load_default(13), ImageFont.load_default(11)
 
 
-def preview(packed: Path, out: Path, params: Preview, augment: Augment) -> str:
+def preview(packed: Input, out: Path, params: Preview, augment: Augment) -> str:
     """Write `out`/CLASS.png for the first `params.classes` classes that have training images.
 
     Where no image is in the train split, the sheets show originals of the other splits, without augmentation.

@@ -32,6 +32,7 @@ from stages.toolkit.appearance import SIGNATURE_BYTES, Appearance
 from stages.toolkit.errors import InputError
 from stages.toolkit.examination import Examination, Limits, Seen, examine
 from stages.toolkit.images import Content
+from stages.toolkit.inputs import Input
 from stages.toolkit.memo import NO_MEMO, Memo, Remembered
 from stages.toolkit.raw_files import RawFile
 from stages.toolkit.stage import run_stage
@@ -104,7 +105,7 @@ Finding = tuple[str, str, str, str]
 
 
 def validate(
-    raw: Path, acknowledged: Path, manifest: Path, reports: Path, params: Validate, memo: Memo = NO_MEMO
+    raw: Input, acknowledged: Input, manifest: Path, reports: Path, params: Validate, memo: Memo = NO_MEMO
 ) -> str:
     """Check every file under `raw`; write the manifest and the reports; return a summary line.
 

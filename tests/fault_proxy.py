@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -21,10 +22,17 @@ SLOW_DOWN = (
     b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code>'
     b"<Message>Please reduce your request rate.</Message></Error>"
 )
+SKEWED = (
+    b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>RequestTimeTooSkewed</Code>'
+    b"<Message>The difference between the request time and the server's time is too large.</Message></Error>"
+)
+"""As SeaweedFS words it."""
 FAULTS = ("delay", "slow_down", "drop", "cut", "cut_request")
 """Half a second late; 503; closed without an answer; closed in the middle of the answer, or of what is sent.
 
-Beside them `lie`: the answer is cut and its Content-Length says so, as from a server whose disk lost the end of a file.
+Beside them `hang`: it takes the request and never answers; `skew`: its clock is an hour ahead of this machine's, so
+that it refuses what is signed by that; `lie`: the answer is cut and its Content-Length says so, as from a server whose
+disk lost the end of a file.
 """
 Plan = Callable[[str, str], str | None]
 """From method and path of a request to the fault that it meets, None for none; called by several threads."""
@@ -55,7 +63,7 @@ class FaultProxy:
     """
 
     def __init__(self, upstream: str, plan: Plan = lambda method, path: None) -> None:
-        self.plan, self.met = plan, Counter()
+        self.plan, self.met, self._closed = plan, Counter(), threading.Event()
         proxy, target = self, urlsplit(upstream).netloc
 
         class Handler(BaseHTTPRequestHandler):
@@ -83,6 +91,7 @@ class FaultProxy:
         return self
 
     def __exit__(self, *error) -> None:
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -100,6 +109,13 @@ class FaultProxy:
         if fault == "slow_down":
             self._send(handler, 503, [("Content-Type", "application/xml")], SLOW_DOWN, len(SLOW_DOWN))
             return True
+        if fault == "skew":
+            handler.date_time_string = lambda: formatdate(time.time() + 3600, usegmt=True)
+            self._send(handler, 403, [("Content-Type", "application/xml")], SKEWED, len(SKEWED))
+            return True
+        if fault == "hang":
+            self._closed.wait()
+            return False
         if fault == "delay":
             time.sleep(0.5)
         try:

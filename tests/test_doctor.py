@@ -75,6 +75,29 @@ def test_all_is_well_with_a_dataset_that_is_pushed_and_committed(project: Projec
     assert project("git", "status", "--porcelain") == ""
 
 
+def test_a_rule_that_hides_data_from_dvc_is_named(project: Project):
+    """With the first `dvc checkout` deletes data/raw; with the second data/raw.dvc lacks images that packs have."""
+    rules = (project.folder / ".gitignore").read_text(encoding="utf-8")
+    project.write(".gitignore", f"{rules}data/\n")
+    line = rules.count("\n") + 1
+    hidden = f"data/raw.dvc is hidden by line {line} of .gitignore (data/), so that dvc checkout deletes data/raw"
+    assert f"problem {hidden}" in doctor(project, ok=False)["hidden"]
+    assert hidden in project("python", "-m", "quickstart", ok=False)
+    project.write(".gitignore", rules)
+    project.write("data/.dvcignore", "img1.*\n")
+    hidden = "DVC leaves out data/raw/cat/img1.png: have the rule (python3 run.py -- dvc check-ignore --details"
+    assert f"problem {hidden}" in doctor(project, ok=False)["hidden"]
+    assert hidden in project("python", "-m", "quickstart", ok=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_a_pipe_for_which_dvc_would_wait_is_named(project: Project):
+    os.mkfifo(project.folder / "data/raw/cat/pipe.png")
+    found = doctor(project, ok=False)
+    assert "problem DVC cannot store what is in data/raw: data/raw/cat/pipe.png: is a pipe" in found["file system"]
+    assert "not looked at" in found["pipeline"]
+
+
 def test_the_launcher_has_it():
     assert "python3 run.py doctor" in run_py(REPOSITORY, "--help")
 

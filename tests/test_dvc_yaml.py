@@ -1,6 +1,8 @@
 """dvc.yaml, params.yaml and the code agree: a stage is a module, a params section and a class of one name."""
 
 import ast
+import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import yaml
 from conftest import CONFIG, REPOSITORY, template_only
 
 from stages import params
+from stages.toolkit.inputs import Input
 
 PIPELINE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
@@ -54,6 +57,15 @@ def test_a_stage_is_a_module_a_params_section_and_a_class_of_one_name(stage: str
     assert stage in PIPELINE[stage]["params"]
     assert issubclass(getattr(params, stage.capitalize()), params.Section)
     assert PIPELINE[stage]["desc"]
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_stage_is_stopped_where_any_data_that_it_depends_on_changes(stage: str):
+    function = getattr(importlib.import_module(f"stages.{stage}"), stage)
+    annotations = [p.annotation for p in inspect.signature(function).parameters.values()]
+    paths = zip(PIPELINE[stage]["cmd"].split()[3:], annotations, strict=False)
+    read = {path for path, annotation in paths if annotation == Input}
+    assert read == {dep for dep in PIPELINE[stage]["deps"] if dep.startswith("data/")}
 
 
 def test_params_that_dvcs_run_cache_overlooks_inside_a_section_are_listed_by_themselves():

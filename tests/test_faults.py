@@ -18,12 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import polars as pl
 import psutil
 import pytest
 from conftest import Project, add_pictures, aws_variables, contents, picture, save
 from fault_proxy import FaultProxy, files, sometimes
 
-from imagepack import PackedImages, PackError
+from imagepack import PackedImages, PackError, disk_cache
 from quickstart import s3
 
 pytestmark = pytest.mark.slow
@@ -306,6 +307,19 @@ def test_a_full_disk_of_dvcs_cache_leaves_nothing_bad_there(fresh: Project, undi
     assert differing(end_state(fresh), end_state(undisturbed)) == []
 
 
+def test_what_a_full_disk_kept_out_of_dvcs_cache_is_counted(added: Project, fresh: Project, small_disk):
+    """DVC ends with 0, and has written data/raw.dvc."""
+    disk = small_disk(60)
+    fresh("dvc", "config", "--local", "cache.dir", str(disk))
+    assert "failed to transfer" in fresh("dvc", "commit", "--force", "data/raw.dvc")
+    lacking = r"DVC's cache lacks \d+ files? of data/raw, .*: make room .*, then python3 run\.py -- dvc commit --force$"
+    assert re.search(lacking, fresh("python", "-m", "quickstart.stored", "cache", ok=False), re.MULTILINE)
+    subprocess.run(["mount", "-o", "remount,size=40m", str(disk)], check=True)
+    fresh("dvc", "commit", "--force", "data/raw.dvc")
+    assert fresh("python", "-m", "quickstart.stored", "cache") == ""
+    assert contents(disk / "files").keys() >= contents(added.folder / ".dvc/cache/files").keys()
+
+
 def bad_objects(cache: Path) -> list[Path]:
     """Files of a cache whose MD5 is not their name."""
     found = []
@@ -508,15 +522,63 @@ def test_a_damaged_object_of_the_cache_is_fetched_again_from_the_remote(
     assert differing(end_state(project), end_state(undisturbed)) == []
 
 
-def test_a_damaged_shard_is_named_and_got_again_from_the_cache(project: Project, undisturbed: Project):
+def test_an_object_that_is_damaged_in_the_bucket_is_put_there_again(project: Project, bucket: Bucket, tmp_path: Path):
+    """DVC takes it for good, since it is there: push says that all is up to date, pull fails."""
+    bucket.connect(project)
+    project("dvc", "push")
+    project.commit("Bucket")
+    file, _ = objects_of(project, "data/packed/shards/*.h5")[0]
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    key = f"files/md5/{md5[:2]}/{md5[2:]}"
+    other = bytes(file.stat().st_size)  # as long, so that its MD5 alone tells
+    bucket.server.client().put_object(Bucket=bucket.name, Key=key, Body=other)
+    project.write(".dvc/config.local", f"['remote \"s3\"']\nendpointurl = {bucket.proxy.endpoint}\n")
+    doctor, keys = ("python", "-m", "quickstart.doctor", "--deep"), aws_variables(bucket.server)
+    said = project(*doctor, ok=False, **keys)
+    assert f"the remote has 1 damaged file ({md5}): python3 run.py doctor --deep --push, where the cache has it" in said
+    assert "pushed: 1 file put there again" in project(*doctor, "--push", **keys)
+    assert "damaged" not in project(*doctor, **keys)
+    assert bucket.is_whole(project, tmp_path / "other")
+
+
+def test_a_shard_damaged_by_the_disk_is_named_and_got_again_from_the_cache(project: Project, undisturbed: Project):
+    """Its time is as it was, so that DVC, asked to check it out by force, leaves it as it is."""
+    project("dvc", "status")  # DVC notes the times of this copy
     shard = sorted(project.folder.glob("data/packed/shards/*.h5"))[0]
+    before = shard.stat()
     flip(shard)
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
     said = project("python", "-m", "imagepack", "verify", "data/packed", ok=False)
     assert shard.name in said
-    assert "get it again with `dvc checkout`" in said
-    project("dvc", "checkout", "--force", "data/packed")
+    assert "remove it, then get it again with `dvc checkout`" in said
+    name = shard.relative_to(project.folder).as_posix()
+    said = project("python", "-m", "quickstart.doctor", "--deep", ok=False)
+    assert f"1 file changed by no program, as by a failing disk: rm -f {name}, then python3 run.py -- dvc check" in said
+    shard.unlink()
+    project("dvc", "checkout", "data/packed")
     assert "all of them sound" in project("python", "-m", "imagepack", "verify", "data/packed")
     assert differing(end_state(project), end_state(undisturbed)) == []
+
+
+def test_a_shard_that_is_damaged_in_dvcs_cache_is_refused_by_the_reader_of_versions(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What was found sound is not read again, until it is another file."""
+    monkeypatch.setattr(disk_cache, "_sound", {})
+    here = PackedImages(project.folder / "data/packed").take(range(48))
+    (_, cached), *_ = objects_of(project, "data/packed/shards/*.h5")
+
+    def read():
+        return PackedImages.at("HEAD", repo=project.folder, cache=tmp_path / "cache").take(range(48))
+
+    assert (read() == here).all()
+    notes = {path: path.stat().st_ino for path in (tmp_path / "cache").glob("*.sound")}
+    disk_cache._sound.clear()  # as in another process
+    assert (read() == here).all()
+    assert notes == {path: path.stat().st_ino for path in (tmp_path / "cache").glob("*.sound")} != {}
+    flip(cached)
+    with pytest.raises(PackError, match=f"{cached} is damaged .*: remove it, then get it again with"):
+        read()
 
 
 def test_a_damaged_memo_is_named_and_made_anew(project: Project, undisturbed: Project):
@@ -582,6 +644,54 @@ def test_images_that_change_or_vanish_while_a_stage_runs_give_no_wrong_result(
     path.write_bytes(before)
     fresh("dvc", "repro")
     assert differing(end_state(fresh), end_state(undisturbed)) == []
+
+
+def test_what_changes_while_validate_runs_is_named_and_not_recorded(fresh: Project):
+    """DVC hashes data/raw when the stage has ended, and would take what came in meanwhile for validated."""
+    code = (fresh.folder / "stages/validate.py").read_text(encoding="utf-8")
+    moment = "    if not files:\n"
+    wait = '    print("now", flush=True)\n    __import__("time").sleep(2)\n'
+    fresh.write("stages/validate.py", code.replace(moment, wait + moment, 1))
+    run = start(fresh, "dvc", "repro")
+    while "now\n" not in output(fresh):
+        assert run.poll() is None, output(fresh)
+    raw = fresh.folder / "data/raw"
+    save(raw / "cat/new.png", picture(4800))
+    (raw / "cat/.DS_Store").write_bytes(b"which .dvcignore names")
+    (raw / "cat/img3.png").unlink()
+    with (raw / "dog/img30.png").open("ab") as file:
+        file.write(b"x")
+    assert run.wait(60)
+    assert "validate: this changed while the stage ran" in output(fresh)
+    assert re.findall(r"^  data/raw/.*", output(fresh), re.MULTILINE) == [
+        "  data/raw/cat/img3.png: is gone",
+        "  data/raw/cat/new.png: is new",
+        "  data/raw/dog/img30.png: has changed",
+    ]
+    assert not (fresh.folder / "dvc.lock").exists()
+    fresh("dvc", "repro")
+    paths = set(pl.read_parquet(fresh.folder / "data/validated/manifest.parquet")["path"])
+    assert {"cat/img3.png", "cat/new.png"} & paths == {"cat/new.png"}
+    assert "up to date" in fresh("dvc", "status")
+
+
+def test_a_manifest_of_other_files_that_dvc_holds_for_up_to_date_is_found_and_made_anew(project: Project):
+    """As after a change in the moment between a stage's end and DVC's hash."""
+    save(project.folder / "data/raw/cat/new.png", picture(4800))
+    project("dvc", "add", "data/raw")
+    project("dvc", "commit", "--force")
+    assert "up to date" in project("dvc", "repro")
+    advice = "dvc repro --force validate"
+    found = "data/raw/cat/new.png: is not in data/validated/manifest.parquet"
+    assert (
+        f"1 file of data/raw is not in data/validated/manifest.parquet (cat/new.png): python3 run.py -- {advice}"
+        in (project("python", "-m", "quickstart.doctor", ok=False))
+    )
+    said = project("dvc", "repro", "--force", "--single-item", "preprocess", ok=False)
+    assert f"run {advice}, then dvc repro\n  {found}" in said
+    project(*advice.split())
+    project("dvc", "repro")
+    assert (project.folder / "data/processed/cat/new.png.png").exists()
 
 
 def test_read_only_images_are_read(fresh: Project, undisturbed: Project):

@@ -487,7 +487,7 @@ def test_an_image_damaged_after_validation_ends_the_stage_with_its_name(workspac
     with pytest.raises(InputError) as error:
         preprocess(workspace.raw, workspace.manifest, workspace.processed, Preprocess())
     assert str(error.value).startswith(f"{path} has changed since it was validated (")
-    assert str(error.value).endswith("): run dvc repro again")
+    assert str(error.value).endswith("): run dvc repro --force validate, then dvc repro")
 
 
 @pytest.mark.parametrize("data", [None, b"", b"no image", zlib.compress(b"x"), png.encode(Image.new("RGB", (9, 9)))])

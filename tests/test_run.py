@@ -1,6 +1,7 @@
 """`python3 run.py` as a newcomer, a teammate and the owner of a bucket meet it."""
 
 import ast
+import hashlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, Project, add_pictures, aws_variables, contents
+from fault_proxy import FaultProxy
 
 from imagepack import PackedImages
 from quickstart import s3
@@ -102,6 +104,38 @@ def test_commands_run_inside_the_environment_from_any_folder(newcomer: tuple[Pat
     printed = run_py(folder, "--", "python", "-c", where, cwd=folder / "data").split()
     assert printed == [str(folder / "data"), str(folder / ".venv"), str(folder / "imagepack/__init__.py")]
     assert "no command nonsense" in run_py(folder, "--", "nonsense", ok=False)
+
+
+@pytest.mark.slow
+def test_a_push_or_repro_after_which_something_is_missing_fails_whatever_dvc_says(newcomer: tuple[Path, str]):
+    """DVC warns of a file that its cache lacks, pushes the rest and ends with 0."""
+    folder, _ = newcomer
+    md5 = hashlib.md5(next(folder.glob("data/packed/shards/*.h5")).read_bytes()).hexdigest()
+    cached = folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+    remote = ("--", "dvc", "remote", "modify", "--local", "s3", "url")
+    run_py(folder, *remote, "s3://image-dataset/elsewhere")
+    cached.rename(folder / "aside")
+    said = run_py(folder, "--", "dvc", "push", ok=False)
+    assert (
+        "The remote lacks 2 files of data/packed, though DVC says that it has pushed all; of 1 the cache here" in said
+    )
+    assert run_py(folder, "--", "dvc", "repro", "validate", ok=False).endswith("run.py -- dvc commit --force\n")
+    run_py(folder, "--", "dvc", "commit", "--force")
+    assert "2 files pushed" in run_py(folder, "--", "dvc", "push")
+    (folder / "aside").unlink()
+    run_py(folder, *remote, "--unset")
+
+
+@pytest.mark.slow
+def test_a_push_to_a_server_that_never_answers_ends_at_once(newcomer: tuple[Path, str]):
+    """DVC would ask it again for minutes."""
+    folder, _ = newcomer
+    server = s3.running(folder / ".local-s3")
+    with FaultProxy(server.endpoint, lambda method, path: "hang") as proxy:
+        run_py(folder, "--", "dvc", "remote", "modify", "--local", "s3", "endpointurl", proxy.endpoint)
+        assert f"no S3 answers at {proxy.endpoint}" in run_py(folder, "--", "dvc", "push", ok=False)
+        assert proxy.met["hang"] <= 2
+    assert "Everything is up to date." in run_py(folder, "s3", "start") + run_py(folder, "--", "dvc", "push")
 
 
 @pytest.mark.slow
@@ -261,9 +295,18 @@ def test_what_dvc_would_stop_at_is_named(new_project: Callable[[], Project]):
     folder.mkdir(parents=True)
     (folder / os.fsdecode(b"caf\xe9.png")).touch()
     (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "old").symlink_to(project.folder / "data/sample")
+    os.mkfifo(folder / "pipe.png")
+    project.write("data/raw/cat/.dvcignore", "*.bmp\n")
+    (project.folder / "data/raw/dog/.dvc").mkdir(parents=True)
     output = project("python", "-m", "quickstart", ok=False)
-    assert "DVC cannot store what is in data/raw:\n  data/raw/cat/caf\\xe9.png: its name is not valid UTF-8" in output
+    assert "DVC cannot store what is in data/raw:\n" in output
+    assert "  data/raw/cat/caf\\xe9.png: its name is not valid UTF-8" in output
     assert "  data/raw/cat/gone.png: a link that leads nowhere: remove it, or put the image there" in output
+    assert "  data/raw/cat/old: a link to a folder, which DVC leaves out: put the folder itself here" in output
+    assert "  data/raw/cat/pipe.png: is a pipe, a socket or a device, for which DVC would wait" in output
+    assert "  data/raw/cat/.dvcignore: DVC takes no such file" in output
+    assert "  data/raw/dog/.dvc: DVC leaves out the whole folder in which it lies" in output
     project("python", "-m", "quickstart.s3", "stop")
 
 

@@ -1,5 +1,6 @@
 """Pushing to and pulling from a real S3 server, and what is said when it cannot be reached."""
 
+import dataclasses
 import itertools
 import os
 import shutil
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 from conftest import Project, add_pictures, aws_variables, contents
+from fault_proxy import FaultProxy
 
 from quickstart import s3
 
@@ -179,6 +181,16 @@ def test_wrong_keys_are_explained(project: Project, s3_server: s3.Server):
     connect(project, s3_server, secret="wrong")
     project("dvc", "push", ok=False)
     assert "refuses these keys for the bucket image-dataset: python3 run.py s3 start" in explain(project)
+
+
+def test_a_clock_that_is_wrong_is_called_that(project: Project, s3_server: s3.Server):
+    """A server a quarter of an hour or more away from it answers 403, as it does to wrong keys."""
+    with FaultProxy(s3_server.endpoint, lambda method, path: "skew") as proxy:
+        connect(project, dataclasses.replace(s3_server, port=int(proxy.endpoint.rpartition(":")[2])))
+        said = explain(project)
+    assert (
+        f"{proxy.endpoint} refuses requests whose time is not its own: this machine's clock is 60 minutes slow" in said
+    )
 
 
 def test_missing_keys_are_explained(project: Project, s3_server: s3.Server, tmp_path: Path):

@@ -541,6 +541,16 @@ def test_a_bomb_in_the_metadata_is_contained(places: dict[str, bytes], tmp_path:
     assert codes == ["unsupported_variant"]  # it is whole: to download it again would not help
 
 
+def test_a_folder_that_dvc_leaves_out_as_another_repository_is_refused(workspace: Workspace):
+    add_pictures(workspace.raw, 2, "cat")
+    (workspace.raw / "cat/.git").mkdir()
+    (workspace.raw / "cat/.git/config").write_bytes(b"which DVC leaves out, and so do the stages")
+    assert workspace.validate()["path"].to_list() == ["cat/img0.png", "cat/img1.png"]
+    (workspace.raw / "cat/.dvc").mkdir()
+    with pytest.raises(InputError, match=r"raw/cat/\.dvc: DVC leaves out the whole folder in which it lies"):
+        workspace.validate()
+
+
 def test_what_dvcignore_names_is_left_out_and_counted(workspace: Workspace, monkeypatch):
     add_pictures(workspace.raw, 2)
     for name in ("cat/.DS_Store", "cat/notes.txt", "Thumbs.db"):
@@ -673,7 +683,7 @@ def test_dvc_and_validate_see_the_same_files(tmp_path: Path, monkeypatch: pytest
     save(Path("data/raw/cat/.dvc/a.png"), picture(0))
     dvc(["dvc", "add", "--quiet", "data/raw"])
     assert dvc(["dvc", "ls", "--recursive", "--dvc-only", ".", "data/raw"]).stdout.split() == ["__MACOSX/cat/a.png"]
-    with pytest.raises(InputError, match=r"passes over all of it: remove data/raw/cat/\.dvc"):
+    with pytest.raises(InputError, match=r"data/raw/cat/\.dvc: DVC leaves out the whole folder"):
         raw_files.find(Path("data/raw"))
 
 

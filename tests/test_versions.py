@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY, Project, add_pictures, aws_variables, contents
+from fault_proxy import FaultProxy
 
 from imagepack import PackedImages, PackError
 from imagepack.__main__ import main
@@ -110,7 +111,7 @@ def test_what_is_in_the_local_dvc_cache_is_read_where_it_lies(project: Project, 
     pixels(packed)
     assert not packed.remote
     assert all(path.is_relative_to(project.folder / ".dvc/cache") for path in files_of(packed))
-    assert not cache.exists()
+    assert {path.suffix for path in cache.iterdir()} == {".sound"}  # which notes that a shard was checked
 
 
 @slow
@@ -122,7 +123,7 @@ def test_only_what_the_local_dvc_cache_lacks_is_fetched(project: Project, clone:
     again = PackedImages.at("v2", repo=clone.folder)
     assert again.remote
     assert np.array_equal(pixels(again), pixels(PackedImages(project.folder / "data/packed")))
-    assert [path.name for path in cache.iterdir()] == [path.name for path in files_of(again)[:1]]
+    assert [path.name for path in cache.glob("*.h5")] == [path.name for path in files_of(again)[:1]]
 
 
 @slow
@@ -335,6 +336,9 @@ def test_wrong_and_missing_keys_are_said_so(
 ):
     wrong = new_clone(project, s3_server, tmp_path / "a", secret_access_key="wrong")
     refused("s3://image-dataset refuses these keys: set AWS_ACCESS_KEY_ID", "v1", repo=wrong.folder)
+    with FaultProxy(s3_server.endpoint, lambda method, path: "skew") as proxy:
+        late = new_clone(project, s3_server, tmp_path / "late", endpointurl=proxy.endpoint)
+        refused("refuses requests whose time is not its own: set this machine's clock", "v1", repo=late.folder)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     missing = new_clone(project, s3_server, tmp_path / "b")

@@ -444,7 +444,7 @@ def test_a_damaged_zip_of_processed_images_is_named(workspace: Workspace):
     data = archive.read_bytes()
     for broken, said in ((data[:-9], "is damaged"), (data.replace(b"IDAT", b"IDAZ", 1), "img0.png.png is missing or")):
         archive.write_bytes(broken)
-        with pytest.raises(InputError, match=f"{said}.*run dvc repro again"):
+        with pytest.raises(InputError, match=f"{said}.*run dvc repro --force --single-item preprocess"):
             pack(workspace.processed, workspace.manifest, workspace.packed, workspace.reports / "pack.json", Pack())
 
 

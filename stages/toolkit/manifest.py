@@ -90,6 +90,15 @@ def read_accepted(path: Path, *columns: str) -> pl.DataFrame:
     return table.filter(pl.col("status") == "accepted")
 
 
+def compare_files(path: Path, here: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Which of the files `here` the manifest at `path` does not have, and which it has that are not here."""
+    rows = pl.read_parquet(path, columns=["path", "frame"])
+    validated = rows.filter(pl.col("frame") <= 1).select("path")
+    found = pl.DataFrame({"path": list(here)}, schema={"path": pl.String})
+    pairs = ((found, validated), (validated, found))
+    return tuple(one.join(other, "path", "anti")["path"].sort().to_list() for one, other in pairs)
+
+
 def hashes(column: pl.Series) -> np.ndarray:
     """uint8, (N, 32), of such a column in hexadecimal digits; zeros where it is empty."""
     return np.fromiter(column.str.decode("hex"), "S32", len(column)).view("u1").reshape(-1, 32)

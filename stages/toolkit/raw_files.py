@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from zlib import crc32
 
 import polars as pl
-from pathspec import GitIgnoreSpec
 
-from stages.toolkit import zips
+from imagepack.names import visible
+from stages.toolkit import inputs, zips
 from stages.toolkit.errors import InputError
 from stages.toolkit.images import Fault
 
@@ -31,8 +31,6 @@ JUNK = (
 """What macOS, Windows, Linux, network disks (Synology, QNAP) and programs leave; a file below a folder so called is
 junk too."""
 _JUNK = re.compile("|".join(map(translate, JUNK)), re.IGNORECASE)
-IGNORED_BY_DVC = (".hg/", ".git/", ".git", ".dvc/")
-"""dvc.ignore's own rules, which stand before those of .dvcignore."""
 FRAME = re.compile(r"#[0-9]+$")
 """How validate.multi_frame: split calls the frames of a file."""
 NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
@@ -41,6 +39,7 @@ TYPICAL_GROUP, MOST_OF_A_GROUP = 24, 48
 """Files: large enough that a round trip between processes does not count."""
 HELD_BYTES = 4 * 2**20
 """Of files that a worker has in memory together, while it decodes one: little beside what that takes."""
+OF_DVC = "DVC leaves out the whole folder in which it lies, as another repository of DVC: remove it"
 SHOWN = 100
 """Faults in a message."""
 RawFile = str | zips.Member
@@ -79,8 +78,8 @@ def find(raw: Path) -> tuple[list[RawFile], int]:
         return found, ignored
     listed, faults = _list_all(raw, archives)
     _refuse_zips(raw, faults + _collisions(raw, found, listed))
-    ignore = _ignored_by_dvc()
-    members = [member for member in listed if not ignore.match_file(f"{raw.as_posix()}/{member.path}")]
+    ignored_by_dvc = inputs.ignored_by_dvc()
+    members = [member for member in listed if not ignored_by_dvc(f"{raw.as_posix()}/{member.path}")]
     loose = set(found).difference(archives)
     return sorted([*loose, *members], key=_walked), ignored + len(listed) - len(members)
 
@@ -91,10 +90,10 @@ def tracked(raw: Path) -> tuple[list[str], int]:
     Raises:
         InputError: a folder cannot be listed, or is one that DVC does not list.
     """
-    ignore = _ignored_by_dvc()
+    ignored_by_dvc = inputs.ignored_by_dvc()
     found, ignored = [], 0
     for path in _walk(raw):
-        if ignore.match_file((raw / path).as_posix()):
+        if ignored_by_dvc((raw / path).as_posix()):
             ignored += 1
         else:
             found.append(path)
@@ -119,18 +118,11 @@ def members(raw: Path) -> dict[str, zips.Member]:
     Raises:
         InputError: a zip cannot be used.
     """
-    ignore = _ignored_by_dvc()
-    archives = [path for path in _walk(raw) if is_zip(path) and not ignore.match_file((raw / path).as_posix())]
+    ignored_by_dvc = inputs.ignored_by_dvc()
+    archives = [path for path in _walk(raw) if is_zip(path) and not ignored_by_dvc((raw / path).as_posix())]
     listed, faults = _list_all(raw, archives)
     _refuse_zips(raw, faults)
     return {member.path: member for member in listed}
-
-
-def _ignored_by_dvc() -> GitIgnoreSpec:
-    """What DVC passes over: by .dvcignore, and by itself."""
-    rules = Path(".dvcignore")
-    own = rules.read_text(encoding="utf-8").splitlines() if rules.exists() else []
-    return GitIgnoreSpec.from_lines([*IGNORED_BY_DVC, *own])
 
 
 def _walk(raw: Path) -> Iterator[str]:
@@ -140,12 +132,9 @@ def _walk(raw: Path) -> Iterator[str]:
         InputError: a folder cannot be listed, or is one that DVC does not list.
     """
     for folder, folders, names in os.walk(raw, onerror=_refuse):
+        if ".dvc" in folders or ".dvc" in names:
+            raise InputError(f"{visible(folder)}/.dvc: {OF_DVC}")
         folders.sort()
-        if ".dvc" in folders:
-            raise InputError(
-                f"{shown(folder)} has a folder .dvc, so DVC takes it for another repository and passes over all of it: "
-                f"remove {shown(folder)}/.dvc"
-            )
         links = [name for name in folders if Path(folder, name).is_symlink()]
         yield from (Path(folder, name).relative_to(raw).as_posix() for name in sorted(names + links))
 
@@ -161,7 +150,7 @@ def _list_all(raw: Path, archives: list[str]) -> tuple[list[zips.Member], list[s
     for archive in archives:
         members, wrong = _list(raw, archive)
         listed += members
-        faults += [f"{shown(str(raw / archive))}: {fault}" for fault in wrong]
+        faults += [f"{visible(str(raw / archive))}: {fault}" for fault in wrong]
     return listed, faults
 
 
@@ -301,17 +290,34 @@ def place(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str], 
 
 
 def untrackable(folder: Path | str) -> list[str]:
-    """What DVC stops at below `folder`, in words that do not say where: a line a file."""
-    faults = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
-        if shown != entry.path:
-            faults.append(f"{shown}: its name is not valid UTF-8: rename it")
-        elif entry.is_symlink() and not Path(entry.path).exists():
-            faults.append(f"{shown}: a link that leads nowhere: remove it, or put the image there")
-        elif entry.is_dir(follow_symlinks=False):
-            faults += untrackable(entry.path)
-    return faults
+    """What DVC stops at below `folder`, waits for without an end, or leaves out in silence: a line a file."""
+    ignored, faults, waiting = inputs.ignored_by_dvc(), [], [str(folder)]
+    while waiting:
+        for entry in sorted(os.scandir(waiting.pop()), key=lambda entry: entry.name):
+            if (fault := _fault_of(entry)) and not ignored(Path(entry.path).as_posix()):
+                faults.append(f"{visible(entry.path)}: {fault}")
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+    return sorted(faults)
+
+
+def _fault_of(entry: os.DirEntry) -> str:
+    """Why DVC cannot store it, and the fix; empty if it can."""
+    if shown(entry.name) != entry.name:
+        return "its name is not valid UTF-8: rename it"
+    if entry.name == ".dvc":
+        return OF_DVC
+    if entry.name == ".dvcignore":
+        return "DVC takes no such file below what it stores: move its rules to ./.dvcignore"
+    if entry.is_file() or (entry.is_dir() and not entry.is_symlink()):
+        return ""
+    if not entry.is_symlink():
+        return "is a pipe, a socket or a device, for which DVC would wait without an end: remove it"
+    if entry.is_dir():
+        return "a link to a folder, which DVC leaves out: put the folder itself here"
+    if Path(entry.path).exists():
+        return "leads to a pipe, a socket or a device, for which DVC would wait without an end: remove it"
+    return "a link that leads nowhere: remove it, or put the image there"
 
 
 def _real(path: Path) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from imagepack.names import visible_lines
 from stages import STARTED_BY, params, started_by
+from stages.toolkit import inputs
 from stages.toolkit.errors import InputError
 
 try:
@@ -29,24 +30,28 @@ LOCKS = Path(".dvc/tmp")
 def run_stage(stage: Callable[..., str]) -> None:
     """Call `stage` with the command line's paths and its sections of params.yaml; print its summary line.
 
-    An argument of `stage` annotated `Path` comes from the command line, in order; one annotated with a class
+    An argument of `stage` annotated `Path` or `Input` comes from the command line, in order; one annotated with a class
     of stages.params is that section; one with a class that has `for_stage`, such as Memo, is what that makes.
-    What a user can mend ends in a message and exit code 1, without traceback.
+    What a user can mend ends in a message and exit code 1, without traceback; so does an `Input` that has changed when
+    the stage ends.
     """
     try:
         wanted = inspect.signature(stage).parameters.values()
         parser = argparse.ArgumentParser(prog=f"python -m stages.{stage.__name__}", description=stage.__doc__)
-        for path in (p for p in wanted if p.annotation is Path):
+        for path in (p for p in wanted if p.annotation in (Path, inputs.Input)):
             parser.add_argument(path.name, type=Path)
         arguments = vars(parser.parse_args())
         _end_with_dvc()
+        read = [arguments[p.name] for p in wanted if p.annotation == inputs.Input]
         loaded = params.load(Path("params.yaml"))
         sections = {type(section): section for _, section in loaded}
         arguments |= {p.name: sections[p.annotation] for p in wanted if p.annotation in sections}
         beside = {p.name: p.annotation for p in wanted if hasattr(p.annotation, "for_stage")}
         with _alone(stage.__name__, [value for value in arguments.values() if isinstance(value, Path)]):
             arguments |= {name: kind.for_stage(stage.__name__, loaded.memo.max_gib) for name, kind in beside.items()}
-            print(visible_lines(f"{stage.__name__}: {stage(**arguments)}"))
+            with inputs.unchanged(read):
+                summary = stage(**arguments)
+            print(visible_lines(f"{stage.__name__}: {summary}"))
     except KeyboardInterrupt:
         sys.exit(f"{stage.__name__}: stopped")
     except InputError as error:
