@@ -300,6 +300,8 @@ def git_hooks(case: Case) -> Findings:
         yield PROBLEM, f"git leaves out {hook}, which is not executable: chmod +x {hook}"
     elif (python := re.search(r"^python=(\S+)", text, re.MULTILINE)) and not Path(python[1].strip("'")).exists():
         yield PROBLEM, f"git push is refused, since {python[1]} of its hook is gone: python3 run.py hooks"
+    elif not hooks.is_current(Path(git("rev-parse", "--git-common-dir") or "") / hooks.COPY):
+        yield HINT, "the hooks run other code than is here, that of when they were installed: python3 run.py hooks"
     else:
         yield OK, "git push pushes the data first"
 
@@ -325,5 +327,8 @@ def secrets(case: Case) -> Findings:
     if not found and (commits := lines("log", "--all", "-5", "--format=%h", f"-G{pattern}", "--", ".dvc/config")):
         found = True
         yield HINT, f".dvc/config once had keys (commit {some(commits)}), and git remembers: make new keys"
+    local = Path(".dvc/config.local")
+    if os.name != "nt" and local.exists() and local.stat().st_mode & 0o077 and SECRET.search(local.read_text("utf-8")):
+        yield HINT, f"others on this machine can read the keys in {local}: chmod 600 {local}"
     if not found:
         yield OK, "no keys in what git tracks"

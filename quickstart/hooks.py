@@ -53,15 +53,25 @@ def main() -> int:
     return 0
 
 
+def sources() -> list[Path]:
+    """The files that hooks have a copy of."""
+    return [source for package in PACKAGES for source in (HERE / package).rglob("*.py")]
+
+
+def is_current(folder: Path) -> bool:
+    """Whether the copy in `folder` is what is here now."""
+    copies = ((source, folder / source.relative_to(HERE)) for source in sources())
+    return all(copy.exists() and copy.read_bytes() == source.read_bytes() for source, copy in copies)
+
+
 def copy_code(folder: Path) -> None:
     """Write the code that hooks run, as it is here and now."""
     beside = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
-    for package in PACKAGES:
-        for source in (HERE / package).rglob("*.py"):
-            target = beside / source.relative_to(HERE)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+    for source in sources():
+        target = beside / source.relative_to(HERE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
     installed = list(dict.fromkeys(sysconfig.get_path(kind) for kind in ("purelib", "platlib")))
     (beside / "run.py").write_text(LAUNCHER.format(installed=installed), encoding="utf-8")
     if folder.exists():

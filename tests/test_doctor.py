@@ -228,7 +228,9 @@ def test_keys_in_git(project: Project):
     output = project("python", "-m", "quickstart.doctor", ok=False, AWS_ENDPOINT_URL="")
     assert "has an address with a password" in output
     assert "hunter2" not in output
-    project.write(".dvc/config.local", "")
+    project.write(".dvc/config.local", "['remote \"s3\"']\n    secret_access_key = hunter2\n")
+    (project.folder / ".dvc/config.local").chmod(0o644)
+    assert "hint others on this machine can read the keys in .dvc/config.local" in doctor(project, ok=False)["secrets"]
     project("git", "add", "--force", ".dvc/config.local")
     assert "git tracks .dvc/config.local" in project("python", "-m", "quickstart.doctor", ok=False)
 
@@ -337,6 +339,9 @@ def test_locks_of_processes_that_were_killed(project: Project):
 
 def test_hooks_that_are_not_there_or_do_not_work(project: Project):
     hook = project.folder / ".git/hooks/pre-push"
+    newer = project.folder / "quickstart/git.py"
+    newer.write_text(newer.read_text(encoding="utf-8") + "# newer\n", encoding="utf-8")
+    assert "hint the hooks run other code than is here" in doctor(project)["hooks"]
     text = hook.read_text()
     hook.write_text(text.replace(Path(sys.executable).as_posix(), "/nowhere/python"))
     assert "problem git push is refused, since /nowhere/python" in doctor(project, ok=False)["hooks"]
