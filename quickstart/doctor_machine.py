@@ -23,6 +23,7 @@ from quickstart.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings,
 from quickstart.git import git, lines
 from stages import params
 from stages.toolkit import raw_files
+from stages.toolkit.errors import InputError
 
 TMP = Path(".dvc/tmp")
 MIB = 2**20
@@ -72,8 +73,13 @@ def file_system(case: Case) -> Findings:
         yield PROBLEM, "this disk takes no names outside ASCII: mount it with UTF-8 names"
     if case.untrackable:
         yield PROBLEM, f"DVC cannot store what is in {RAW}: {some(case.untrackable)}"
+    try:
+        files, _ = raw_files.tracked(RAW)
+    except InputError as error:
+        if not case.untrackable:  # which names it too
+            yield PROBLEM, str(error)
         return
-    names = _with_folders(raw_files.tracked(RAW)[0])  # what is in zips has its names there, and not on a disk
+    names = _with_folders(files)  # what is in zips has its names there, and not on a disk
     count = Counter(unicodedata.normalize("NFC", name).casefold() for name in names)
     alike = [raw_files.shown(name) for name in names if count[unicodedata.normalize("NFC", name).casefold()] > 1]
     if alike:
