@@ -4,6 +4,8 @@ By their names, since neither DVC nor these libraries need be installed.
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 KEYS = {
@@ -20,7 +22,8 @@ NO_KEYS = {
 }
 REFUSED = {"PermissionError", "AuthError", "AzureAuthError", "ClientAuthenticationError", "RefreshError"}
 SKEWED = "RequestTimeTooSkewed"
-"""What S3 answers where the clock of a request is a quarter of an hour off."""
+MOST_SKEW = 15 * 60
+"""What S3 answers where the clock of a request is off by more than this, in seconds."""
 NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 
 
@@ -45,7 +48,7 @@ def fault(url: str, chain: list[BaseException]) -> str:
         return f"to read from {url} takes more of DVC: pip install 'dvc[{scheme or 's3'}]'"
     if names & NO_KEYS or any("requires either account_name" in str(cause) for cause in chain):  # of dvc-azure
         return f"there are no keys for {url}: {keys}"
-    if any(SKEWED in str(cause) or "difference between the request time" in str(cause) for cause in chain):
+    if any(map(_is_skewed, chain)):
         return f"{url} refuses requests whose time is not its own: set this machine's clock"
     if names & REFUSED or any(map(_is_refusal, chain)):
         elsewhere = " (and AWS_ENDPOINT_URL, where it is not Amazon's)" if scheme == "s3" else ""
@@ -53,6 +56,20 @@ def fault(url: str, chain: list[BaseException]) -> str:
     if names & NO_BUCKET:
         return f"there is no bucket {bucket}: check the remote's URL"
     return ""
+
+
+def _is_skewed(error: BaseException) -> bool:
+    """Whether S3 refuses a request for its time. Its answer to HEAD has no words, but the server's own time."""
+    if SKEWED in str(error) or "difference between the request time" in str(error):
+        return True
+    answer = getattr(error, "response", None)
+    meta = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
+    try:
+        there = parsedate_to_datetime(meta.get("HTTPHeaders", {}).get("date", ""))
+        apart = abs((datetime.now(UTC) - there).total_seconds())
+    except (TypeError, ValueError):
+        return False
+    return meta.get("HTTPStatusCode") == 403 and apart > MOST_SKEW
 
 
 def _is_refusal(error: BaseException) -> bool:
