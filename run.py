@@ -74,7 +74,8 @@ def main(arguments: list[str]) -> int:
     moves_data = command[0] == "dvc" and {"push", "pull", "fetch"}.intersection(command[1:3])  # also: dvc exp push
     if moves_data:
         run([PYTHON, "-m", "quickstart.data_index"])
-    if command[0] == "dvc" and to_look_at(command[1:]) == "remote" and run([PYTHON, "-m", "quickstart.s3", "answers"]):
+    place = to_look_at(command[1:]) if command[0] == "dvc" else ""
+    if place == "remote" and run([PYTHON, "-m", "quickstart.s3", "answers"]):
         return 1
     pulls_all = moves_data and command[1] == "pull" and all(option.startswith("-") for option in command[2:])
     if pulls_all and RAW_DVC.exists():
@@ -83,7 +84,7 @@ def main(arguments: list[str]) -> int:
     code = run(command)
     if pulls_all and code == 0 and PULLING.exists():
         PULLING.unlink()
-    if code == 0 and command[0] == "dvc" and (place := to_look_at(command[1:])):
+    if place and code == 0:
         return run([PYTHON, "-m", "quickstart.stored", place])
     if arguments[:1] == ["test"]:
         print(

@@ -63,7 +63,7 @@ def installed(module: str) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that takes the browser needs it."""
     for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
+        if "chromium" in getattr(item, "fixturenames", ()):  # `browser` takes it
             item.add_marker(pytest.mark.extra("browser"))
 
 

@@ -188,7 +188,7 @@ def test_an_index_that_leads_out_of_the_pack_or_contradicts_itself_is_refused(
         else:
             file.attrs[field] = np.bytes_(value) if isinstance(value, str) else np.array(value)
         file.attrs["digest"] = np.bytes_(made.digest())
-    with pytest.raises(PackError, match=rf"dataset\.h5 is damaged \(.*({words}).*\): get it again"):
+    with pytest.raises(PackError, match=rf"dataset\.h5 is damaged \(.*({words}).*\): remove it, then get it again"):
         PackedImages(copy)
 
 
@@ -203,7 +203,7 @@ def test_a_shard_may_be_a_link_to_a_cache_and_to_no_other_file(copy: Path, tmp_p
     PackedImages(copy)[0]
     shard.unlink()
     shard.symlink_to(cached.rename(outside / "x.h5"))
-    with pytest.raises(PackError, match=r"\.h5 is a link to .*x\.h5, which is in no cache: get it again"):
+    with pytest.raises(PackError, match=r"\.h5 is a link to .*x\.h5, which is in no cache: remove it, then get"):
         PackedImages(copy)
 
 
@@ -410,7 +410,7 @@ def test_a_flipped_bit_is_found_where_that_is_asked_for(copy: Path):
     for verify in ("first-read", "always"):
         packed = PackedImages(copy, verify=verify)
         packed.take([16, 18])
-        with pytest.raises(PackError, match=r"image \d+ of shard \w+\.h5 does not match its checksum: get it again"):
+        with pytest.raises(PackError, match=r"image \d+ of shard \w+\.h5 does not match its checksum: remove it"):
             packed.take([16, 17])
     with pytest.raises(ValueError, match="verify must be never, first-read or always, not 'sometimes'"):
         PackedImages(copy, verify="sometimes")

@@ -313,8 +313,8 @@ PICTURE = PICTURE.getvalue()
         (entry("cat/a.png", PICTURE, size=2**32 - 1), "resource_limit", "needs more memory than a worker may have"),
         (entry("cat/a.png", b""), "empty_file", "0 bytes"),
         (entry("cat/a.zip", zip_of(entry("b.jpg"))), "not_image", "is a zip, and none is opened inside another"),
-        (entry("__MACOSX/a.png", b"x"), "junk", "is called a.png"),
-        (entry(b"__MACOSX/._caf\xe9.png", b"x"), "junk", "is called ._caf\\xe9.png"),
+        (entry("__MACOSX/a.png", b"x"), "junk", "lies in a folder __MACOSX"),
+        (entry(b"__MACOSX/._caf\xe9.png", b"x"), "junk", "lies in a folder __MACOSX"),
         (entry(b"cat/caf\xe9.png", PICTURE), "bad_name", "a name that is not valid UTF-8"),
     ],
 )  # fmt: skip
