@@ -75,6 +75,9 @@ def main(arguments: list[str]) -> int:
     if moves_data:
         run([PYTHON, "-m", "quickstart.data_index"])
     place = to_look_at(command[1:]) if command[0] == "dvc" else ""
+    verb = command[1] if command[0] == "dvc" and command[1:] else ""
+    if verb in ("add", "commit", "repro", "checkout") and run([PYTHON, "-m", "quickstart.hidden", verb]):
+        return 1
     if place == "remote" and run([PYTHON, "-m", "quickstart.s3", "answers"]):
         return 1
     pulls_all = moves_data and command[1] == "pull" and all(option.startswith("-") for option in command[2:])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from imagepack.format import AGAIN, PackError
+from imagepack.format import PackError
 
 try:
     import fcntl
@@ -100,7 +100,8 @@ class DiskCache:
         with path.open("rb") as file:
             actual = hashlib.file_digest(file, kind).hexdigest()
         if actual != digest:
-            raise PackError(f"{path} is damaged ({kind} is {actual[:12]}... instead of {digest[:12]}...): {AGAIN}")
+            what = f"{kind} is {actual[:12]}... instead of {digest[:12]}..."
+            raise PackError(f"{path} is damaged ({what}): remove it, then `dvc fetch`")
         _sound[digest] = stamp
         with suppress(OSError):  # a folder that cannot be written into costs the time to read it again
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ def main() -> int:
     """Return the exit code."""
     if subprocess.run(["git", "rev-parse"], capture_output=True).returncode:
         return fail("This is no git repository: run `git init` here first.")
-    if faults := half_written.faults() + hidden.dvc_files():
+    if faults := half_written.faults() + hidden.dvc_files() + hidden.outputs():
         return fail("\n".join(faults))
     try:
         params.load(Path("params.yaml"))  # DVC stops at the first fault, and does not say what was meant

@@ -48,6 +48,8 @@ def bare(data: bytes, orientation: int) -> bytes:
     Raises:
         CannotStrip: it is another file, or put together in a way that is not known here.
     """
+    if data[4:8] == b"ftyp":
+        raise CannotStrip("is an AVIF or HEIC, which is not taken apart here: save it again without its metadata")
     try:
         if data.startswith(b"\xff\xd8"):
             return b"".join(_jpeg(data, orientation))

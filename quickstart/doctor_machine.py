@@ -106,9 +106,12 @@ def hidden_files(case: Case) -> Findings:
     faults = hidden.dvc_files()
     if not case.untrackable:  # else the difference is that
         faults += hidden.images()
+    faults += hidden.outputs()
     yield from ((PROBLEM, fault) for fault in faults)
     if not faults:
         yield OK, "no rule hides what DVC is to see"
+    if not case.untrackable and (count := hidden.left_out()):
+        yield HINT, f"files of data/raw that .dvcignore keeps out of the dataset: {count}"
 
 
 def zips(case: Case) -> Findings:

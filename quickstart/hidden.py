@@ -1,14 +1,18 @@
-"""What rules hide: files of DVC from git and DVC, and images of data/raw from DVC alone.
+"""What rules hide: files of DVC from git and DVC, and images of data/raw, or what stages write, from DVC alone.
+
+    python -m quickstart.hidden add|commit|repro|checkout   (as run.py does before DVC; exit code 1 and the fix)
 
 DVC passes over a data/raw.dvc that git is to ignore, whether git has it or not; `dvc checkout` then deletes data/raw,
 which no file names any more, and says nothing.
 """
 
+import sys
 from pathlib import Path
 
 from dvc.fs import localfs
 from dvc.ignore import DvcIgnoreFilter
 
+from imagepack.names import visible_lines
 from quickstart.git import lines
 from stages.toolkit import raw_files
 
@@ -19,6 +23,16 @@ DVC_FILES = {
     "dvc.lock": "git does not take it along",
 }
 """And what comes of it where a rule hides one."""
+WRITTEN = (
+    *(
+        "data/validated/manifest.parquet",
+        "data/processed/cat/1.jpg.png",
+        "data/processed/1.zip",
+        "data/packed/dataset.h5",
+    ),
+    *("data/packed/shards/1.h5", "reports/preview/cat.png", "reports/validation.html", "reports/rejected.csv"),
+)
+"""Such as the stages write."""
 SHOWN = 3
 
 
@@ -60,5 +74,41 @@ def images() -> list[str]:
     return faults
 
 
+def outputs() -> list[str]:
+    """What the stages write and .dvcignore hides, so that DVC stores an empty folder: a line each, with the rule."""
+    ignore = _dvcignore()
+    found = {name: ignore.check_ignore(name) for name in (*WRITTEN, *_folders(Path("data/processed")))}
+    return [
+        f"DVC leaves out {name}, which the stages write, by {result.pattern_infos[-1].file_info}: name the folders of "
+        "data/raw in that rule, or remove it"
+        for name, result in found.items()
+        if result.match
+    ]
+
+
+def _folders(folder: Path) -> list[str]:
+    """The folders in it."""
+    return [path.as_posix() for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+
+
+def left_out() -> int:
+    """How many files of data/raw the rules of .dvcignore leave out of the dataset."""
+    return raw_files.tracked(RAW)[1] if RAW.is_dir() else 0
+
+
+def main() -> int:
+    """The command line; the exit code."""
+    faults = dvc_files()
+    if sys.argv[1:] != ["checkout"]:  # it stores files
+        faults += (raw_files.untrackable(RAW) if RAW.is_dir() and not RAW.is_symlink() else []) + outputs()
+    if faults:
+        print(visible_lines("\n".join(["run.py: DVC was not started:", *faults])), file=sys.stderr)
+    return int(bool(faults))
+
+
 def _dvcignore() -> DvcIgnoreFilter:
     return DvcIgnoreFilter(localfs, str(Path.cwd()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -88,6 +88,14 @@ def test_a_rule_that_hides_data_from_dvc_is_named(project: Project):
     hidden = "DVC leaves out data/raw/cat/img1.png: have the rule (python3 run.py -- dvc check-ignore --details"
     assert f"problem {hidden}" in doctor(project, ok=False)["hidden"]
     assert hidden in project("python", "-m", "quickstart", ok=False)
+    (project.folder / "data/.dvcignore").unlink()
+    own = (project.folder / ".dvcignore").read_text(encoding="utf-8")
+    project.write(".dvcignore", f"{own}img1.*\n")
+    assert "hint files of data/raw that .dvcignore keeps out of the dataset: 1" in doctor(project)["hidden"]
+    project.write(".dvcignore", f"{own}*.png\n")
+    hidden = "DVC leaves out data/processed/cat/1.jpg.png, which the stages write, by .dvcignore:"
+    assert f"problem {hidden}" in doctor(project, ok=False)["hidden"]
+    assert hidden in project("python", "-m", "quickstart.hidden", "repro", ok=False)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")

@@ -269,14 +269,18 @@ def test_files_that_cannot_be_stripped_stay_and_are_named_with_what_to_do():
     tags = tiff_tags()
     old_jpeg = encoded("TIFF", tiffinfo=tags).replace(struct.pack("<HHI", 279, 4, 1), struct.pack("<HHI", 60000, 4, 1))
     write(RAW / "cat/sizeless.tif", old_jpeg)
+    boxes = encoded("AVIF", exif=exif(), xmp=XMP)
+    assert metadata.private(boxes) == EVERY_XMP
+    assert metadata.private(encoded("AVIF")) == []
+    write(RAW / "cat/boxes.avif", boxes)
     with (RAW / "more.zip").open("wb") as stream:
         zips.write(stream, [("cat/zipped.jpg", data)])
     before = contents(RAW)
     output = strip(code=1)
     assert "1 file of data/raw stripped" in output
-    lines = output[output.index("Left as they are: 3") :].splitlines()
+    lines = output[output.index("Left as they are: 4") :].splitlines()
     assert sorted(line.split(": ")[0].strip() for line in lines[1:]) == [
-        "cat/cut.jpg", "cat/sizeless.tif", "cat/zipped.jpg",
+        "cat/boxes.avif", "cat/cut.jpg", "cat/sizeless.tif", "cat/zipped.jpg",
     ]  # fmt: skip
     assert "python3 run.py quarantine" in output and "unpack that beside it" in output
     assert {name: data for name, data in contents(RAW).items() if name != "cat/good.jpg"} == {

@@ -690,20 +690,21 @@ def test_dvc_and_validate_see_the_same_files(tmp_path: Path, monkeypatch: pytest
 def test_the_knob_for_which_a_whole_class_or_all_is_rejected_is_named(workspace: Workspace):
     add_pictures(workspace.raw, 2, "cat")
     save(workspace.raw / "dog/a.png", picture(8, 8, 8))
+    write(workspace.raw / "dog/broken.png", b"text")
     write(workspace.raw / "fish/a.png", b"text")
     wanted = f"too_small, and validate.min_side is 16 in params.yaml: {FIXES['too_small']}"
     with pytest.raises(InputError) as error:
         run(workspace)
     lines = str(error.value).splitlines()
     assert lines[1:4] == [
-        "  dog: all 1 files rejected",
-        f"    all are {wanted}",
+        "  dog: all 2 files rejected",
+        f"    1 of 2 are {wanted}",
         "  fish: all 1 files rejected",
     ]
     with pytest.raises(InputError) as error:
         shutil.rmtree(workspace.raw / "fish")
         run(workspace, min_side=100)
-    assert str(error.value).splitlines()[1:] == [f"  all are {wanted.replace('16', '100')}"]
+    assert str(error.value).splitlines()[1:] == [f"  3 of 4 are {wanted.replace('16', '100')}"]
 
 
 @pytest.mark.parametrize("level", ["error", "warning", "info", "ignore"])

@@ -70,7 +70,7 @@ def damage(data: bytes) -> int:
     Of pictures alone: where the frames of a film are is not looked at.
     """
     lengths = {data[start + 21] & 3 for kind, start, _ in _properties(data) if kind == b"hvcC"}
-    for kind, start, end in _pictures(data):
+    for kind, start, end in items(data, PICTURES):
         in_units = kind == b"hvc1" and lengths == {3}  # of four bytes, as all known writers have them
         at = _unit_damage(data, start, end) if in_units else data.find(HOLE, start, end)
         if at > 0:
@@ -118,8 +118,8 @@ def _properties(data: bytes) -> list[Box]:
     return [box for kind, start, end in inside if kind == b"ipco" for box in boxes(data, start, end)]
 
 
-def _pictures(data: bytes) -> Iterator[Box]:
-    """Kind, and offsets at which compressed pixels begin and end."""
+def items(data: bytes, wanted: set[bytes]) -> Iterator[Box]:
+    """Kind of each item of these kinds, and offsets at which its parts begin and end."""
     kinds, places = {}, {}
     for kind, start, end in _meta(data):
         if kind == b"iinf":
@@ -128,7 +128,7 @@ def _pictures(data: bytes) -> Iterator[Box]:
         elif kind == b"iloc":
             places = dict(_locations(data, start))
     for item, extents in places.items():
-        if kinds.get(item) in PICTURES:
+        if kinds.get(item) in wanted:
             yield from ((kinds[item], *extent) for extent in extents)
 
 

@@ -1,6 +1,7 @@
 """Metadata that says where a picture was taken, who made it or is in it, and with which camera.
 
-Found in the bytes of a file, without decoding: EXIF, XMP and IPTC in JPEG, PNG, WebP and TIFF, and the text of PNG.
+Found in the bytes of a file, without decoding: EXIF, XMP and IPTC in JPEG, PNG, WebP and TIFF, EXIF and XMP in AVIF and
+HEIC, and the text of PNG.
 What counts is in the tables below, and in docs/output.md with the reasons. Files come from other people: every length
 is checked, every loop is bounded, and what makes no sense says nothing.
 
@@ -14,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from stages.toolkit import endings
+from stages.toolkit import boxes, endings
 
 POSITION, PLACE, OWNER, PERSON, SERIAL = KINDS = (
     "GPS position",
@@ -160,7 +161,7 @@ class Tiff:
 
 
 def private(data: bytes) -> list[str]:
-    """Which of KINDS a file says, in their order; nothing of other formats than JPEG, PNG, WebP and TIFF.
+    """Which of KINDS a file says, in their order; nothing of GIF and BMP.
 
     Looks at what stands in front of the pixels of a JPEG, and at all parts of the others. MakerNote, comments, titles
     and other free text are not looked into.
@@ -175,7 +176,9 @@ def private(data: bytes) -> list[str]:
             _in_webp(data, found)
         elif data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             _in_tiff(data, found, is_file=True)
-    except (ValueError, struct.error, zlib.error, OverflowError):  # what cannot be read says nothing
+        elif data[4:8] == b"ftyp":
+            _in_boxes(data, found)
+    except (ValueError, IndexError, struct.error, zlib.error, OverflowError):  # what cannot be read says nothing
         pass
     return [kind for kind in KINDS if kind in found]
 
@@ -199,6 +202,16 @@ def _in_jpeg(data: bytes, found: set[str]) -> None:
         _in_xmp(b"".join(more_xmp), found)
     if photoshop:
         _in_photoshop(b"".join(photoshop), found)
+
+
+def _in_boxes(data: bytes, found: set[str]) -> None:
+    """Look at the items of an AVIF, HEIC or JPEG XL that are EXIF or XMP."""
+    for kind, start, end in boxes.items(data, {b"Exif", b"mime"}):
+        item = data[start:end]
+        if kind == b"Exif":
+            _in_exif(item[4 + int.from_bytes(item[:4], "big") :] or item[4:], found)
+        else:
+            _in_xmp(item, found)
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

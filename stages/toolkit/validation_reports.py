@@ -86,7 +86,7 @@ KNOBS = {
 
 
 def knobs(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], params: Validate) -> list[str]:
-    """Of each code with a knob for which all files of `table` are rejected: that, and what to do.
+    """Of each code with a knob for which at least half of the files of `table` are rejected: how many, and what to do.
 
     Args:
         table: rows of the manifest, of files that are rejected, all of them.
@@ -97,9 +97,10 @@ def knobs(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], pa
     errors = findings.filter(pl.col("level") == "error").join(table.select("path"), on="path", how="semi")
     counts = errors.group_by("code").agg(pl.col("path").n_unique()).sort("code")
     return [
-        f"{code}, and validate.{KNOBS[code]} is {getattr(params, KNOBS[code])} in params.yaml: {fixes[code]}"
+        f"{count} of {len(table)} are {code}, and "
+        f"validate.{KNOBS[code]} is {getattr(params, KNOBS[code])} in params.yaml: {fixes[code]}"
         for code, count in counts.iter_rows()
-        if count == len(table) and code in KNOBS
+        if 2 * count >= len(table) and code in KNOBS
     ]
 
 
@@ -114,14 +115,14 @@ def require_every_class(
             findings.filter(pl.col("level") == "error")["code"].value_counts().sort("count", "code", descending=True)
         )
         most = ", ".join(f"{code} ({n})" for code, n in codes.iter_rows())
-        why = "".join(f"\n  all are {knob}" for knob in knobs(table, findings, fixes, params))
+        why = "".join(f"\n  {knob}" for knob in knobs(table, findings, fixes, params))
         raise InputError(f"none of {len(table)} files is an image that can be used: {most}. {rejected} names each{why}")
     if len(lost):
         lines = []
         for label, n in lost.sort("label").select("label", "len").iter_rows():
             lines.append(f"  {visible(label)}: all {n} files rejected")
             own = table.filter(pl.col("label") == label)
-            lines += [f"    all are {knob}" for knob in knobs(own, findings, fixes, params)]
+            lines += [f"    {knob}" for knob in knobs(own, findings, fixes, params)]
         raise InputError(
             "\n".join(["these classes have no image left:", *lines])
             + f"\n{rejected} says why: mend the files, or remove the folder of a class you do not want"
