@@ -70,6 +70,8 @@ def bring_in_data(own: bool) -> bool:
             else f"{s3.TEMPLATE_URL} is the local S3 of the machine where this was made: set a bucket you share there "
             "(README, Your bucket), run `dvc push` there, and run this again."
         )
+        if RAW.exists():  # perhaps brought by hand meanwhile
+            reason += f"\nIf {RAW} is as you want it: remove {raw_version.PULLING}, then python3 run.py"
         fail(reason)
         return False
     if RAW.is_symlink():
