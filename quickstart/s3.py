@@ -28,7 +28,6 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from dvc.config import Config
 
 from imagepack import remotes
-from quickstart import certificate as certificates
 
 FOLDER = Path(".local-s3")
 TEMPLATE_URL = "s3://image-dataset"
@@ -155,13 +154,15 @@ def _keys(folder: Path) -> tuple[str, str]:
 
 def _launch(bucket: str, folder: Path, port: int, access_key: str, secret_key: str) -> subprocess.Popen:
     """Start the process, cut loose from this one."""
+    from quickstart.certificate import self_signed  # late: no other command needs cryptography
+
     parts = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "admin") for kind in ("", ".grpc")]
     names = ["s3.port.grpc", *parts]
     ports = [f"-{name}={free}" for name, free in zip(names, free_ports(len(names)), strict=True)]
     here = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder.resolve() / 'data'}", f"-bucket={bucket}"]
     off = ["-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.autoCreateBucket=false"]
     off += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
-    certificate, key = map(str, certificates.self_signed(folder))
+    certificate, key = map(str, self_signed(folder))
     secret = {"WEED_GRPC_CA": certificate}  # by gRPC whoever may connect may read and delete all
     for part in ("MASTER", "VOLUME", "FILER", "S3", "ADMIN", "WORKER", "CLIENT"):
         secret |= {f"WEED_GRPC_{part}_CERT": certificate, f"WEED_GRPC_{part}_KEY": key}
