@@ -577,7 +577,7 @@ def test_a_shard_that_is_damaged_in_dvcs_cache_is_refused_by_the_reader_of_versi
     assert (read() == here).all()
     assert notes == {path: path.stat().st_ino for path in (tmp_path / "cache").glob("*.sound")} != {}
     flip(cached)
-    with pytest.raises(PackError, match=f"{cached} is damaged .*: remove it, then get it again with"):
+    with pytest.raises(PackError, match=f"{cached} is damaged .*: remove it, then `dvc fetch`"):
         read()
 
 
