@@ -33,9 +33,10 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-LOCK = ROOT / "requirements.lock"
+LOCK, DEV_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
+"""What the pipeline runs on, a dep of every stage; and what tests need beside, which is none."""
 PULLING, RAW_DVC = ROOT / ".dvc/tmp/run-py-is-pulling", ROOT / "data/raw.dvc"
-"""The first, a copy of the second, is there while a pull is unfinished: quickstart/raw_version.py."""
+"""The first, a copy of the second, is there while a pull is unfinished: imagepack/dvc/raw_version.py."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 LOCAL_CONFIG = ROOT / ".dvc/config.local"
@@ -48,18 +49,19 @@ def main(arguments: list[str]) -> int:
         return 0
     modules = {
         "test": "pytest",
-        "s3": "quickstart.s3",
-        "quarantine": "quickstart.quarantine",
-        "strip": "quickstart.strip",
-        "zip": "quickstart.zips",
-        "memo": "quickstart.memo",
-        "hooks": "quickstart.hooks",
-        "doctor": "quickstart.doctor",
+        "s3": "imagepack.commands.s3",
+        "quarantine": "imagepack.commands.quarantine",
+        "strip": "imagepack.commands.strip",
+        "zip": "imagepack.commands.zips",
+        "memo": "imagepack.commands.memo",
+        "hooks": "imagepack.commands.hooks",
+        "doctor": "imagepack.commands.doctor",
     }
     if not arguments:
-        command = [PYTHON, "-m", "quickstart"]
+        command = [PYTHON, "-m", "imagepack.commands.run"]
     elif arguments[0] == "compare":
-        command = ["python", "-m", "compare", *arguments[1:]]  # where one is, for the names of its files
+        # "python": where one is, for the names of its files
+        command = ["python", "-m", "imagepack.commands.compare", *arguments[1:]]
     elif arguments[0] in modules:
         command = [PYTHON, "-m", modules[arguments[0]], *arguments[1:]]
     elif arguments[0] == "--" and arguments[1:]:
@@ -69,16 +71,16 @@ def main(arguments: list[str]) -> int:
         return 2
     if not shutil.which("git"):
         sys.exit("git is missing: install it (https://git-scm.com/downloads) and run again")
-    set_up()
+    set_up([LOCK, DEV_LOCK] if arguments[:1] == ["test"] or command[0] in ("ruff", "pytest") else [LOCK])
     keep_private(made="--local" in command and command[0] == "dvc")
     moves_data = command[0] == "dvc" and {"push", "pull", "fetch"}.intersection(command[1:3])  # also: dvc exp push
     if moves_data:
-        run([PYTHON, "-m", "quickstart.data_index"])
+        run([PYTHON, "-m", "imagepack.dvc.data_index"])
     place = to_look_at(command[1:]) if command[0] == "dvc" else ""
     verb = command[1] if command[0] == "dvc" and command[1:] else ""
-    if verb in ("add", "commit", "repro", "checkout") and run([PYTHON, "-m", "quickstart.hidden", verb]):
+    if verb in ("add", "commit", "repro", "checkout") and run([PYTHON, "-m", "imagepack.dvc.hidden", verb]):
         return 1
-    if place == "remote" and run([PYTHON, "-m", "quickstart.s3", "answers"]):
+    if place == "remote" and run([PYTHON, "-m", "imagepack.commands.s3", "answers"]):
         return 1
     pulls_all = moves_data and command[1] == "pull" and all(option.startswith("-") for option in command[2:])
     if pulls_all and RAW_DVC.exists():
@@ -88,13 +90,13 @@ def main(arguments: list[str]) -> int:
     if pulls_all and code == 0 and PULLING.exists():
         PULLING.unlink()
     if place and code == 0:
-        return run([PYTHON, "-m", "quickstart.stored", place])
+        return run([PYTHON, "-m", "imagepack.dvc.stored", place])
     if arguments[:1] == ["test"]:
         print(
             "Next: python3 run.py" if code == 0 else "Some tests failed; rerun one with: python3 run.py test -k NAME -x"
         )
     elif code not in (0, INTERRUPTED) and moves_data:
-        run([PYTHON, "-m", "quickstart.s3", "explain"])
+        run([PYTHON, "-m", "imagepack.commands.s3", "explain"])
     return code
 
 
@@ -111,17 +113,19 @@ def to_look_at(command: list[str]) -> str:
     return "remote" if command[0] == "push" and pushes_all and not options & {"-r", "--remote", "-h", "--help"} else ""
 
 
-def set_up() -> None:
-    """Make .venv as requirements.lock says; nothing where that has been done."""
-    wanted = f"{hashlib.sha256(LOCK.read_bytes()).hexdigest()} {ROOT}\n"
-    stamp = VENV / "installed.txt"  # written last: without it .venv is half made
-    if PYTHON.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+def set_up(locks: list[Path]) -> None:
+    """Make .venv as the lock files say; nothing where that has been done."""
+    # written last: without them .venv is half made
+    stamps = {VENV / f"{lock.stem}.txt": f"{hashlib.sha256(lock.read_bytes()).hexdigest()} {ROOT}\n" for lock in locks}
+    made = (stamp.exists() and stamp.read_text(encoding="utf-8") == wanted for stamp, wanted in stamps.items())
+    if PYTHON.exists() and all(made):
         return
     if VENV.exists():
-        print("run.py: .venv is unfinished or older than requirements.lock: installing what is missing")
+        print(f"run.py: .venv is unfinished or older than {locks[-1].name}: installing what is missing")
     else:
         print("run.py: making .venv (once, a minute or two)")
-    stamp.unlink(missing_ok=True)
+    for stamp in stamps:
+        stamp.unlink(missing_ok=True)
     if subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode if PYTHON.exists() else True:
         python = getattr(sys, "_base_executable", sys.executable)  # not the one inside .venv
         made = subprocess.run([python, "-m", "venv", "--clear", VENV], capture_output=True, text=True)
@@ -132,12 +136,13 @@ def set_up() -> None:
                 "(Debian and Ubuntu: apt install python3-venv) and run again"
             )
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "-qq"]
-    if subprocess.run([*pip, "install", "--require-hashes", "-r", LOCK]).returncode:
-        sys.exit("run.py: pip could not install requirements.lock (see above): check the network and run again")
+    if subprocess.run([*pip, "install", "--require-hashes", *(f"-r{lock}" for lock in locks)]).returncode:
+        sys.exit(f"run.py: pip could not install {locks[-1].name} (see above): check the network and run again")
     where = subprocess.check_output([PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True)
     # so that training scripts and notebooks can import imagepack from any folder
     Path(where.strip(), "image_dataset.pth").write_text(f"{ROOT}\n", encoding="utf-8")
-    stamp.write_text(wanted, encoding="utf-8")
+    for stamp, wanted in stamps.items():
+        stamp.write_text(wanted, encoding="utf-8")
 
 
 def keep_private(made: bool) -> None:

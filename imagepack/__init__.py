@@ -12,19 +12,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imagepack.augment import Augment, Sampled, normalise
-    from imagepack.batches import Batches
-    from imagepack.format import PackError
-    from imagepack.reader import PackedImages
+    from imagepack.reader.augment import Augment, Sampled, normalise
+    from imagepack.reader.batches import Batches
+    from imagepack.reader.format import PackError
+    from imagepack.reader.packed_images import PackedImages
 
 __all__ = ["Augment", "Batches", "PackError", "PackedImages", "Sampled", "normalise"]
 MODULES = {
-    "Augment": "augment",
-    "Batches": "batches",
-    "PackError": "format",
-    "PackedImages": "reader",
-    "Sampled": "augment",
-    "normalise": "augment",
+    "Augment": "reader.augment",
+    "Batches": "reader.batches",
+    "PackError": "reader.format",
+    "PackedImages": "reader.packed_images",
+    "Sampled": "reader.augment",
+    "normalise": "reader.augment",
 }
 
 

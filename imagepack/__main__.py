@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from imagepack import card, provenance
-from imagepack.format import AGAIN, PackError
+from imagepack.dvc import provenance
 from imagepack.names import visible, visible_lines
-from imagepack.reader import Folder, PackedImages
-from imagepack.verify import verify
+from imagepack.reader import card
+from imagepack.reader.format import AGAIN, PackError
+from imagepack.reader.packed_images import Folder, PackedImages
+from imagepack.reader.verify import verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from imagepack.reader import PackedImages
+from imagepack.reader.packed_images import PackedImages
 
 
 def dataset(images: PackedImages, size: int, *, epoch: int = 0, drop_last: bool = False, **options) -> tf.data.Dataset:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from imagepack.reader import PackedImages
+from imagepack.reader.packed_images import PackedImages
 
 
 class Loader:

@@ -18,16 +18,18 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from imagepack import format as packs
-from stages.params import Pack, Split
-from stages.toolkit import manifest as manifests
-from stages.toolkit import png, zips
-from stages.toolkit.cuts import PNG_SHARE, cut, uint64
-from stages.toolkit.errors import InputError
-from stages.toolkit.inputs import Input
-from stages.toolkit.memo import NO_MEMO, Memo
-from stages.toolkit.stage import empty_folder, run_stage
+from imagepack.engine.inputs import Input
+from imagepack.engine.memo import NO_MEMO, Memo
+from imagepack.engine.params import Pack, Split
+from imagepack.engine.stage import empty_folder, run_stage
+from imagepack.errors import InputError
+from imagepack.images import manifest as manifests
+from imagepack.images import png, zips
+from imagepack.images.cuts import PNG_SHARE, cut, uint64
+from imagepack.reader import format as packs
 
+LIBRARIES = ("pillow", "numpy", "h5py", "zlib-ng", "google-crc32c")
+"""Packages on which the results depend: the memo forgets them when another version is installed."""
 CHOSEN = packs.SPLITS[:3]
 """The splits that an image can be given: train, val, test."""
 TYPICAL_SHARE = {"raw": 1.0, "png": PNG_SHARE, "jpeg": 0.1}

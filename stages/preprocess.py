@@ -18,16 +18,18 @@ import numpy as np
 import polars as pl
 from PIL import Image, ImageCms, ImageOps
 
-from stages.params import Preprocess
-from stages.toolkit import images, png, raw_files, zips
-from stages.toolkit import manifest as manifests
-from stages.toolkit.cuts import PNG_SHARE, cut
-from stages.toolkit.errors import InputError
-from stages.toolkit.inputs import Input
-from stages.toolkit.memo import NO_MEMO, Memo, Remembered
-from stages.toolkit.raw_files import TYPICAL_GROUP, RawFile
-from stages.toolkit.stage import empty_folder, run_stage
+from imagepack.engine.inputs import Input
+from imagepack.engine.memo import NO_MEMO, Memo, Remembered
+from imagepack.engine.params import Preprocess
+from imagepack.engine.stage import empty_folder, run_stage
+from imagepack.errors import InputError
+from imagepack.images import decode, png, raw_files, zips
+from imagepack.images import manifest as manifests
+from imagepack.images.cuts import PNG_SHARE, cut
+from imagepack.images.raw_files import TYPICAL_GROUP, RawFile
 
+LIBRARIES = ("pillow", "numpy", "simplejpeg", "zlib-ng", "pillow-heif", "pillow-jxl-plugin")
+"""Packages on which the results depend: the memo forgets them when another version is installed."""
 AGAIN = "run dvc repro --force validate, then dvc repro"
 """What helps also where DVC holds validate for up to date, as after a change just when it ended."""
 
@@ -97,7 +99,7 @@ def find_files(zipped: dict[str, zips.Member], accepted: pl.DataFrame) -> list[F
     """
     frames = []
     for path, number, size, digest in accepted.select("path", "frame", "bytes", "sha256").iter_rows():
-        file = images.file_of(path, number)
+        file = decode.file_of(path, number)
         frames.append(Frame(path, number, bytes.fromhex(digest), size, zipped.get(file) or file))
     return frames
 
@@ -140,7 +142,7 @@ def _pngs(raw: Path, params: Preprocess, png_of: Remembered, frames: list[Frame]
     for frame in frames:
         try:
             content = png_of.by_id(frame.id, partial(read_validated, raw, frame), params, frame.number)
-        except images.Fault as error:
+        except decode.Fault as error:
             raise InputError(f"{raw / str(frame.file)} has changed since it was validated ({error}): {AGAIN}") from None
         yield f"{frame.path}.png", content
 
@@ -153,7 +155,7 @@ def read_validated(raw: Path, frame: Frame) -> bytes:
     """
     data = raw_files.read(raw, frame.file)
     if manifests.frame_id(hashlib.sha256(data).hexdigest(), frame.number) != frame.id.hex():
-        raise images.Fault("decode_error", "other bytes")
+        raise decode.Fault("decode_error", "other bytes")
     return data
 
 
@@ -203,7 +205,7 @@ def read(data: bytes, params: Preprocess, frame: int = 1) -> Image.Image:
     Raises:
         images.Fault: it does not decode.
     """
-    image = images.open_decoded(data, frame, partial(_needed, params))
+    image = decode.open_decoded(data, frame, partial(_needed, params))
     return in_mode(image, params)
 
 
@@ -212,7 +214,7 @@ def fit(image: Image.Image, params: Preprocess) -> Image.Image:
 
     Args:
         image: upright, of mode `params.mode`, of any size.
-        params: section `preprocess` of params.yaml; add a field in stages/params.py to add a knob.
+        params: section `preprocess` of params.yaml; add a field in imagepack/engine/params.py to add a knob.
     """
     size = (params.size, params.size)
     match params.fit:
@@ -229,11 +231,11 @@ def fit(image: Image.Image, params: Preprocess) -> Image.Image:
 def in_mode(image: Image.Image, params: Preprocess) -> Image.Image:
     """A decoded file to `params.mode`, upright: 16 bits scaled to 8, to sRGB, transparency over the background."""
     profile = image.info.get("icc_profile") or b""
-    if image.mode in images.GREY_MODES:
-        plain = images.eight_bit(image, _grey_curve(profile, deep=image.mode.startswith("I;16")))
+    if image.mode in decode.GREY_MODES:
+        plain = decode.eight_bit(image, _grey_curve(profile, deep=image.mode.startswith("I;16")))
     else:
-        plain = _to_srgb(images.eight_bit(image), profile)
-    return images.over(images.upright(plain, image), tuple(params.background)).convert(params.mode)
+        plain = _to_srgb(decode.eight_bit(image), profile)
+    return decode.over(decode.upright(plain, image), tuple(params.background)).convert(params.mode)
 
 
 def _needed(params: Preprocess, size: tuple[int, int]) -> tuple[int, int]:
@@ -274,7 +276,7 @@ def _grey_curve(profile: bytes, deep: bool) -> np.ndarray | None:
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str, to_mode: str) -> ImageCms.ImageCmsTransform | None:
     """None where there is nothing to do: the profile is sRGB, or of no use."""
-    if not images.profile_name(profile):
+    if not decode.profile_name(profile):
         return None
     # otherwise lcms puts 33 points of a grey curve in its place, and dark greys are wrong by up to 10
     exact = ImageCms.Flags.NOOPTIMIZE if mode in ("L", "I;16") else ImageCms.Flags.NONE

@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import imagepack
-from stages.params import Augment, Preview
-from stages.toolkit import png
-from stages.toolkit.errors import InputError
-from stages.toolkit.inputs import Input
-from stages.toolkit.stage import empty_folder, run_stage
+from imagepack.engine.inputs import Input
+from imagepack.engine.params import Augment, Preview
+from imagepack.engine.stage import empty_folder, run_stage
+from imagepack.errors import InputError
+from imagepack.images import png
 
 GAP, HEADER, LINE = 8, 24, 13
 """Pixels between images, above them for the headings, and from line to line of what stands under them."""

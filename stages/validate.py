@@ -16,28 +16,23 @@ from typing import BinaryIO
 import numpy as np
 import polars as pl
 
-from stages.params import Level, Levels, Validate
-from stages.toolkit import (
-    duplicates,
-    examination,
-    gate,
-    images,
-    raw_files,
-    validation_page,
-    validation_reports,
-    workers,
-)
-from stages.toolkit import manifest as manifests
-from stages.toolkit.appearance import SIGNATURE_BYTES, Appearance
-from stages.toolkit.errors import InputError
-from stages.toolkit.examination import Examination, Limits, Seen, examine
-from stages.toolkit.images import Content
-from stages.toolkit.inputs import Input
-from stages.toolkit.memo import NO_MEMO, Memo, Remembered
-from stages.toolkit.raw_files import RawFile
-from stages.toolkit.stage import run_stage
-from stages.toolkit.unkept import Unkept
+from imagepack.checks import duplicates, examination, gate, validation_page, validation_reports
+from imagepack.checks.appearance import SIGNATURE_BYTES, Appearance
+from imagepack.checks.examination import Examination, Limits, Seen, examine
+from imagepack.engine import workers
+from imagepack.engine.inputs import Input
+from imagepack.engine.memo import NO_MEMO, Memo, Remembered
+from imagepack.engine.params import Level, Levels, Validate
+from imagepack.engine.stage import run_stage
+from imagepack.engine.unkept import Unkept
+from imagepack.errors import InputError
+from imagepack.images import decode, raw_files
+from imagepack.images import manifest as manifests
+from imagepack.images.decode import Content
+from imagepack.images.raw_files import RawFile
 
+LIBRARIES = ("pillow", "numpy", "simplejpeg", "xxhash", "pillow-heif", "pillow-jxl-plugin")
+"""Packages on which the results depend: the memo forgets them when another version is installed."""
 FIXES = {  # every code that this stage can give, and what to do about it
     "no_label": "move it into a folder named after its class",
     "bad_name": "rename it: a name must be valid UTF-8 and leave room for .png behind it",
@@ -127,7 +122,7 @@ def validate(
     findings = with_classes(table, findings, levels, params)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, FIXES, reports)
-    small = thumbnails(raw, files, table, validation_page.pictured(findings), params, images.THUMBNAIL)
+    small = thumbnails(raw, files, table, validation_page.pictured(findings), params, decode.THUMBNAIL)
     large = thumbnails(raw, files, table, validation_page.compared(findings), params, validation_page.LARGE)
     validation_page.write(reports / "validation.html", table, findings, FIXES, small, large)
     validation_reports.require_every_class(table, findings, reports / "rejected.csv", FIXES, params)
@@ -308,7 +303,7 @@ def _judged(path: str, content: Content, look: Appearance | None, params: Valida
     try:
         if look:
             found += _judge(PurePosixPath(path), content, look, params)
-    except images.Fault as fault:
+    except decode.Fault as fault:
         found.append((fault.code, fault.seen))
     except Exception as error:  # noqa: BLE001  (no file may end the run, however odd its pixels are)
         found.append(("decode_error", f"{type(error).__name__}: {error}"[:200]))
@@ -344,7 +339,7 @@ def _row(
 def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Validate) -> Iterator[tuple[str, str]]:
     """Findings about an image that decodes: this is the place for checks of your own."""
     shorter, longer = sorted((content.width, content.height))
-    if path.suffix.lower() not in images.EXTENSIONS[content.format]:
+    if path.suffix.lower() not in decode.EXTENSIONS[content.format]:
         yield "extension_mismatch", f"is {content.format}"
     if content.unexplained:
         yield "extra_bands", f"{content.unexplained} of {content.bands} bands: what they are, the file does not say"
@@ -437,13 +432,13 @@ def thumbnails(
     readable = table.filter(pl.col("path").is_in(paths), pl.col("sha256") != "")
     known = dict(readable.select("path", "frame").iter_rows())
     frames = [(path, max(1, known[path])) for path in paths if path in known]
-    wanted = {images.file_of(*frame) for frame in frames}
+    wanted = {decode.file_of(*frame) for frame in frames}
     places = {str(file): file for file in files if str(file) in wanted}
-    frames = [(*frame, places[images.file_of(*frame)]) for frame in frames if images.file_of(*frame) in places]
+    frames = [(*frame, places[decode.file_of(*frame)]) for frame in frames if decode.file_of(*frame) in places]
     if not frames:
         return {}
     results = workers.map_in_order(
-        partial(images.thumbnails, partial(raw_files.read, raw), params.max_pixels, side),
+        partial(decode.thumbnails, partial(raw_files.read, raw), params.max_pixels, side),
         workers.groups(frames, 8),
         len(frames),
         "thumbnails",

@@ -1,1 +1,0 @@
-"""Two versions of a dataset side by side: what happened to the images, and whether it matters."""

@@ -1,0 +1,1 @@
+"""What can be wrong with images, and how validate finds and reports it."""

@@ -1,0 +1,377 @@
+"""Metadata that says where a picture was taken, who made it or is in it, and with which camera.
+
+Found in the bytes of a file, without decoding: EXIF, XMP and IPTC in JPEG, PNG, WebP and TIFF, EXIF and XMP in AVIF and
+HEIC, and the text of PNG.
+What counts is in the tables below, and in docs/output.md with the reasons. Files come from other people: every length
+is checked, every loop is bounded, and what makes no sense says nothing.
+
+Sources: EXIF 3.0 (CIPA DC-008), TIFF 6.0, XMP parts 1 to 3 (ISO 16684), IPTC IIM 4.2, PNG (third edition), and the WebP
+container specification.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from imagepack.images import boxes, file_structure
+
+POSITION, PLACE, OWNER, PERSON, SERIAL = KINDS = (
+    "GPS position",
+    "place",
+    "author or owner",
+    "person shown",
+    "serial number",
+)
+"""What a file may say, in words: never what it says."""
+EXIF_KINDS = {
+    0x013B: OWNER,  # Artist
+    0x9C9D: OWNER,  # XPAuthor
+    0xA430: OWNER,  # CameraOwnerName
+    0xA437: OWNER,  # Photographer
+    0xA438: OWNER,  # ImageEditor
+    0xA431: SERIAL,  # BodySerialNumber
+    0xA435: SERIAL,  # LensSerialNumber
+    0xC62F: SERIAL,  # CameraSerialNumber
+}
+GPS_NUMBERS, GPS_AREA = (2, 4, 20, 22), 28
+"""Latitude and longitude, of the camera and of what it shows; a name of the area. Height, time and version alone say
+nothing: phones write them where they may not know the position."""
+SUB_DIRECTORIES, GPS_DIRECTORY = (0x014A, 0x8769), 0x8825
+IPTC_KINDS = {80: OWNER, 85: OWNER, 90: PLACE, 92: PLACE, 95: PLACE, 118: OWNER, 122: OWNER}
+"""By-line and its title, city, sub-location, province, contact, writer."""
+XMP_KINDS = {
+    POSITION: rb"(?i:GPS(?:Dest)?(?:Latitude|Longt?itude))",
+    PLACE: rb"City|State|Sublocation|Location|LocationName",
+    OWNER: rb"creator|Artist|Owner|OwnerName|CameraOwnerName|Photographer|ImageEditor|CaptionWriter"
+    rb"|Ci(?:Email|Tel|Adr|Url)\w{0,20}",  # of CreatorContactInfo
+    PERSON: rb"PersonInImage|PersonName|PersonDisplayName|(?<=mwg-rs:)Name",
+    SERIAL: rb"SerialNumber|BodySerialNumber|LensSerialNumber|CameraSerialNumber",
+}
+XMP_FIELD = re.compile(
+    rb":(?:"  # begins with one certain byte, which is what makes it fast
+    + b"|".join(b"(%b)" % names for names in XMP_KINDS.values())
+    + rb")(?:\s{0,9}=\s{0,9}[\"']\s{0,99}[^\"'\s]"  # an attribute
+    + rb"|(?:\s[^<>]{0,200})?>(?:\s{0,99}<rdf:\w{2,11}[^<>/]{0,99}>){0,3}\s{0,99}[^<\s])"  # an element, with a list
+)
+"""A field that has a value; its group is the kind. The prefixes are free, the names are those of the standards."""
+PNG_KEYWORDS = (
+    (POSITION, re.compile(rb"(exif:)?gps\W?(dest)?(latitude|longitude|position)", re.IGNORECASE)),
+    (OWNER, re.compile(rb"(exif:)?(author|artist|photographer|(camera)?owner(name)?|xpauthor)", re.IGNORECASE)),
+    (SERIAL, re.compile(rb"(exif:)?(body|lens|camera)?serialnumber", re.IGNORECASE)),
+)
+JPEG_EXIF, JPEG_PHOTOSHOP = b"Exif\0\0", b"Photoshop 3.0\0"
+JPEG_XMP, JPEG_MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+MORE_XMP_HEADER = len(JPEG_MORE_XMP) + 32 + 4 + 4
+PNG_XMP, PNG_PROFILE = b"XML:com.adobe.xmp", b"Raw profile type "
+MOST_BYTES = 4 * 2**20
+"""Of XMP that are looked at, and that are inflated of all texts of a PNG together."""
+MOST_ENTRIES, MOST_DIRECTORIES, MOST_OF_A_TEXT = 100_000, 4096, 256
+"""Of a TIFF or of EXIF; bytes of a text by which it is told whether it says anything."""
+TYPE_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+    129: 1,
+}
+BLANK = b"\0 \t\r\n.-?0"
+UNKNOWN = (b"unknown", b"none", b"n/a")
+"""What cameras write where nobody has told them."""
+
+
+class Entry(NamedTuple):
+    """Of a TIFF's directory: where its value is, and how many bytes that has; 0 where its type is none."""
+
+    tag: int
+    kind: int
+    count: int
+    start: int
+    size: int
+
+
+class Tiff:
+    """The directories of a TIFF file, or of EXIF, which is one without pixels.
+
+    Attributes:
+        data: the file.
+        first: offset of the first directory.
+        count, entry, offset: how numbers stand in it.
+
+    Raises:
+        ValueError: it is neither.
+    """
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
+        if not order or len(data) < 16:
+            raise ValueError("no TIFF")
+        version = struct.unpack_from(order + "H", data, 2)[0]
+        if version not in (42, 43):
+            raise ValueError("no TIFF")
+        self.data, self.order, self.is_big = data, order, version == 43
+        counts, numbers = ("Q", "Q") if self.is_big else ("H", "I")
+        self.count, self.offset = struct.Struct(order + counts), struct.Struct(order + numbers)
+        self.entry = struct.Struct(f"{order}HH{numbers}{self.offset.size}s")
+        self.first = self.offset.unpack_from(data, 8 if self.is_big else 4)[0]
+
+    def directory(self, at: int) -> tuple[list[Entry], int]:
+        """Entries of the directory at this offset, as far as they are there, and where the next one is; 0: nowhere."""
+        if not 0 < at <= len(self.data) - self.count.size:
+            return [], 0
+        begin = at + self.count.size
+        wanted = self.count.unpack_from(self.data, at)[0]
+        number = min(wanted, (len(self.data) - begin) // self.entry.size, MOST_ENTRIES)
+        end = begin + number * self.entry.size
+        entries, width = [], self.offset.size
+        value_at = begin + self.entry.size - width
+        for tag, kind, count, value in self.entry.iter_unpack(self.data[begin:end]):
+            size = TYPE_BYTES.get(kind, 0) * count
+            start = value_at if size <= width else self.offset.unpack(value)[0]
+            entries.append(Entry(tag, kind, count, start, size if start + size <= len(self.data) else 0))
+            value_at += self.entry.size
+        is_whole = number == wanted and end + width <= len(self.data)
+        return entries, self.offset.unpack_from(self.data, end)[0] if is_whole else 0
+
+    def value(self, entry: Entry, most: int | None = None) -> bytes:
+        """As it stands in the file; at most the first `most` bytes."""
+        size = entry.size if most is None else min(entry.size, most)
+        return bytes(self.data[entry.start : entry.start + size])
+
+    def numbers(self, entry: Entry, most: int | None = None) -> tuple[int, ...]:
+        """The value, of whole numbers without a sign, at most `most` of them; of other types nothing."""
+        letter = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}.get(entry.kind)
+        if not letter or not entry.size:
+            return ()
+        count = entry.count if most is None else min(entry.count, most)
+        return struct.unpack_from(f"{self.order}{count}{letter}", self.data, entry.start)
+
+
+def private(data: bytes) -> list[str]:
+    """Which of KINDS a file says, in their order; nothing of GIF and BMP.
+
+    Looks at what stands in front of the pixels of a JPEG, and at all parts of the others. MakerNote, comments, titles
+    and other free text are not looked into.
+    """
+    found: set[str] = set()
+    try:
+        if data.startswith(b"\xff\xd8"):
+            _in_jpeg(data, found)
+        elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+            _in_png(data, found)
+        elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            _in_webp(data, found)
+        elif data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            _in_tiff(data, found, is_file=True)
+        elif data[4:8] == b"ftyp":
+            _in_boxes(data, found)
+    except (ValueError, IndexError, struct.error, zlib.error, OverflowError):  # what cannot be read says nothing
+        pass
+    return [kind for kind in KINDS if kind in found]
+
+
+def _in_jpeg(data: bytes, found: set[str]) -> None:
+    more_xmp, photoshop = [], []
+    for kind, start, end in file_structure.jpeg_markers(data):
+        if kind == file_structure.JPEG_SCAN:
+            break
+        if kind == 0xE1:
+            content = data[start + 2 : end]
+            if content.startswith(JPEG_EXIF):
+                _in_exif(content, found)
+            elif content.startswith(JPEG_XMP):
+                _in_xmp(content[len(JPEG_XMP) :], found)
+            elif content.startswith(JPEG_MORE_XMP):
+                more_xmp.append(content[MORE_XMP_HEADER:])
+        elif kind == 0xED and data.startswith(JPEG_PHOTOSHOP, start + 2):
+            photoshop.append(data[start + 2 + len(JPEG_PHOTOSHOP) : end])
+    if more_xmp:
+        _in_xmp(b"".join(more_xmp), found)
+    if photoshop:
+        _in_photoshop(b"".join(photoshop), found)
+
+
+def _in_boxes(data: bytes, found: set[str]) -> None:
+    """Look at the items of an AVIF, HEIC or JPEG XL that are EXIF or XMP."""
+    for kind, start, end in boxes.items(data, {b"Exif", b"mime"}):
+        item = data[start:end]
+        if kind == b"Exif":
+            _in_exif(item[4 + int.from_bytes(item[:4], "big") :] or item[4:], found)
+        else:
+            _in_xmp(item, found)
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind of each chunk of a PNG, and where it begins and ends, its length and checksum included; to IEND."""
+    at = 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            return
+        yield data[at + 4 : at + 8], at, end
+        if data[at + 4 : at + 8] == b"IEND":
+            return
+        at = end
+
+
+def _in_png(data: bytes, found: set[str]) -> None:
+    left = MOST_BYTES
+    for kind, start, end in png_chunks(data):
+        if kind == b"eXIf":
+            _in_exif(data[start + 8 : end - 4], found)
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            keyword, _, text = data[start + 8 : end - 4].partition(b"\0")
+            left -= _in_png_text(kind, keyword, text, left, found)
+
+
+def _in_png_text(kind: bytes, keyword: bytes, text: bytes, most: int, found: set[str]) -> int:
+    """Look at a text; how many bytes were inflated, at most `most`."""
+    found.update(which for which, names in PNG_KEYWORDS if names.fullmatch(keyword) and text.strip(BLANK))
+    if keyword != PNG_XMP and not keyword.startswith(PNG_PROFILE):
+        return 0
+    packed = kind == b"zTXt"
+    text = text[1:] if packed else text
+    if kind == b"iTXt":
+        packed, text = text[:1] == b"\1", text[2:].split(b"\0", 2)[-1]
+    if packed and most > 0:
+        with_limit = zlib.decompressobj()
+        try:
+            text = with_limit.decompress(text, most)
+        except zlib.error:
+            return 0
+    if keyword == PNG_XMP:
+        _in_xmp(text, found)
+    else:
+        _in_profile(keyword.removeprefix(PNG_PROFILE).lower(), text, found)
+    return len(text) if packed else 0
+
+
+def _in_profile(name: bytes, text: bytes, found: set[str]) -> None:
+    """What ImageMagick writes into a PNG: a line of a name, one of a length, then hexadecimal digits."""
+    *_, digits = text.lstrip().split(b"\n", 2)
+    try:
+        content = bytes.fromhex(digits.decode("ascii"))
+    except ValueError:
+        return
+    if content.startswith(JPEG_XMP) or name == b"xmp":
+        _in_xmp(content.removeprefix(JPEG_XMP), found)
+    elif name in (b"exif", b"app1"):
+        _in_exif(content, found)
+    elif name in (b"iptc", b"8bim"):
+        _in_photoshop(content, found)
+
+
+def webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind of each part of a WebP, and where it begins and ends, its length and padding included."""
+    at, size = 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
+    while at + 8 <= size:
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        end = at + 8 + length + length % 2
+        if at + 8 + length > size:
+            return
+        yield data[at : at + 4], at, end
+        at = end
+
+
+def _in_webp(data: bytes, found: set[str]) -> None:
+    if data[12:16] != b"VP8X":
+        return
+    for kind, start, end in webp_chunks(data):
+        if kind == b"EXIF":
+            _in_exif(data[start + 8 : end], found)
+        elif kind == b"XMP ":
+            _in_xmp(data[start + 8 : end], found)
+
+
+def _in_exif(block: bytes, found: set[str]) -> None:
+    try:
+        _in_tiff(block.removeprefix(JPEG_EXIF), found)
+    except (ValueError, struct.error):
+        return  # damaged; other parts of the file may be whole
+
+
+def _in_tiff(data: bytes, found: set[str], is_file: bool = False) -> None:
+    """Look at all directories of EXIF, or of a TIFF file, which may have XMP and IPTC in it."""
+    tiff = Tiff(data)
+    waiting, seen, left, left_bytes = [(tiff.first, False)], set(), MOST_ENTRIES, MOST_BYTES
+    while waiting and left > 0 and len(seen) < MOST_DIRECTORIES:
+        at, of_gps = waiting.pop()
+        if (at, of_gps) in seen:
+            continue
+        seen.add((at, of_gps))
+        entries, following = tiff.directory(at)
+        left -= len(entries)
+        if of_gps:
+            found.update(POSITION for entry in entries if _is_position(tiff, entry))
+            continue
+        waiting.append((following, False))
+        for entry in entries:
+            tag = entry.tag
+            if tag in EXIF_KINDS:
+                if _is_said(tiff.value(entry, MOST_OF_A_TEXT)):
+                    found.add(EXIF_KINDS[tag])
+            elif tag in SUB_DIRECTORIES or tag == GPS_DIRECTORY:
+                if len(waiting) < MOST_DIRECTORIES:
+                    waiting += [(offset, tag == GPS_DIRECTORY) for offset in tiff.numbers(entry, 9)]
+            elif is_file and tag in TIFF_PARTS and left_bytes > 0:
+                TIFF_PARTS[tag](tiff.value(entry, left_bytes), found)
+                left_bytes -= entry.size
+
+
+def _is_said(value: bytes) -> bool:
+    """Whether a text has content."""
+    return bool(value.strip(BLANK)) and value.strip(b"\0 ").lower() not in UNKNOWN
+
+
+def _is_position(tiff: Tiff, entry: Entry) -> bool:
+    """Whether an entry of the GPS directory says where; cameras without a fix write zeros."""
+    value = tiff.value(entry, MOST_OF_A_TEXT)
+    if entry.tag == GPS_AREA:
+        return bool(value[8:].strip(BLANK))  # behind the name of its encoding
+    if entry.tag not in GPS_NUMBERS:
+        return False
+    parts = [value[at : at + 4] for at in range(0, len(value), 8)] if entry.kind in (5, 10) else [value]  # numerators
+    return any(part.strip(b"\0 ") for part in parts)
+
+
+def _in_xmp(packet: bytes, found: set[str]) -> None:
+    packet = packet[:MOST_BYTES].replace(b"\0", b"")  # it may be UTF-16
+    found.update(KINDS[field.lastindex - 1] for field in XMP_FIELD.finditer(packet))
+
+
+def _in_photoshop(resources: bytes, found: set[str]) -> None:
+    """Image resources of Photoshop, of which one is IPTC's."""
+    at = resources.find(b"8BIM\4\4")
+    if at < 0 or at + 7 > len(resources):
+        return
+    at += 6 + (resources[at + 6] + 2) // 2 * 2  # its name, padded
+    _in_iptc(resources[at + 4 : at + 4 + int.from_bytes(resources[at : at + 4], "big")], found)
+
+
+def _in_iptc(records: bytes, found: set[str]) -> None:
+    at = 0
+    while at + 5 <= len(records) and records[at] == 0x1C:
+        size = int.from_bytes(records[at + 3 : at + 5], "big")
+        if size >= 0x8000:  # of more than 32 KiB; none of these is
+            return
+        kind = IPTC_KINDS.get(records[at + 2]) if records[at + 1] == 2 else None
+        if kind and records[at + 5 : at + 5 + size].strip(BLANK):
+            found.add(kind)
+        at += 5 + size
+
+
+TIFF_PARTS = {700: _in_xmp, 33723: _in_iptc, 34377: _in_photoshop}
+"""What else a TIFF file has, by tag."""

@@ -1,0 +1,129 @@
+"""What validate tells people: metrics, rejected files, plots, and whether to go on."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from imagepack.engine.params import Validate
+from imagepack.errors import InputError
+from imagepack.names import visible
+
+FORMULA = r"[=+\-@＝＋－＠\t\r\n']"
+"""How a cell begins that a spreadsheet may run (OWASP, CSV injection); and the apostrophe that is put before it."""
+
+
+def write(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], reports: Path) -> None:
+    """Write validation.json (metrics), rejected.csv, and what the plots show; docs/output.md has the columns.
+
+    Args:
+        table: the manifest.
+        findings: path, code, seen and level, a row each.
+        fixes: what to do about each code.
+        reports: the folder.
+    """
+    plots = reports / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
+    accepted = table.select("status", "label", "width", "height").filter(pl.col("status") == "accepted")
+    metrics = {
+        "files": len(table),
+        "accepted": len(accepted),
+        "rejected": len(table) - len(accepted),
+        "classes": accepted["label"].n_unique(),
+        "issues": dict(findings["code"].value_counts().sort("code").iter_rows()),
+        "near_duplicates": near_duplicates(table),
+    }
+    (reports / "validation.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
+    fix = pl.col("code").replace_strict(fixes, return_dtype=pl.String)
+    rejected = findings.filter(pl.col("level") == "error").select("path", "code", "seen", fix=fix)
+    _without_formulas(rejected.sort("path", "code")).write_csv(reports / "rejected.csv")
+    classes = accepted.group_by("label").len("images").sort("label")
+    _without_formulas(classes).write_csv(plots / "classes.csv")
+    sides = pl.col("width", "height").round_sig_figs(2).cast(pl.Int32)  # so that the table stays small
+    sizes = accepted.group_by(sides).len("images").sort("images", "width", "height", descending=True)
+    sizes.head(1000).write_csv(plots / "sizes.csv")
+
+
+def _without_formulas(table: pl.DataFrame) -> pl.DataFrame:
+    """Put an apostrophe before each text that begins as FORMULA says: spreadsheets then show it, and do not run it."""
+    return table.with_columns(pl.col(pl.String).str.replace(f"^({FORMULA})", "'$1"))
+
+
+def read_rejected(path: Path) -> pl.DataFrame:
+    """Return the columns path, code, seen and fix of rejected.csv, without the apostrophes for spreadsheets.
+
+    Raises:
+        polars.exceptions.PolarsError: it is no such table.
+    """
+    columns = dict.fromkeys(("path", "code", "seen", "fix"), pl.String)
+    table = pl.read_csv(path, schema=columns)
+    return table.with_columns(pl.col(pl.String).fill_null("").str.replace(f"^'({FORMULA})", "$1"))
+
+
+def near_duplicates(table: pl.DataFrame) -> dict[str, int]:
+    """How many groups of accepted images that look alike there are, with how many images, and in the largest."""
+    sizes = table["group"].filter(table["group"] != "").value_counts()["count"]
+    return {"groups": len(sizes), "images": int(sizes.sum()), "largest": int(sizes.max() or 0)}
+
+
+KNOBS = {
+    "bomb": "max_pixels",
+    "timeout": "timeout",
+    "resource_limit": "memory_mib",
+    "multi_frame": "multi_frame",
+    "too_small": "min_side",
+    "too_large": "max_side",
+    "aspect": "max_aspect",
+    "uniform": "uniform",
+    "dark": "dark",
+    "bright": "bright",
+    "low_information": "low_information",
+    "blurry": "blurry",
+    "near_duplicate": "near_distance",
+    "similar_labels": "near_distance",
+}
+"""The key of section `validate` on which it depends whether an image has this code."""
+
+
+def knobs(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], params: Validate) -> list[str]:
+    """Of each code with a knob for which at least half of the files of `table` are rejected: how many, and what to do.
+
+    Args:
+        table: rows of the manifest, of files that are rejected, all of them.
+        findings: path, code and level, a row each.
+        fixes: what to do about each code.
+        params: the values.
+    """
+    errors = findings.filter(pl.col("level") == "error").join(table.select("path"), on="path", how="semi")
+    counts = errors.group_by("code").agg(pl.col("path").n_unique()).sort("code")
+    return [
+        f"{count} of {len(table)} are {code}, and "
+        f"validate.{KNOBS[code]} is {getattr(params, KNOBS[code])} in params.yaml: {fixes[code]}"
+        for code, count in counts.iter_rows()
+        if 2 * count >= len(table) and code in KNOBS
+    ]
+
+
+def require_every_class(
+    table: pl.DataFrame, findings: pl.DataFrame, rejected: Path, fixes: dict[str, str], params: Validate
+) -> None:
+    """Refuse a dataset that has lost a class, or everything; where one knob of params.yaml did it, name that."""
+    kept = pl.col("status") == "accepted"
+    lost = table.filter(pl.col("label") != "").group_by("label").agg(kept.any(), pl.len()).filter(~pl.col("status"))
+    if not table.select(kept.any()).item():
+        codes = (
+            findings.filter(pl.col("level") == "error")["code"].value_counts().sort("count", "code", descending=True)
+        )
+        most = ", ".join(f"{code} ({n})" for code, n in codes.iter_rows())
+        why = "".join(f"\n  {knob}" for knob in knobs(table, findings, fixes, params))
+        raise InputError(f"none of {len(table)} files is an image that can be used: {most}. {rejected} names each{why}")
+    if len(lost):
+        lines = []
+        for label, n in lost.sort("label").select("label", "len").iter_rows():
+            lines.append(f"  {visible(label)}: all {n} files rejected")
+            own = table.filter(pl.col("label") == label)
+            lines += [f"    {knob}" for knob in knobs(own, findings, fixes, params)]
+        raise InputError(
+            "\n".join(["these classes have no image left:", *lines])
+            + f"\n{rejected} says why: mend the files, or remove the folder of a class you do not want"
+        )

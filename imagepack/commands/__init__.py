@@ -1,0 +1,1 @@
+"""What `python3 run.py NAME` does, a module each."""

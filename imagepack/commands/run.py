@@ -1,0 +1,151 @@
+"""The first run and every later one: bring in data, run the pipeline, push, say what to do next."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlparse
+
+from imagepack.checks import validation_reports
+from imagepack.commands import s3
+from imagepack.dvc import half_written, hidden, raw_version, stored
+from imagepack.engine import params
+from imagepack.errors import InputError
+from imagepack.images import raw_files
+from imagepack.names import visible, visible_lines
+
+SAMPLE, RAW, RAW_DVC = Path("data/sample/images"), Path("data/raw"), Path("data/raw.dvc")
+REPORTS = Path("reports")
+SHOWN = 10
+
+
+def main() -> int:
+    """Return the exit code."""
+    if subprocess.run(["git", "rev-parse"], capture_output=True).returncode:
+        return fail("This is no git repository: run `git init` here first.")
+    if faults := half_written.faults() + hidden.dvc_files() + hidden.outputs():
+        return fail("\n".join(faults))
+    try:
+        params.load(Path("params.yaml"))  # DVC stops at the first fault, and does not say what was meant
+    except InputError as error:
+        return fail(str(error))
+    own = s3.is_own()
+    if own:
+        s3.forget()
+    else:
+        try:
+            s3.tell_dvc(s3.start(urlparse(s3.TEMPLATE_URL).netloc))
+        except s3.S3Error as error:
+            return fail(str(error))
+    if not bring_in_data(own):
+        return 1
+    if not dvc("repro"):
+        return fail("The pipeline stopped (see above). Mend that, then: python3 run.py")
+    if fault := raw_version.unvalidated() or stored.not_in_cache():
+        return fail(f"{fault}, then python3 run.py")
+    if not own and not dvc("push"):
+        return fail(s3.explain())
+    if not own and (fault := stored.not_on_remote()):
+        return fail(f"{fault}, then python3 run.py")
+    summarise(own)
+    return 0
+
+
+def bring_in_data(own: bool) -> bool:
+    """Pull what a teammate has pushed, or track what lies in data/raw, or copy the sample there."""
+    faults = raw_files.untrackable(RAW) if RAW.is_dir() and not RAW.is_symlink() else []
+    if faults:
+        fail("\n  ".join([f"DVC cannot store what is in {RAW}:", *faults]))
+        return False
+    missing = RAW_DVC.exists() and not RAW.exists()
+    if missing or raw_version.is_half_pulled() or raw_version.is_behind():
+        print("data/raw.dvc is here, its images are not: fetching them.")
+        raw_version.begin_pull()
+        if dvc("pull"):
+            raw_version.end_pull()
+            return True
+        reason = s3.explain() or (
+            "Not all could be pulled (see above): whoever made this version has yet to run `dvc push`, or a file there "
+            "is damaged (docs/faults.md)."
+            if own
+            else f"{s3.TEMPLATE_URL} is the local S3 of the machine where this was made: set a bucket you share there "
+            "(README, Your bucket), run `dvc push` there, and run this again."
+        )
+        if RAW.exists():  # perhaps brought by hand meanwhile
+            reason += f"\nIf {RAW} is as you want it: remove {raw_version.PULLING}, then python3 run.py"
+        fail(reason)
+        return False
+    if RAW.is_symlink():
+        fail(f"{RAW} is a link, which DVC does not track: move the folder itself here, or mount it (mount --bind).")
+        return False
+    if not RAW.exists():
+        shutil.copytree(SAMPLE, RAW)
+        print(f"Copied the sample images to {RAW}.")
+    try:
+        raw_files.find(RAW)
+        faults = hidden.images()
+    except InputError as error:
+        faults = [str(error)]
+    if faults:
+        fail("\n".join(faults))
+        return False
+    if reason := raw_version.doubt():
+        fail(reason)
+        return False
+    return RAW_DVC.exists() or dvc("add", str(RAW))
+
+
+def dvc(*arguments: str) -> bool:
+    """Run DVC, showing the command; whether it succeeded."""
+    if arguments[0] in ("push", "pull"):
+        subprocess.run([sys.executable, "-m", "imagepack.dvc.data_index"])
+    print(f"\n$ dvc {' '.join(arguments)}", flush=True)
+    process = subprocess.Popen(["dvc", *arguments])
+    try:
+        return process.wait() == 0
+    except KeyboardInterrupt:  # the terminal tells DVC too, which ends by itself; killed, it may leave half a dvc.lock
+        process.wait()
+        raise
+
+
+def summarise(own: bool) -> None:
+    """What came out, what was rejected, where to look, what to type next."""
+    found = json.loads((REPORTS / "validation.json").read_text(encoding="utf-8"))
+    packed = json.loads((REPORTS / "pack.json").read_text(encoding="utf-8"))
+    split = ", ".join(f"{count} {name}" for name, count in packed["split"].items() if count)
+    print(f"\n{packed['images']} images in {packed['classes']} classes ({split}),", end=" ")
+    print(f"packed: {packed['bytes'] / 2**20:.1f} MiB in {packed['shards']} shard{'s' * (packed['shards'] > 1)}.")
+    if found["rejected"]:
+        rows = validation_reports.read_rejected(REPORTS / "rejected.csv").rows(named=True)
+        print(f"{found['rejected']} of {found['files']} files rejected:")
+        for row in rows[:SHOWN]:
+            print(visible(f"  {row['path']}: {row['code']} ({row['seen']})"))
+        if len(rows) > SHOWN:
+            print(f"  ... and {len(rows) - SHOWN} more in reports/rejected.csv")
+    tool = "python3 run.py --"
+    push = f"  {tool} dvc push   # to {s3.remote_url()}\n" if s3.remote_url() else f"  {tool} {s3.SET_REMOTE}\n"
+    push = push if own else ""
+    aside = "  python3 run.py quarantine   # moves what was rejected out of data/raw\n" if found["rejected"] else ""
+    changed = subprocess.check_output(["git", "status", "--porcelain", "--", ":!data/sample"])
+    commit = '  git add reports && git commit -m "Dataset: what is new"\n' if changed else ""
+    print(
+        "\nLook at   reports/validation.html (what was found, with pictures), reports/preview/*.png (augmentation)\n"
+        f"          {tool} dvc plots show --open\n"
+        f"\nNext\n{push}{commit}{aside}"
+        f"  {tool} python -c \"import imagepack; print(imagepack.PackedImages('data/packed'))\"\n"
+        "  README.md, section 'Your images and your bucket'"
+    )
+
+
+def fail(message: str) -> int:
+    """Say so; the exit code."""
+    print(f"\n{visible_lines(message)}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(fail("Stopped; to go on: python3 run.py"))

@@ -1,0 +1,204 @@
+"""What a person reads in ten seconds: whether anything happened, whether it matters, and the first examples."""
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from imagepack.compare import gates
+from imagepack.compare.words import (
+    KINDS,
+    aside,
+    by_kind,
+    columns,
+    drifts,
+    findings,
+    novelty,
+    place,
+    plural,
+    shorten,
+    some,
+    transfer,
+    value,
+    what_drifted,
+)
+from imagepack.names import visible
+
+LINES = 40
+EXAMPLES = 3
+ROOM = [(3, 2), (2, 2), (2, 1), (1, 1)]
+"""Entries of a section and lines of an entry: the first that gives few enough lines is taken."""
+INDENT = 10
+MATTERS = {
+    "test_changed": ("{} image of test changed", "{} images of test changed"),
+    "class_removed": ("{} class gone", "{} classes gone"),
+    "leakage": ("{} image of val or test leaks from train", "{} images of val or test leak from train"),
+    "invalid_increase": ("{} more image rejected", "{} more images rejected"),
+    "label_conflict": ("{} image new under two labels", "{} images new under two labels"),
+    "drift": ("drift", "drift"),
+}
+"""Rules of gates.RULES that make a change matter, for one and for several."""
+
+
+def text(summary: dict, changes: pl.DataFrame, width: int = 100) -> str:
+    """A comparison as lines of plain text, at most 40, none wider than `width` columns; with a newline at the end.
+
+    Args:
+        summary: as imagepack/compare/schema.json has it.
+        changes: a row each.
+        width: columns, 40 or more.
+    """
+    width = max(width, 40)
+    for most, wrapped in ROOM:
+        lines = list(_lines(summary, changes, width, _Sections(width, most, wrapped)))
+        if len(lines) <= LINES:
+            break
+    return "".join(f"{shorten(line, width)}\n" for line in lines[:LINES])
+
+
+def verdict(summary: dict, changes: pl.DataFrame) -> str:
+    """Whether anything happened and whether it matters: one sentence, without any name from outside."""
+    counts = summary["counts"]
+    total = sum(counts.values())
+    differ = total - counts["unchanged"]
+    failures = {
+        failure.rule: failure.count for failure in gates.check(summary, changes, list(MATTERS)) if failure.count
+    }
+    matters = [MATTERS[rule][count != 1].format(count) for rule, count in failures.items() if rule != "drift"]
+    matters += [what_drifted(summary["drift"])] * ("drift" in failures)
+    unknown = []
+    if not (summary["a"]["packed"] and summary["b"]["packed"]):
+        unknown.append("splits are unknown, a version has no pack")
+    if differ:
+        happened = f"{differ} of {plural(total, 'image')} differ{'s' * (differ == 1)}"
+    else:
+        happened = f"the same {plural(total, 'image')}"
+        if summary["pipeline"]["packed_changed"]:
+            happened += ", but other packs"
+        elif not matters and not _something_else(summary):
+            return f"nothing changed: {happened}{'' if unknown else ', labels and splits'}."
+    if matters:
+        return f"{happened}, and it matters: {'; '.join([*matters, *unknown])}."
+    drift = ["no drift" if summary["drift"]["tests"] else "drift not tested"]
+    return f"{happened}; {', '.join((unknown or ['test as before', 'no new leakage']) + drift)}."
+
+
+def _something_else(summary: dict) -> bool:
+    """Whether anything but the images differs."""
+    pipeline, status = summary["pipeline"], summary["status"]
+    parts = (pipeline["stages"], pipeline["packages"], summary["metrics"], *status.values(), list(findings(summary)))
+    return any(parts)
+
+
+@dataclass(frozen=True)
+class _Sections:
+    """How sections are laid out: columns, entries of a section, lines of an entry."""
+
+    width: int
+    most: int
+    wrapped: int
+
+    def __call__(self, title: str, texts: Iterable[str], most: int | None = None) -> Iterator[str]:
+        """A title and texts beside it; nothing where there are none."""
+        texts = [visible(text) for text in texts if text]
+        most = most or self.most
+        shown = texts[:most] + [f"... and {len(texts) - most} more"] * (len(texts) > most)
+        for text in shown:
+            for line in textwrap.wrap(text, self.width - INDENT, max_lines=self.wrapped, placeholder=" ..."):
+                yield f"{title:<{INDENT}}{line}"
+                title = ""
+
+
+def _lines(summary: dict, changes: pl.DataFrame, width: int, section: _Sections) -> Iterator[str]:
+    a, b = summary["a"], summary["b"]
+    yield from _headline(summary, changes, width)
+    yield from section("Warnings", [f"{which.upper()}: {w}" for which in "ab" for w in summary[which]["warnings"]])
+    yield ""
+    yield from section("Images", [", ".join(f"{_step(a[k], b[k])} {k}" for k in ("accepted", "rejected", "classes"))])
+    for kind, count in summary["counts"].items():
+        if count:
+            yield f"{count:>{INDENT}} {_kind(kind, count, changes, width - INDENT - 1)}"
+    yield from section("Splits", _splits(summary["splits"]), 2)
+    yield from section("Classes", _classes(summary["classes"]), 3)
+    yield from section("Findings", [some(list(findings(summary)), 6)])
+    status, leakage = summary["status"], summary["leakage"]
+    yield from section("Rejected", [*_seen("now", status["newly_rejected"]), *_seen("no longer", status["fixed"])])
+    leaks = {"new": leakage["new"], "in train of A": leakage["trained_on"], "resolved": leakage["resolved"]}
+    yield from section("Leakage", [line for words, images in leaks.items() for line in _seen(words, images)])
+    if sum(summary["counts"].values()) > summary["counts"]["unchanged"]:
+        yield from section("Drift", _drift(summary["drift"]))
+    yield from section("Novelty", novelty(summary["drift"]))
+    yield from section("Pipeline", summary["pipeline"]["explanation"])
+    if summary["transfer"]["a_to_b"]["files"]:
+        yield from section("To push", [transfer(summary["transfer"]["a_to_b"])])
+    yield from section("Metrics", [some(_metrics(summary["metrics"]), 6)])
+
+
+def _headline(summary: dict, changes: pl.DataFrame, width: int) -> Iterator[str]:
+    """One line; what matters, if anything does, below it."""
+    names = [shorten(visible(summary[which]["name"]), width // 5) for which in "ab"]
+    happened, matters, reasons = verdict(summary, changes).partition(" matters: ")
+    yield from textwrap.wrap(f"{names[0]} -> {names[1]}: {happened}{matters.rstrip()}", width, subsequent_indent="  ")
+    yield from textwrap.wrap(reasons, width, initial_indent="  ", subsequent_indent="  ", max_lines=3)
+
+
+def _step(a: int, b: int) -> str:
+    return str(a) if a == b else f"{a} -> {b}"
+
+
+def _kind(kind: str, count: int, changes: pl.DataFrame, width: int) -> str:
+    """What happened, and to which images: as many examples as fit, at least one."""
+    title = KINDS.get(kind, kind)
+    if kind == "unchanged":
+        return title
+    examples = [place(change) + _noted(change) for change in by_kind(changes, kind, EXAMPLES)]
+    for shown in range(len(examples), 0, -1):
+        line = f"{title}: {some(examples, shown, count)}"
+        if columns(line) <= width:
+            return line
+    if not examples:
+        return title
+    more = f", ... and {count - 1} more" if count > 1 else ""
+    first = by_kind(changes, kind, 1)[0]
+    room = width - len(title) - 2 - len(more) - columns(_noted(first))
+    return f"{title}: {place(first, room)}{_noted(first)}{more}"
+
+
+def _noted(change: dict) -> str:
+    return f" ({note})" if (note := aside(change)) else ""
+
+
+def _splits(splits: dict) -> list[str]:
+    table = [f"{row['split']} {_step(row['a'], row['b'])}" for row in splits["table"]]
+    moves = [f"{move['from']} -> {move['to']} {move['images']}" for move in splits["moves"]]
+    return [some(table, 6), f"moved: {some(moves, 6)}" if moves else ""]
+
+
+def _classes(classes: dict) -> Iterator[str]:
+    """Those that are new, gone or renamed; five of each."""
+    renamed = [f"{pair['a']} -> {pair['b']}" for pair in classes["renamed"]]
+    taken = {pair[side] for pair in classes["renamed"] for side in "ab"}
+    new, gone = ([name for name in classes[key] if name not in taken] for key in ("added", "removed"))
+    for words, names in (("new", new), ("gone", gone), ("renamed", renamed)):
+        if names:
+            yield f"{words}: {some([shorten(visible(name), 40) for name in names[:5]], 5, len(names))}"
+
+
+def _seen(words: str, images: list[dict]) -> list[str]:
+    if not images:
+        return []
+    shown = [f"{place(image, 50)} ({shorten(visible(image['detail']), 70)})" for image in images[:2]]
+    return [f"{len(images)} {words}: {some(shown, 2, len(images))}"]
+
+
+def _drift(drift: dict) -> list[str]:
+    found = list(drifts(drift))
+    if drift["tests"]:
+        return found or [f"none ({plural(drift['tests'], 'test')})"]
+    return ["not tested: too few images came or went"]
+
+
+def _metrics(metrics: list[dict]) -> list[str]:
+    changed = [metric for metric in metrics if metric["a"] != metric["b"]]
+    return [f"{shorten(visible(m['metric']), 40)} {value(m['a'])} -> {value(m['b'])}" for m in changed]

@@ -1,0 +1,159 @@
+"""Words that the terminal, the pull request comment and the gates share; names from outside made harmless to show."""
+
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from imagepack.names import visible
+
+KINDS = {
+    "reencoded": "saved again, same pixels",
+    "edited": "edited",
+    "relabelled": "relabelled",
+    "moved": "moved or renamed",
+    "moved_edited": "moved and edited",
+    "split_moved": "in another split",
+    "added": "added",
+    "removed": "removed",
+}
+"""Of imagepack/compare/schema.json, in its order."""
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes: two for what is wide in East Asian fonts, none for accents."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """A text in `width` columns at most, by leaving out its middle: a name's end tells as much as its beginning."""
+    if len(text) <= width and columns(text) <= width:
+        return text
+    head, tail, taken = [], [], 1  # of the ellipsis
+    left, right = 0, len(text) - 1
+    while left <= right:
+        first = len(head) <= len(tail)
+        character = text[left] if first else text[right]
+        taken += columns(character)
+        if taken > width:
+            break
+        (head if first else tail).append(character)
+        left, right = (left + 1, right) if first else (left, right - 1)
+    return "".join(head) + "…" + "".join(reversed(tail))
+
+
+def plural(count: int, word: str) -> str:
+    """`1 image`, `2 images`, `2 classes`."""
+    return f"{count} {word if count == 1 else word + ('es' if word.endswith('s') else 's')}"
+
+
+def size(count: int) -> str:
+    """Bytes: `0 bytes`, `12 KiB`, `9.8 MiB`."""
+    if count < 1024:
+        return plural(count, "byte")
+    power = min(int(math.log2(count) // 10), 4)
+    value = count / 1024**power
+    return f"{value:.1f} {' KMGT'[power]}iB" if value < 10 else f"{value:.0f} {' KMGT'[power]}iB"
+
+
+def value(anything: object) -> str:
+    """A param or metric: a float in four figures, anything else as it is; `-` for none."""
+    if anything is None:
+        return "-"
+    return f"{anything:.4g}" if isinstance(anything, float) else visible(str(anything))
+
+
+def transfer(way: dict) -> str:
+    """How much dvc push moves: `about 12 MiB in 3 files`."""
+    return f"{'about ' * way['estimated']}{size(way['bytes'])} in {plural(way['files'], 'file')}"
+
+
+def place(change: dict, width: int | None = None) -> str:
+    """Of a change or a reference to an image: its path, or both; in `width` columns, each shortened by itself."""
+    paths = [visible(path) for path in dict.fromkeys((change["path_a"], change["path_b"])) if path is not None]
+    if width is not None and paths and columns(" -> ".join(paths)) > width:
+        paths = [shorten(path, max(8, (width - 4 * (len(paths) - 1)) // len(paths))) for path in paths]
+    return " -> ".join(paths)
+
+
+def aside(change: dict) -> str:
+    """What else is to know of a changed image: another status or split, else that it is of test; may be empty."""
+    splits, statuses = ([change[f"{key}_{side}"] for side in "ab"] for key in ("split", "status"))
+    in_both = None not in (change["path_a"], change["path_b"])
+    if in_both and statuses[0] != statuses[1]:
+        return f"now {statuses[1]}"
+    if in_both and splits[0] != splits[1]:
+        return " -> ".join(visible(split or "no split") for split in splits)
+    if "rejected" in statuses:
+        return "rejected"
+    return "test" if "test" in splits else ""
+
+
+def by_kind(changes: pl.DataFrame, kind: str, count: int) -> list[dict]:
+    """The first `count` changes of a kind."""
+    return changes.filter(pl.col("kind") == kind).head(count).to_dicts()
+
+
+def drifts(drift: dict) -> Iterator[str]:
+    """Each feature that drifted, in words: of which images, how far (effect: 0 to 1), how likely by chance."""
+    for test in drift["features"]:
+        if test["drifted"]:
+            yield f"{_of(test)}: {_how_far(test)}, p {probability(test['p_adjusted'])}"
+
+
+def what_drifted(drift: dict) -> str:
+    """`the images have drifted`, or what else did; empty where nothing did."""
+    scopes = {test["scope"] for test in drift["features"] if test["drifted"]}
+    words = {
+        "all": "the images have drifted",
+        "class": "the images of a class have drifted",
+        "added": "what was added is unlike the rest",
+    }
+    return next((words[scope] for scope in words if scope in scopes), "")
+
+
+def novelty(drift: dict) -> list[str]:
+    """How much of what was added is new, where it was asked for; one sentence or none."""
+    if (found := drift["novelty"]) is None:
+        return []
+    return [f"{found['alike']} of {plural(found['added'], 'accepted image')} that came look like one of A"]
+
+
+def _of(test: dict) -> str:
+    feature = "shares of classes" if test["feature"] == "class" else visible(test["feature"])
+    match test["scope"]:
+        case "class":
+            return f"{feature} within {shorten(visible(test['class'] or '(no class)'), 40)}"
+        case "added":
+            return f"{feature} of what came, against what stayed"
+    return feature
+
+
+def _how_far(test: dict) -> str:
+    effect = f"effect {test['effect']:.2f}"
+    if test["a"] is None or test["b"] is None:
+        return effect
+    return f"median {test['a']['median']:.3g} -> {test['b']['median']:.3g}, {effect}"
+
+
+def probability(p: float) -> str:
+    """`0.013`, `< 0.0001`."""
+    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
+
+
+def findings(summary: dict) -> Iterator[str]:
+    """Codes of validate of which there are other images than before: `blurry 3 -> 5 (3 new, 1 resolved)`."""
+    for finding in summary["findings"]:
+        parts = [f"{len(finding[key])} {key}" for key in ("new", "resolved") if finding[key]]
+        if parts or finding["a"] != finding["b"]:
+            yield f"{visible(finding['code'])} {finding['a']} -> {finding['b']}" + (
+                f" ({', '.join(parts)})" if parts else ""
+            )
+
+
+def some(texts: Sequence[str], shown: int, total: int | None = None) -> str:
+    """`a, b, c, ... and 7 more`."""
+    total = len(texts) if total is None else total
+    more = [f"... and {total - min(shown, len(texts))} more"] if total > min(shown, len(texts)) else []
+    return ", ".join([*texts[:shown], *more])

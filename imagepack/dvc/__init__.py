@@ -1,0 +1,1 @@
+"""The one door to DVC and git: revisions, caches, lock files, remotes."""

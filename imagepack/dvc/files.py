@@ -1,0 +1,357 @@
+"""Files of any git revision as DVC has them, here or of another repository: no checkout, and one fetch each."""
+
+import errno
+import functools
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from imagepack.dvc import remotes
+from imagepack.dvc.disk_cache import DiskCache
+from imagepack.reader.format import PackError
+
+PAUSES = (1, 2, 4)
+"""Seconds before each further try, where the remote does not answer."""
+READ_AHEAD = 2**18
+"""Bytes that are fetched beyond those asked for, of a file that is read in parts."""
+NO_REPOSITORY = {"NotDvcRepoError", "SCMError", "NotGitRepository", "InvalidRemoteSCMRepo"}
+
+KEYS_GO_TO = {"endpointurl", "oss_endpoint", "configpath", "credentialpath"}
+"""Options of a remote that say which server is sent the keys; the last two name files, which may run a command too."""
+
+log = logging.getLogger("imagepack")
+Result = TypeVar("Result")
+
+
+class RemoteError(PackError):
+    """The remote as a whole cannot be read, so that it is of no use to ask it for another file."""
+
+
+class Damaged(Exception):
+    """What has arrived is not what was asked for."""
+
+
+class _Process:
+    """What one process has of a revision: after a fork, the child has to connect by itself."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.fs = None
+        self.infos: dict[str, dict] = {}
+
+
+class DvcFiles:
+    """The files that DVC tracks at a git revision, by their paths in the repository, with `/`.
+
+    Files are taken from the local DVC cache of the repository where they are; others are fetched from the remote, once,
+    into a cache of this user's. Another process knows all this without DVC, unless it has to fetch.
+
+    Attributes:
+        commit: hash of the commit; None of the workspace.
+        where: the remote's URL, for messages; empty if there is none.
+    """
+
+    def __init__(self, revision: str | None, repo: str | Path, files: DiskCache, trust_remote: bool = True) -> None:
+        """Find the revision.
+
+        Args:
+            revision: a commit, tag, branch or DVC experiment; None for the workspace, which `repo` is then a folder of.
+            repo: a git repository with DVC: a folder, or a URL.
+            files: for what is fetched.
+            trust_remote: whether keys may go where a foreign repository says: one that is not the one that this process
+                stands in. Its `.dvc/config` may name an address; what the user's own configuration names is trusted.
+
+        Raises:
+            PackError: it cannot be opened, or its remote is not trusted; the message says why and what to do.
+        """
+        self._repo = str(Path(repo).resolve()) if Path(repo).exists() else str(repo)
+        self._revision, self._files = revision, files
+        self._trusted = trust_remote or _stands_in(self._repo)
+        self.where, self.commit = "the remote", None
+        self._processes: dict[int, _Process] = {}
+        self._md5s: dict[str, tuple[str, bool]] = {}  # and whether it is one of DVC before 3.0
+        repository = self.connected().repo
+        caches = (repository.cache.local, repository.cache.legacy)  # none in a bare git repository
+        self._dvc_caches = [Path(cache.path) if cache else None for cache in caches]
+        if revision is not None:
+            self.commit = repository.get_rev()
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_processes": {}}
+
+    def __repr__(self) -> str:
+        return f"{self._revision!r} of {self._repo!r}"
+
+    def connected(self):
+        """DVC's file system of the revision, in this process."""
+        process = self._process()
+        with process.lock:
+            if process.fs is None:
+                process.fs = self._patiently(self._connect, "it")
+        return process.fs
+
+    def files_in(self, folder: str) -> list[str]:
+        """The paths of the files of a folder that DVC tracks, without those of its subfolders; empty if there are none.
+
+        Raises:
+            PackError: its listing cannot be fetched, or it comes from another repository.
+        """
+
+        def found() -> list[dict]:
+            try:
+                return self.connected().ls(f"/{folder}")  # not relative to where this process happens to be
+            except FileNotFoundError:
+                return []
+
+        infos = {info["name"].removeprefix("/"): info.get("dvc_info") for info in self._patiently(found, folder)}
+        infos.pop(folder, None)  # no folder, or one that was never made
+        infos = {path: info for path, info in infos.items() if info and info["type"] == "file"}
+        for path, info in infos.items():
+            self._learn(path, info, folder)
+        return list(infos)
+
+    def md5s_below(self, folder: str) -> dict[str, str]:
+        """The md5 of each file that DVC tracks below a folder, by its path.
+
+        Raises:
+            PackError: the folder's listing cannot be fetched.
+        """
+
+        def found() -> dict[str, dict]:
+            fs = self.connected()
+            with self._process().lock:
+                return self._data(fs).fs.find(f"/{folder}", detail=True)
+
+        return {path.removeprefix("/"): info.get("md5") or "" for path, info in self._patiently(found, folder).items()}
+
+    def open(self, path: str) -> BinaryIO:
+        """A file that `files_in` or `has` has found, to be read in parts: from the local DVC cache, else the remote.
+
+        Raises:
+            RemoteError: the remote cannot be read.
+            PackError: the remote does not have the file.
+        """
+        if found := self.in_dvc_cache(path):
+            return found.open("rb")
+
+        def opened() -> BinaryIO:
+            fs = self.connected()
+            with self._process().lock:
+                data = self._data(fs)
+            stream = data.open(f"/{path}", "rb")
+            if hasattr(cache := getattr(stream, "cache", None), "blocksize"):  # of a bucket; else 50 MB at each place
+                cache.blocksize = READ_AHEAD
+            return stream
+
+        return self._patiently(opened, path)
+
+    @staticmethod
+    def _data(fs):
+        """What DVC tracks, without the files of the workspace."""
+        from dvc.fs.data import DataFileSystem
+
+        return DataFileSystem(index=fs.repo.index.data["repo"])
+
+    def has(self, path: str) -> bool:
+        """Whether DVC tracks this file."""
+        if path in self._md5s:
+            return True
+        process = self._process()
+
+        def found() -> dict | None:
+            with process.lock:  # the first look into a folder loads its listing
+                try:
+                    return self.connected().info(f"/{path}").get("dvc_info")
+                except FileNotFoundError:
+                    return None
+
+        info = self._patiently(found, path)
+        if info and info["type"] == "file" and (info.get("md5") or info.get("md5-dos2unix")):
+            self._learn(path, info, path)
+        return path in self._md5s
+
+    def read(self, path: str) -> bytes | None:
+        """A small file that git tracks; None if there is none."""
+        fs, path = self.connected(), f"/{path}"  # not relative to where this process happens to be
+        if not fs.exists(path):
+            return None
+        with fs.open(path) as file:
+            return file.read()
+
+    def in_dvc_cache(self, path: str, size: int | None = None) -> Path | None:
+        """Where the local DVC cache has a file that `files_in` or `has` has found; it is of `size` bytes."""
+        return self.md5_in_dvc_cache(*self._md5s[path], size=size)
+
+    def md5_in_dvc_cache(self, md5: str, old: bool = False, size: int | None = None) -> Path | None:
+        """Where the local DVC cache has a file of this md5, after a look at the disk alone.
+
+        Args:
+            md5: of the file.
+            old: whether it is one of DVC before 3.0.
+            size: in bytes, which it has to have.
+        """
+        if (folder := self._dvc_caches[old]) is None:
+            return None
+        place = folder / md5[:2] / md5[2:]
+        try:
+            found = place.stat().st_size
+        except OSError:
+            return None
+        return place if size is None or found == size else None
+
+    def get(self, path: str, name: str | None = None) -> Path:
+        """Where a file is on this machine that `files_in` or `has` has found, after it has been fetched if need be.
+
+        Args:
+            path: of the file.
+            name: in the cache of what is fetched, if it is not to be after its own md5.
+        """
+        md5, _ = self._md5s[path]
+        name = name or f"{md5}.{path.rpartition('/')[2]}"
+        return self.in_dvc_cache(path) or self._files.get(name, functools.partial(self.fetch, path, "md5", md5))
+
+    def fetch(self, path: str, kind: str, digest: str, part: Path) -> None:
+        """Write a file to `part`, if its hash of this kind (as hashlib calls it) is `digest`.
+
+        Raises:
+            RemoteError: the remote cannot be read.
+            PackError: the remote does not have the file, or another one in its place.
+        """
+
+        def fetch() -> None:
+            fs, process = self.connected(), self._process()
+            with process.lock:
+                if path not in process.infos:
+                    process.infos[path] = fs.info(f"/{path}")["dvc_info"]
+                data = self._data(fs)
+            data.get_file(path, str(part), info=dict(process.infos[path]))  # DVC changes it
+            with part.open("rb") as file:
+                if (actual := hashlib.file_digest(file, kind).hexdigest()) != digest:
+                    raise Damaged(f"{kind} is {actual[:12]}... instead of {digest[:12]}...")
+
+        self._patiently(fetch, path)
+
+    def _process(self) -> _Process:
+        return self._processes.setdefault(os.getpid(), _Process())
+
+    def _learn(self, path: str, info: dict, what: str) -> None:
+        """Remember what DVC says of a file."""
+        if not (md5 := info.get("md5") or info.get("md5-dos2unix")):
+            raise PackError(f"{what} of {self!r} comes from elsewhere by dvc import: open it where it is from")
+        self._md5s[path] = md5, "md5" not in info
+        self._process().infos[path] = info
+
+    def _connect(self):
+        """DVC's file system."""
+        try:
+            from dvc.api import DVCFileSystem
+            from dvc.repo import open_repo
+        except ImportError:
+            raise PackError("to read a revision takes DVC: pip install 'dvc[s3]'") from None
+        clones = len(open_repo.CLONES)
+        fs = DVCFileSystem(self._repo, rev=self.commit or self._revision)
+        config = fs.repo.config
+        if not self._trusted:
+            self._require_own_addresses(config["remote"], fs)
+        if not clones and open_repo.CLONES:  # of a URL; DVC itself removes them after its own commands alone
+            Finalize(None, open_repo.clean_repos, exitpriority=0)  # atexit does not run in worker processes
+        self.where = config["remote"].get(config["core"].get("remote"), {}).get("url", "")
+        return fs
+
+    def _require_own_addresses(self, remotes_of_repo: dict[str, dict], fs) -> None:
+        """Refuse a foreign repository that says where keys go; nothing has been asked of a remote so far.
+
+        Raises:
+            PackError: its committed configuration names an address, or a file that may name one.
+        """
+        from dvc.config import Config
+
+        own = [Config(validate=False).load_one(level) for level in ("system", "global")]
+        committed = fs.repo.fs.exists(
+            fs.repo.fs.join(fs.repo.root_dir, ".dvc", "config.local")
+        )  # then it is not one's own
+        if (top := _top(self._repo)) and not committed:
+            own.append(Config(dvc_dir=str(top / ".dvc"), validate=False).load_one("local"))
+        for name, remote in remotes_of_repo.items():
+            for key in KEYS_GO_TO & remote.keys():
+                if all(level.get("remote", {}).get(name, {}).get(key) != remote[key] for level in own):
+                    raise PackError(
+                        f"{self!r} is another repository, and its .dvc/config says where your keys would go "
+                        f"({key} of remote {name}: {remote[key]}): if you trust that address, pass trust_remote=True"
+                    )
+
+    def _patiently(self, work: Callable[[], Result], what: str) -> Result:
+        """The result of `work`, which is tried again where the network may be at fault.
+
+        Raises:
+            PackError: one sentence of what is wrong and what to do; RemoteError if it is so of all files.
+        """
+        for pause in (*PAUSES, None):
+            try:
+                return work()
+            except PackError:
+                raise
+            except Exception as error:
+                chain = list(remotes.causes(error))
+                if fault := self._fault(chain, what):
+                    raise fault from None
+                reason = next((str(cause) for cause in chain if type(cause).__name__ != "DataIndexDirError"), "")
+                reason = next(iter(reason.splitlines()), "") or type(error).__name__
+                if pause is None:
+                    raise self._last_fault(chain, what, reason) from error
+                log.warning("%s from %s: %s; trying again in %s s", what, self.where, reason, pause)
+                time.sleep(pause)
+
+    def _last_fault(self, chain: list[BaseException], what: str, reason: str) -> PackError:
+        if isinstance(chain[0], Damaged):
+            return PackError(
+                f"{what} on {self.where} is damaged ({reason}): remove it there, and run dvc push where it is whole"
+            )
+        if "CloneError" in {type(cause).__name__ for cause in chain}:
+            return PackError(
+                f"{self._repo} cannot be cloned ({reason}): check the address, your rights and the network"
+            )
+        return RemoteError(
+            f"{self.where} does not answer ({reason}): check the network and the remote's address, then go on"
+        )
+
+    def _fault(self, chain: list[BaseException], what: str) -> PackError | None:
+        """What is wrong for good; None if another try may help. By names, since DVC and boto need not be installed."""
+        names = {type(cause).__name__ for cause in chain}
+        if "RevError" in names and self._revision == "HEAD":
+            return PackError(f"{self._repo} has no commit yet: commit a version, then name it")
+        if "RevError" in names:
+            return PackError(
+                f"{self._repo} has no revision {self._revision!r}: name a commit, tag, branch or DVC experiment"
+            )
+        if names & NO_REPOSITORY or ("CloneError" in names and "://" not in self._repo):
+            return PackError(f"{self._repo} is no git repository with DVC at its top: name the folder or URL of one")
+        if words := remotes.fault(self.where, chain):
+            return RemoteError(words)
+        if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in chain):
+            return RemoteError(
+                f"no space left for {what} in {self._files.folder}: name another folder with cache= or IMAGEPACK_CACHE"
+            )
+        if any(isinstance(cause, FileNotFoundError) for cause in chain):
+            if not self.where:
+                return PackError(f"{self!r} names no DVC remote, and its {what} is not in the local DVC cache")
+            return PackError(f"{what} of {self!r} is not on {self.where}: run dvc push where it was made")
+        return None
+
+
+def _top(folder: str | Path) -> Path | None:
+    """The top of the DVC repository in which a folder lies; None if it is no folder of one."""
+    folder = Path(folder)
+    return next((above for above in (folder, *folder.parents) if folder.is_dir() and (above / ".dvc").is_dir()), None)
+
+
+def _stands_in(repo: str) -> bool:
+    """Whether this process stands in the repository."""
+    top = _top(repo)
+    return top is not None and top == _top(Path.cwd())

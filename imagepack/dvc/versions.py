@@ -1,0 +1,132 @@
+"""The pack of any git revision, here or of another repository: no checkout, and no shard before it is needed."""
+
+import functools
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from imagepack.dvc import provenance
+from imagepack.dvc.disk_cache import DiskCache
+from imagepack.dvc.files import DvcFiles
+from imagepack.reader import format as packs
+from imagepack.reader.format import PackError
+
+AT_ONCE = 8
+"""Shards of a batch that are fetched at the same time."""
+
+log = logging.getLogger("imagepack")
+
+
+class Revision:
+    """A pack as DVC has it at a git revision: `DvcFiles` says where its files are taken from.
+
+    Attributes:
+        remote: whether a shard was not in the local DVC cache when this was opened.
+    """
+
+    def __init__(
+        self,
+        revision: str,
+        repo: str | Path,
+        path: str,
+        files: DiskCache,
+        remote: bool | None,
+        trust_remote: bool = False,
+    ) -> None:
+        """Ask DVC what the pack consists of; read nothing yet.
+
+        Args:
+            revision: a commit, tag, branch or DVC experiment.
+            repo: a git repository with DVC: a folder, or a URL.
+            path: of the pack in the repository.
+            files: for what is fetched.
+            remote: None to find out.
+            trust_remote: as for DvcFiles.
+
+        Raises:
+            PackError: it cannot be opened; the message says why and what to do.
+        """
+        self._path, self._files, self.remote = path.strip("/"), files, remote
+        self._dvc = DvcFiles(revision, repo, files, trust_remote)
+        folders = (self._path, f"{self._path}/{packs.SHARDS_NAME}")
+        self._names = {file for folder in folders for file in self._dvc.files_in(folder)}
+        if not self._names:
+            raise PackError(
+                f"{self!r} has no pack in {self._path}: name a revision from after the first dvc repro, "
+                "or another folder with path="
+            )
+        lock = self._dvc.read(provenance.LOCK)
+        self._params = provenance.params_of(lock) if lock is not None else None
+
+    def __repr__(self) -> str:
+        return repr(self._dvc)
+
+    def provenance(self, digest: str) -> dict:
+        """{"revision": hash of the commit, "params": those that dvc.lock records, or None}."""
+        return {"revision": self._dvc.commit, "params": self._params}
+
+    def read_index(self) -> tuple[packs.Index, str]:
+        """dataset.h5, and the pack's digest."""
+        index, digest = packs.read_index(self._dvc.get(self._tracked(packs.INDEX_NAME)))
+        if self.remote is None:
+            shards = zip(index.shard_names, index.shard_bytes.tolist(), strict=True)
+            self.remote = any(self._in_dvc_cache(name, size) is None for name, size in shards)
+        return index, digest
+
+    def shard(self, name: str, size: int) -> Path:
+        """Where a shard is, after it has been fetched if need be.
+
+        Raises:
+            PackError: it cannot be fetched, or is not what it ought to be.
+        """
+        fetch = functools.partial(self._dvc.fetch, self._tracked(_below(name)), "sha256", Path(name).stem)
+        return self._here(name, size) or self._files.get(name, fetch)
+
+    def fetch(self, shards: Sequence[tuple[str, int]]) -> None:
+        """Make sure that several shards, names and sizes, are on this machine, some at the same time."""
+        if not (away := [shard for shard in shards if not self._here(*shard)]):
+            return
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagepack-fetch") as pool:
+            fetched = [pool.submit(self.shard, *shard) for shard in away]
+            try:
+                for future in fetched:
+                    future.result()
+            finally:
+                for future in fetched:  # after an error the others would only take as long to fail
+                    future.cancel()
+
+    def _here(self, name: str, size: int) -> Path | None:
+        return self._sound_in_dvc_cache(name, size) or self._files.find(name)
+
+    def _in_dvc_cache(self, shard: str, size: int) -> Path | None:
+        return self._dvc.in_dvc_cache(self._tracked(_below(shard)), size)
+
+    def _sound_in_dvc_cache(self, shard: str, size: int) -> Path | None:
+        """Read and compared with the hash that it is called after when it is first asked for."""
+        if path := self._in_dvc_cache(shard, size):
+            self._files.require_sound(path, "sha256", Path(shard).stem)
+        return path
+
+    def _tracked(self, name: str) -> str:
+        """The path in the repository of a file of the pack, which has to be there."""
+        path = f"{self._path}/{name}"
+        if path not in self._names:
+            raise PackError(f"{self!r} has no file {path}: run dvc repro and dvc push there")
+        return path
+
+
+def _below(shard: str) -> str:
+    """A shard's path in the pack."""
+    return f"{packs.SHARDS_NAME}/{shard}"
+
+
+@functools.cache
+def warn_of_windows(source: str, shards: int) -> None:
+    """Say, once in a process, what a shuffle of a pack is that is fetched while it is read."""
+    log.warning(
+        "%s: some shards are not in the local DVC cache and are fetched when they are needed, so a shuffle takes the "
+        "shards in random order and mixes the images of %d at a time, not of all; after dvc fetch it mixes all",
+        source,
+        shards,
+    )

@@ -1,0 +1,1 @@
+"""Image files: find, open, decode and encode them, their structure, the manifest, zips."""

@@ -1,0 +1,1 @@
+"""Read packs: the format, batches, shuffling, augmentation. Needs numpy, h5py and Pillow alone."""

@@ -1,0 +1,230 @@
+"""Rows of the shards, straight into an array: HDF5 says once where they lie and is left out from then on."""
+
+import ctypes
+import errno
+import functools
+import io
+import itertools
+import math
+import mmap
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from imagepack.reader import format as packs
+from imagepack.reader.format import AGAIN, Index, PackError, Place
+
+OPEN_FILES, AT_ONCE = 128, 64
+"""Shards that stay open, and those that one thread has open besides; systems mostly allow 1,024 files to a process."""
+VERIFY = ("never", "first-read", "always")
+
+
+class MappedFile:
+    """A file in memory, which goes once nobody has it any more: no reader could tell whether another still reads.
+
+    Attributes:
+        address: of its first byte, for C.
+        view: all bytes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._size = len(self._map)
+        self.view = np.frombuffer(self._map, np.uint8)
+        self.address = self.view.ctypes.data
+
+    def require_whole(self) -> None:
+        """To read on where a file has been cut off would end the process.
+
+        Raises:
+            PackError: the file is shorter than it was.
+        """
+        if self._map.size() < self._size:
+            raise PackError(f"{self.path} has become shorter while it was read: {AGAIN}")
+
+
+_all: "weakref.WeakSet[Shards]" = weakref.WeakSet()
+
+
+class Shards:
+    """The pixels of a pack. Of threads and forked processes each may read at any time; pickled, it opens files anew."""
+
+    def __init__(
+        self,
+        index: Index,
+        find: Callable[[str, int], Path],
+        verify: str = "never",
+        fetch: Callable[[list[tuple[str, int]]], None] | None = None,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            index: of the pack.
+            find: from a shard's file name and size in bytes to where it is on this machine; may fetch it.
+            verify: when to compare an image with its checksum: never, first-read (once) or always.
+            fetch: brings several shards, names and sizes, to this machine at once; None where all are here.
+        """
+        if verify not in VERIFY:
+            raise ValueError(f"verify must be {', '.join(VERIFY[:-1])} or {VERIFY[-1]}, not {verify!r}")
+        if verify != "never":
+            _crc32c()
+        self._index, self._find, self._verify, self._fetch = index, find, verify, fetch
+        self._reset()
+
+    def _reset(self) -> None:
+        """Have nothing open and no lock taken."""
+        _all.add(self)
+        self._lock = threading.Lock()
+        self._files: OrderedDict[int, tuple[MappedFile, Place]] = OrderedDict()
+        self._places: dict[int, Place] = {}
+        self._seen: dict[int, np.ndarray] = {}
+
+    def __getstate__(self) -> dict:
+        return {"_index": self._index, "_find": self._find, "_verify": self._verify, "_fetch": self._fetch}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ |= state
+        self._reset()
+
+    def fetch(self, rows: np.ndarray) -> None:
+        """Bring the shards of these images to this machine, several at once; nothing where all are here."""
+        if self._fetch is None:
+            return
+        shards = np.unique(np.searchsorted(self._index.shard_starts, rows, "right") - 1).tolist()
+        closed = [shard for shard in shards if shard not in self._files]
+        self._fetch([(self._index.shard_names[shard], int(self._index.shard_bytes[shard])) for shard in closed])
+
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Copy images into `out`, one after the other.
+
+        Args:
+            rows: int64, (n,), of the pack, in any order.
+            out: uint8, (n, H, W, C), contiguous.
+
+        Raises:
+            PackError: a shard is missing, damaged or no such shard; an image does not match its checksum.
+        """
+        self.fetch(rows)
+        shards = np.searchsorted(self._index.shard_starts, rows, "right") - 1
+        inside = rows - self._index.shard_starts[shards]
+        if len(set(shards.tolist())) <= AT_ONCE:  # in the order of `out`, which is faster
+            self._read_some(range(len(rows)), shards.tolist(), inside.tolist(), out)
+            return
+        by_shard = np.argsort(shards, kind="stable")
+        changes = np.flatnonzero(np.diff(shards[by_shard])) + 1
+        for places in np.split(by_shard, changes[AT_ONCE - 1 :: AT_ONCE]):
+            self._read_some(places.tolist(), shards[places].tolist(), inside[places].tolist(), out)
+
+    def _read_some(self, places: Sequence[int], shards: list[int], inside: list[int], out: np.ndarray) -> None:
+        """Images of few shards, since each takes a file descriptor: where in `out`, of which shard, which row of it."""
+        opened = {shard: self._open(shard) for shard in dict.fromkeys(shards)}
+        for file, _ in opened.values():
+            file.require_whole()
+        if self._index.encoding == "raw":
+            self._copy(places, shards, inside, opened, out)
+            if self._verify == "never":
+                return
+        for i, shard, row in zip(places, shards, inside, strict=True):
+            if self._index.encoding != "raw":
+                self._decode(shard, row, *opened[shard], out[i])
+            else:
+                self._check(shard, row, opened[shard][1], out[i])
+
+    def _copy(
+        self,
+        places: Sequence[int],
+        shards: list[int],
+        inside: list[int],
+        opened: dict[int, tuple[MappedFile, Place]],
+        out: np.ndarray,
+    ) -> None:
+        """Raw images, by C's memmove: it lets other threads run, and what Python adds to it is a tenth."""
+        size, target = math.prod(self._index.shape), out.ctypes.data
+        begins = {shard: file.address + int(place.offsets[0]) for shard, (file, place) in opened.items()}
+        for i, shard, row in zip(places, shards, inside, strict=True):
+            ctypes.memmove(target + i * size, begins[shard] + row * size, size)
+
+    def _decode(self, shard: int, row: int, file: MappedFile, place: Place, out: np.ndarray) -> None:
+        data = file.view[place.offsets[row] : place.offsets[row + 1]]
+        if self._verify != "never":
+            self._check(shard, row, place, data)
+        try:
+            with Image.open(io.BytesIO(data), formats=[packs.ENCODINGS[self._index.encoding]]) as image:
+                if (image.height, image.width, len(image.getbands())) != self._index.shape:
+                    raise ValueError(f"it is {image.mode} of {image.width} x {image.height} pixels")
+                out[:] = np.asarray(image).reshape(out.shape)
+        except Exception as error:
+            raise PackError(f"{file.path}: image {row} is damaged ({error}): {AGAIN}") from error
+
+    def _check(self, shard: int, row: int, place: Place, data: np.ndarray) -> None:
+        """Compare with the checksum, unless that was done and once is enough."""
+        seen = self._seen.setdefault(shard, np.zeros(len(place.checksums), bool))
+        if seen[row] and self._verify == "first-read":
+            return
+        if _crc32c()(data.reshape(-1)) != place.checksums[row]:
+            name = self._index.shard_names[shard]
+            raise PackError(f"image {row} of shard {name} does not match its checksum: {AGAIN}")
+        seen[row] = True
+
+    def bad_rows(self, shard: int) -> list[int]:
+        """Which images of a shard, counted from 0, do not match their checksums.
+
+        Raises:
+            PackError: the shard cannot be read at all.
+        """
+        file, place = self._open(shard)
+        file.require_whole()
+        parts = (file.view[start:stop] for start, stop in itertools.pairwise(place.offsets.tolist()))
+        return [row for row, data in enumerate(parts) if _crc32c()(data) != place.checksums[row]]
+
+    def _open(self, shard: int) -> tuple[MappedFile, Place]:
+        """A shard's file, and where its images lie in it; looked into once, kept open while it is among the latest.
+
+        A file that is put out of the list is closed by Python once nobody reads from it any more.
+        """
+        with self._lock:
+            if shard in self._files:
+                self._files.move_to_end(shard)
+                return self._files[shard]
+        path = self._find(self._index.shard_names[shard], int(self._index.shard_bytes[shard]))
+        if (place := self._places.get(shard)) is None:
+            place = packs.read_place(path, self._index, shard)
+        try:
+            opened = MappedFile(path), place
+        except OSError as error:
+            fix = "raise the limit (ulimit -n)" if error.errno == errno.EMFILE else "check its permissions"
+            raise PackError(f"{path} cannot be opened ({error.strerror}): {fix}") from None
+        with self._lock:
+            self._places[shard] = place
+            self._files[shard] = opened
+            while len(self._files) > OPEN_FILES:
+                self._files.popitem(last=False)
+        return opened
+
+
+def _after_fork() -> None:
+    """A thread of the parent's may have had a lock, and is not here to open it."""
+    for shards in list(_all):
+        shards._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@functools.cache
+def _crc32c() -> Callable[[np.ndarray], int]:
+    """From uint8 (n,) to its CRC-32C."""
+    try:
+        from google_crc32c import value
+    except ImportError:
+        raise PackError("to verify images needs google-crc32c: pip install google-crc32c") from None
+    return value

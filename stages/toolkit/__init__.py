@@ -1,1 +1,0 @@
-"""What the stages share: running as a command, worker processes, opening images, the manifest."""
