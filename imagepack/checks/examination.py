@@ -16,7 +16,7 @@ from imagepack.images import decode, file_structure
 from imagepack.images.decode import Content
 
 Seen = tuple[str, str]
-"""A code of stages.validate.FIXES, and what was seen."""
+"""A check code, and what was seen."""
 UNSURE = ("decode_error", "later_frame_error", "resource_limit", "truncated")
 """Faults that a decoder also reports where memory was short, in words of its own: these files are decoded each time."""
 
@@ -52,7 +52,7 @@ class Examination:
         ending: findings behind it all: private metadata, several frames, what stands behind the image, and what ended
             the examination.
         all_frames: how many of the last in `ending` are about the later frames too.
-        for_now: whether it could come out in another way on another day, for want of memory.
+        transient: whether a rerun may differ (memory was short); then the memo does not keep it.
     """
 
     content: Content = field(default_factory=Content)
@@ -62,7 +62,7 @@ class Examination:
     damage: list[Seen] = field(default_factory=list)
     ending: list[Seen] = field(default_factory=list)
     all_frames: int = 0
-    for_now: bool = False
+    transient: bool = False
 
 
 def examine(data: bytes, limits: Limits) -> bytes:
@@ -73,16 +73,16 @@ def examine(data: bytes, limits: Limits) -> bytes:
     except decode.Fault as fault:
         found.ending.append((fault.code, fault.seen))
         found.all_frames = 1
-        found.for_now = fault.code in UNSURE
+        found.transient = fault.code in UNSURE
     except MemoryError:
         found.ending.append(("resource_limit", "needs more memory than a worker may have"))
-        found.for_now = True
+        found.transient = True
     except Exception as error:  # noqa: BLE001  (no file may end the run, however odd its pixels are)
         found.ending.append(("decode_error", f"{type(error).__name__}: {error}"[:200]))
-        found.for_now = True
+        found.transient = True
     if private := metadata.private(data):  # also of a file that does not decode: it is pushed as others are
         found.ending.insert(0, ("private_metadata", ", ".join(private)))
-    return (Unkept if found.for_now else bytes)(json.dumps(found, default=_plain).encode())
+    return (Unkept if found.transient else bytes)(json.dumps(found, default=_plain).encode())
 
 
 def _plain(value: object) -> dict | str:

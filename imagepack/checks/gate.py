@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from imagepack.checks.codes import Checks, keepable
 from imagepack.errors import InputError
 from imagepack.names import visible
 
@@ -20,18 +21,6 @@ KEPT = " (kept by acknowledged.csv)"
 """Behind what was seen, of an error in spite of which the image is kept; the finding becomes a warning."""
 SHOWN, LINES = 20, 1000
 """Findings in words, and lines to paste."""
-WITHOUT_HASH = (
-    "bad_name",
-    "class_imbalance",
-    "class_too_small",
-    "empty_file",
-    "name_collision",
-    "no_label",
-    "non_portable_name",
-    "outside_link",
-    "unreadable",
-)
-"""Codes that a class can have, or a file without content, which are acknowledged by name."""
 
 
 def require_codes(fail_on: Collection[str], levels: Mapping[str, str]) -> None:
@@ -87,14 +76,13 @@ class Acknowledged:
         return [f"line {n} ({image}, {code})" for (image, code), n in self.keep.items() if n not in used]
 
 
-def read(acknowledged: Path, fixes: Mapping[str, str], keepable: Collection[str]) -> Acknowledged:
+def read(acknowledged: Path, checks: Checks) -> Acknowledged:
     """Read the acknowledged findings, and the images to keep.
 
     Args:
         acknowledged: a CSV file with the columns image, code, note and, where it is wanted, keep (`keep` or empty); one
             that is not there acknowledges nothing.
-        fixes: what to do about each code that exists.
-        keepable: those in spite of which an image can be used.
+        checks: by code.
 
     Raises:
         InputError: another header, no such code, neither a sha256 nor a class, a code in spite of which nothing can be
@@ -111,7 +99,7 @@ def read(acknowledged: Path, fixes: Mapping[str, str], keepable: Collection[str]
     header = rows[0][1] if rows[:1] and rows[0][0] == 1 else []
     faults = [] if header in (COLUMNS, COLUMNS[:3]) else [f"line 1: must be {','.join(COLUMNS)}"]
     lines = [(number, row) for number, row in rows[1:] if row]
-    whys = ((number, _fault(row, header, fixes, keepable)) for number, row in lines)
+    whys = ((number, _fault(row, header, checks)) for number, row in lines)
     faults += [f"line {number}: {why}" for number, why in whys if why]
     if faults:
         raise InputError("\n  ".join([f"{acknowledged} is not valid:", *faults]))
@@ -119,26 +107,30 @@ def read(acknowledged: Path, fixes: Mapping[str, str], keepable: Collection[str]
     return Acknowledged({(row[0], row[1]) for _, row in lines}, keep)
 
 
-def _fault(row: list[str], header: list[str], fixes: Mapping[str, str], keepable: Collection[str]) -> str:
+def _fault(row: list[str], header: list[str], checks: Checks) -> str:
     """What is wrong with a line; empty if nothing is."""
     keep = row[3:] == ["keep"]
     if keep and header == COLUMNS[:3]:
         return f"says keep, and there is no such column: line 1 must be {','.join(COLUMNS)}"
     if not 2 <= len(row) <= max(3, len(header)):
         return f"has {len(row)} fields; put a note with commas in quotes"
-    if row[1] not in fixes:
-        near = difflib.get_close_matches(row[1], fixes, n=1)
+    if row[1] not in checks:
+        near = difflib.get_close_matches(row[1], checks, n=1)
         return f"no code {row[1]!r}" + (f" (did you mean {near[0]}?)" if near else "")
     if row[3:] not in ([], [""], ["keep"]):
         return f"the column keep has {row[3]!r}: it must be keep, or empty; put a note with commas in quotes"
-    if keep and row[1] in ("class_too_small", "class_imbalance"):
+    if keep and checks[row[1]].of_class:
         return f"{row[1]} rejects no image: take `keep` away"
     if keep and row[1] == "jpeg_damage":  # whose level decides for all JPEGs how they are decoded
-        fix = f"lower validate.levels.jpeg_damage, or {fixes[row[1]]}"
+        fix = f"lower validate.levels.jpeg_damage, or {checks[row[1]].fix}"
         return f"no image can be kept in spite of {row[1]} alone; take `keep` away, and {fix}"
-    if keep and row[1] not in keepable:
-        return f"no image can be kept in spite of {row[1]}; take `keep` away, and {fixes[row[1]]}"
-    if not keep and row[1] not in WITHOUT_HASH and not re.fullmatch("[0-9a-f]{64}", row[0]):
+    if keep and row[1] not in keepable(checks):
+        return f"no image can be kept in spite of {row[1]}; take `keep` away, and {checks[row[1]].fix}"
+    if (
+        not keep
+        and not (checks[row[1]].by_name or checks[row[1]].of_class)
+        and not re.fullmatch("[0-9a-f]{64}", row[0])
+    ):
         return f"{row[0]!r} is no sha256 of 64 hexadecimal digits"
     return "" if row[0] else "names no image"
 

@@ -5,21 +5,27 @@ from pathlib import Path
 
 import polars as pl
 
-from imagepack.engine.params import Validate
+from imagepack.checks.codes import Checks
+from imagepack.checks.gate import Acknowledged
+from imagepack.engine.params import Section
 from imagepack.errors import InputError
 from imagepack.names import visible
 
 FORMULA = r"[=+\-@＝＋－＠\t\r\n']"
 """How a cell begins that a spreadsheet may run (OWASP, CSV injection); and the apostrophe that is put before it."""
+LARGE_GROUP = 100
+"""Images; a group as large is mostly a film or a series, of which one would choose a few."""
+FEW = 5
+"""Lines of data/acknowledged.csv that the summary names."""
 
 
-def write(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], reports: Path) -> None:
+def write(table: pl.DataFrame, findings: pl.DataFrame, checks: Checks, reports: Path) -> None:
     """Write validation.json (metrics), rejected.csv, and what the plots show; docs/output.md has the columns.
 
     Args:
         table: the manifest.
         findings: path, code, seen and level, a row each.
-        fixes: what to do about each code.
+        checks: by code.
         reports: the folder.
     """
     plots = reports / "plots"
@@ -34,7 +40,7 @@ def write(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], re
         "near_duplicates": near_duplicates(table),
     }
     (reports / "validation.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
-    fix = pl.col("code").replace_strict(fixes, return_dtype=pl.String)
+    fix = pl.col("code").replace_strict({code: check.fix for code, check in checks.items()}, return_dtype=pl.String)
     rejected = findings.filter(pl.col("level") == "error").select("path", "code", "seen", fix=fix)
     _without_formulas(rejected.sort("path", "code")).write_csv(reports / "rejected.csv")
     classes = accepted.group_by("label").len("images").sort("label")
@@ -66,46 +72,54 @@ def near_duplicates(table: pl.DataFrame) -> dict[str, int]:
     return {"groups": len(sizes), "images": int(sizes.sum()), "largest": int(sizes.max() or 0)}
 
 
-KNOBS = {
-    "bomb": "max_pixels",
-    "timeout": "timeout",
-    "resource_limit": "memory_mib",
-    "multi_frame": "multi_frame",
-    "too_small": "min_side",
-    "too_large": "max_side",
-    "aspect": "max_aspect",
-    "uniform": "uniform",
-    "dark": "dark",
-    "bright": "bright",
-    "low_information": "low_information",
-    "blurry": "blurry",
-    "near_duplicate": "near_distance",
-    "similar_labels": "near_distance",
-}
-"""The key of section `validate` on which it depends whether an image has this code."""
+def summary(table: pl.DataFrame, reports: Path) -> str:
+    """Return how many files were accepted and rejected, in words."""
+    counts = dict(table["status"].value_counts().iter_rows())
+    what = "images" if (table["frame"] > 1).any() else "files"
+    classes = table["label"].filter(table["status"] == "accepted").n_unique()
+    return (
+        f"{len(table)} {what} in {classes} classes: {counts['accepted']} accepted, "
+        f"{counts.get('rejected', 0)} rejected (see {reports / 'validation.html'})"
+    )
 
 
-def knobs(table: pl.DataFrame, findings: pl.DataFrame, fixes: dict[str, str], params: Validate) -> list[str]:
+def notes(table: pl.DataFrame, findings: pl.DataFrame, ignored: int, said: Acknowledged, acknowledged: Path) -> str:
+    """Return what else there is to say of a run, for the end of its summary; mostly empty.
+
+    Args:
+        ignored: how many files .dvcignore leaves out.
+        said: what the file `acknowledged` says.
+    """
+    found = [f"{ignored} more left out by .dvcignore"] if ignored else []
+    if (largest := near_duplicates(table)["largest"]) > LARGE_GROUP:
+        found.append(f"{largest} images that look alike form one group, of which one split alone can have any")
+    if useless := said.useless(said.kept(table), findings):
+        more = f" and {len(useless) - FEW} more" if len(useless) > FEW else ""
+        found.append(f"nothing to keep any more: remove {', '.join(useless[:FEW])}{more} from {acknowledged}")
+    return "".join(f"; {note}" for note in found)
+
+
+def knobs(table: pl.DataFrame, findings: pl.DataFrame, checks: Checks, params: Section) -> list[str]:
     """Of each code with a knob for which at least half of the files of `table` are rejected: how many, and what to do.
 
     Args:
         table: rows of the manifest, of files that are rejected, all of them.
         findings: path, code and level, a row each.
-        fixes: what to do about each code.
+        checks: by code.
         params: the values.
     """
     errors = findings.filter(pl.col("level") == "error").join(table.select("path"), on="path", how="semi")
     counts = errors.group_by("code").agg(pl.col("path").n_unique()).sort("code")
     return [
         f"{count} of {len(table)} are {code}, and "
-        f"validate.{KNOBS[code]} is {getattr(params, KNOBS[code])} in params.yaml: {fixes[code]}"
+        f"validate.{checks[code].knob} is {getattr(params, checks[code].knob)} in params.yaml: {checks[code].fix}"
         for code, count in counts.iter_rows()
-        if 2 * count >= len(table) and code in KNOBS
+        if 2 * count >= len(table) and checks[code].knob
     ]
 
 
 def require_every_class(
-    table: pl.DataFrame, findings: pl.DataFrame, rejected: Path, fixes: dict[str, str], params: Validate
+    table: pl.DataFrame, findings: pl.DataFrame, rejected: Path, checks: Checks, params: Section
 ) -> None:
     """Refuse a dataset that has lost a class, or everything; where one knob of params.yaml did it, name that."""
     kept = pl.col("status") == "accepted"
@@ -115,14 +129,14 @@ def require_every_class(
             findings.filter(pl.col("level") == "error")["code"].value_counts().sort("count", "code", descending=True)
         )
         most = ", ".join(f"{code} ({n})" for code, n in codes.iter_rows())
-        why = "".join(f"\n  {knob}" for knob in knobs(table, findings, fixes, params))
+        why = "".join(f"\n  {knob}" for knob in knobs(table, findings, checks, params))
         raise InputError(f"none of {len(table)} files is an image that can be used: {most}. {rejected} names each{why}")
     if len(lost):
         lines = []
         for label, n in lost.sort("label").select("label", "len").iter_rows():
             lines.append(f"  {visible(label)}: all {n} files rejected")
             own = table.filter(pl.col("label") == label)
-            lines += [f"    {knob}" for knob in knobs(own, findings, fixes, params)]
+            lines += [f"    {knob}" for knob in knobs(own, findings, checks, params)]
         raise InputError(
             "\n".join(["these classes have no image left:", *lines])
             + f"\n{rejected} says why: mend the files, or remove the folder of a class you do not want"

@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     if arguments:
         print(f"run.py memo: no such command: {' '.join(arguments)}\n{USAGE}", file=sys.stderr)
         return 2
-    limit = params.load(Path("params.yaml")).memo.max_gib
+    limit = params.load(Path("params.yaml"))["memo"].max_gib
     rows = [("stage", "entries", "MiB"), *((name, f"{count:,}", _mib(size)) for name, count, size in memo.sizes())]
     for name, count, size in rows:
         print(f"{name:12}{count:>12}{size:>12}")

@@ -137,7 +137,7 @@ def remove_unfinished() -> None:
 
 def strip(files: list[RawFile], dry: bool = False) -> list[str]:
     """Strip those of `files` that have private metadata, and tell DVC; what is left as it is and why, a line each."""
-    limits = params.load(Path("params.yaml")).validate_
+    limits = params.load(Path("params.yaml"))["validate"]
     done, faults = [], []
     results = workers.map_in_order(
         partial(strip_files, limits.max_pixels, limits.max_frames, dry),

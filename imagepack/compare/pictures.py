@@ -11,8 +11,8 @@ from PIL import Image, ImageFile
 
 from imagepack.compare.versions import Version
 from imagepack.engine import workers
-from imagepack.engine.params import Validate
 from imagepack.images import decode
+from stages.validate import Validate
 
 LONGEST = 256
 """Pixels of a picture's longer side."""

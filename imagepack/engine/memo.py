@@ -22,7 +22,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -186,6 +186,7 @@ class Memo:
         function: Callable[..., Made],
         shorten: Callable[[Made], bytes] | None = None,
         restore: Callable[[bytes], Made | None] | None = None,
+        with_stage_file: bool = True,
     ) -> "Remembered":
         """`function` with a memory: picklable, for workers.
 
@@ -194,13 +195,15 @@ class Memo:
                 arguments whose repr says all of them. Returns bytes, if there is no `shorten`.
             shorten: what to keep of a result.
             restore: the result again from that, or None if that is not possible now.
+            with_stage_file: whether results may depend on what the user edits in the stage's own file.
         """
         if self._place is None:
             return Remembered(function)
         if not self._needed.unchanged():
             self._say(f"{self._place.name}: goes on without its memo in {self._place.folder}: {EDITED}")
             return Remembered(function)
-        return Remembered(function, self._needed, self._place, shorten, restore)
+        needed = self._needed if with_stage_file else replace(self._needed, own=b"")
+        return Remembered(function, needed, self._place, shorten, restore)
 
     def map_in_order(
         self,
@@ -299,9 +302,8 @@ class Remembered:
         if self.place is None:
             return self.function(read(), *arguments)
         desk = _desk(self.place, self.needed)
-        own = b"" if self.function.__module__.startswith("imagepack.") else self.needed.own
         call = f"{self.function.__qualname__} {arguments!r}".encode()
-        key = hashlib.sha256(self.needed.digest + own + content + call).digest()
+        key = hashlib.sha256(self.needed.digest + self.needed.own + content + call).digest()
         made = kept = desk.get(key)
         if kept is not None and self.restore:
             made = self.restore(kept)

@@ -1,20 +1,26 @@
-"""params.yaml, typed and checked: a class a section, its fields the keys that section may have."""
+"""params.yaml, typed and checked: each section is a class, its fields the keys that the section may have.
+
+A stage's sections are the classes that its function's arguments are annotated with, called as the section is:
+`Preprocess` is `preprocess`.
+"""
 
 import difflib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 
 from imagepack.errors import InputError
-
-Level = Literal["error", "warning", "info", "ignore"]
-ClassLevel = Literal["warning", "info", "ignore"]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Colour = Annotated[int, Field(ge=0, le=255)]
 
 
 class Section(BaseModel):
@@ -23,150 +29,45 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Levels(Section):
-    """What becomes of an image, or a class, with this finding."""
-
-    non_portable_name: Level = "info"
-    name_collision: Level = "warning"
-    outside_link: Level = "warning"
-    jpeg_damage: Level = "error"
-    damaged_header: Level = "warning"
-    later_frame_error: Level = "error"
-    extension_mismatch: Level = "warning"
-    trailing_bytes: Level = "warning"
-    missing_end_marker: Level = "warning"
-    private_metadata: Level = "warning"
-    extra_bands: Level = "warning"
-    unused_range: Level = "error"
-    reduced_depth: Level = "info"
-    too_small: Level = "error"
-    too_large: Level = "warning"
-    aspect: Level = "warning"
-    uniform: Level = "warning"
-    dark: Level = "warning"
-    bright: Level = "warning"
-    low_information: Level = "info"
-    blurry: Level = "info"
-    mode_mix: Level = "info"
-    exif_orientation: Level = "info"
-    exact_duplicate: Level = "error"
-    pixel_duplicate: Level = "error"
-    near_duplicate: Level = "warning"
-    label_conflict: Level = "error"
-    similar_labels: Level = "warning"
-    class_too_small: ClassLevel = "warning"
-    class_imbalance: ClassLevel = "warning"
-
-
-class Validate(Section):
-    """Section `validate`. imagepack/checks/appearance.py says what the numbers from `uniform` to `blurry` measure.
-
-    Where their defaults come from: 500 views of photographs (workshop/benchmarks/photographs.py) have none of these
-    findings, with room to spare: contrast from 11.5, 99 % of the pixels up to 123 at least, 1 % up to 108 at most,
-    entropy from 4.4, sharpness from 163. After a Gaussian blur of 3 pixels of 500, 91 % have a sharpness below 50.
-    """
-
-    min_side: int = Field(16, ge=1, le=65536)
-    max_side: int = Field(16384, ge=1, le=1_000_000)
-    max_aspect: float = Field(8.0, ge=1, le=100_000)
-    uniform: float = Field(2.0, ge=0, le=128)
-    dark: int = Field(50, ge=0, le=255)
-    bright: int = Field(220, ge=0, le=255)
-    low_information: float = Field(0.5, ge=0, le=8)
-    blurry: float = Field(50.0, ge=0, le=1_000_000)
-    near_distance: int = Field(15, ge=0, le=15)
-    multi_frame: Literal["first", "error", "split"] = "first"
-    max_frames: int = Field(1000, ge=1, le=1_000_000)
-    min_class_images: int = Field(10, ge=0, le=1_000_000_000)
-    max_class_ratio: float = Field(10.0, ge=1, le=1_000_000_000)
-    max_pixels: int = Field(100_000_000, ge=1, le=1_000_000_000)
-    timeout: int = Field(60, ge=1, le=86400)
-    memory_mib: int = Field(2048, ge=256, le=1_048_576)
-    fail_on: list[str] = []
-    levels: Levels = Levels()
-
-
-class Preprocess(Section):
-    """Section `preprocess`."""
-
-    size: int = Field(128, ge=8, le=8192)
-    fit: Literal["crop", "pad", "stretch"] = "crop"
-    mode: Literal["RGB", "L"] = "RGB"
-    background: Annotated[list[Colour], Field(min_length=3, max_length=3)] = [255, 255, 255]
-    layout: Literal["folder", "zip"] = "folder"
-
-
-class Split(Section):
-    """Which images train, which validate, which test."""
-
-    by: Literal["hash", "folder"] = "hash"
-    leakage: Literal["exclude", "allow"] = "exclude"
-    train: Fraction = 0.8
-    val: Fraction = 0.1
-    test: Fraction = 0.1
-
-    @model_validator(mode="after")
-    def _add_up_to_one(self) -> "Split":
-        total = self.train + self.val + self.test
-        if abs(total - 1) > 1e-9:
-            raise PydanticCustomError("sum", "train, val and test must add up to 1, not {total}", {"total": total})
-        return self
-
-
-class Pack(Section):
-    """Section `pack`."""
-
-    shard_mib: int = Field(8, ge=1, le=256)
-    encoding: Literal["raw", "png", "jpeg"] = "raw"
-    jpeg_quality: int = Field(90, ge=1, le=95)
-    split: Split = Split()
-
-
-class Preview(Section):
-    """Section `preview`."""
-
-    classes: int = Field(10, ge=1, le=1000)
-    images: int = Field(4, ge=1, le=50)
-    variants: int = Field(6, ge=1, le=20)
-
-
-class Augment(Section):
-    """Section `augment`: the fields of imagepack.Augment, which applies them."""
-
-    seed: int = Field(0, ge=0, le=2**63 - 1)
-    hflip: Fraction = 0.5
-    vflip: Fraction = 0.0
-    rotate: float = Field(10.0, ge=0, le=180)
-    crop: float = Field(0.7, ge=0.01, le=1)
-    aspect: float = Field(1.1, ge=1, le=4)
-    brightness: Fraction = 0.2
-    contrast: Fraction = 0.2
-    saturation: Fraction = 0.2
-    hue: float = Field(5.0, ge=0, le=180)
-    blur: Fraction = 0.1
-    blur_radius: float = Field(1.0, ge=0, le=20)
-    erase: Fraction = 0.0
-
-
-class Memo(Section):
-    """Section `memo`, which no stage of dvc.yaml lists: it changes no result."""
+class MemoParams(Section):
+    """Section `memo`. No stage of dvc.yaml lists it, since it changes no result."""
 
     max_gib: float = Field(10.0, ge=0, le=1_000_000)
 
 
-class Params(Section):
-    """The whole of params.yaml."""
-
-    validate_: Validate = Field(Validate(), alias="validate")
-    preprocess: Preprocess = Preprocess()
-    pack: Pack = Pack()
-    preview: Preview = Preview()
-    augment: Augment = Augment()
-    memo: Memo = Memo()
+def section_like(dataclass: type) -> type[Section]:
+    """Return a section with the fields of `dataclass` whose metadata has a range, `ge` and `le`."""
+    ranged = {f.name: (f.type, Field(f.default, **f.metadata)) for f in fields(dataclass) if f.metadata}
+    return create_model(dataclass.__name__, __base__=Section, __doc__=dataclass.__doc__, **ranged)
 
 
-def load(path: Path) -> Params:
-    """Read and check `path`; a missing section or key takes its default.
+@cache
+def stages() -> dict[str, Callable[..., str]]:
+    """Return the function of each stage by name: `preprocess` of stages/preprocess.py, and so on."""
+    names = sorted(module.name for module in pkgutil.iter_modules(import_module("stages").__path__))
+    modules = {name: import_module(f"stages.{name}") for name in names}
+    return {name: getattr(module, name) for name, module in modules.items() if callable(getattr(module, name, None))}
+
+
+@cache
+def model() -> type[Section]:
+    """Return the class of the whole of params.yaml: a field for each section of a stage, and `memo`."""
+    sections = {}
+    for function in stages().values():
+        for argument in inspect.signature(function).parameters.values():
+            if isinstance(argument.annotation, type) and issubclass(argument.annotation, Section):
+                sections[argument.annotation.__name__.lower()] = argument.annotation
+    sections["memo"] = MemoParams
+    return create_model(
+        "Params",
+        __base__=Section,
+        # some names, such as validate, are a method of every model
+        **{f"{name}_": (kind, Field(kind(), alias=name)) for name, kind in sections.items()},
+    )
+
+
+def load(path: Path) -> dict[str, Section]:
+    """Return the sections of `path`, by name; a missing section or key takes its default.
 
     Raises:
         InputError: with every fault at once, a line each.
@@ -183,13 +84,20 @@ def load(path: Path) -> Params:
         raise InputError(f"{path} is not valid: it must hold sections such as `preprocess:`")
     faults = list(_differences("", as_python, as_dvc))
     try:
-        params = Params.model_validate(as_python)
+        params = model().model_validate(as_python)
     except ValidationError as error:
         doubled = {fault.split(":")[0] for fault in faults}
         faults += [line for e in error.errors() if (line := _line(e)).split(":")[0] not in doubled]
     if faults:
+        places = {str(section): place for place, section in enumerate(as_python)}
+        faults.sort(key=lambda fault: places.get(re.match(r"[^.:]*", fault)[0], -1))
         raise InputError("\n  ".join([f"{path} is not valid:", *faults]))
-    return params
+    return {name.removesuffix("_"): section for name, section in params}
+
+
+def defaults() -> dict[str, Any]:
+    """Return params.yaml as it would be if every key had its default."""
+    return model()().model_dump(by_alias=True)
 
 
 def _differences(key: str, python: Any, dvc: Any):
@@ -229,8 +137,8 @@ def _line(error: ErrorDetails) -> str:
         case "too_short" | "too_long":
             wanted = error["ctx"].get("min_length", error["ctx"].get("max_length"))
             return f"{where}: must have {wanted} values, is {error['input']!r}"
-        case "sum":
-            return f"{where}: {error['msg']}"
+        case "value_error":  # raised by a validator of a section
+            return f"{where}: {error['msg'].removeprefix('Value error, ')}"
         case _:
             wanted = error["msg"].removeprefix("Input should be ").replace("a valid integer", "an integer")
             wanted = wanted.replace("a valid", "a")
@@ -239,10 +147,10 @@ def _line(error: ErrorDetails) -> str:
 
 def _owner(location: tuple) -> type[BaseModel] | None:
     """The section class at `location`, or None inside a list."""
-    model: Any = Params
+    owner: Any = model()
     for part in location:
-        named = {f.alias or name: f for name, f in getattr(model, "model_fields", {}).items()}
+        named = {f.alias or name: f for name, f in getattr(owner, "model_fields", {}).items()}
         if part not in named:
             return None
-        model = named[part].annotation
-    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+        owner = named[part].annotation
+    return owner if isinstance(owner, type) and issubclass(owner, BaseModel) else None

@@ -1,4 +1,4 @@
-"""A stage as a command: `python -m stages.NAME PATH ...`, the paths as dvc.yaml gives them."""
+"""Run a stage: read its command line and params, call its function, say how it ended."""
 
 import argparse
 import errno
@@ -7,16 +7,14 @@ import inspect
 import os
 import shutil
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from imagepack.engine import inputs, params
+from imagepack.engine.memo import Memo
 from imagepack.errors import InputError
 from imagepack.names import visible_lines
-from stages import STARTED_BY, started_by
 
 try:
     import fcntl
@@ -27,43 +25,58 @@ LOCKS = Path(".dvc/tmp")
 """Where DVC too keeps what tells one process of another; not in git."""
 
 
-def run_stage(stage: Callable[..., str]) -> None:
-    """Call `stage` with the command line's paths and its sections of params.yaml; print its summary line.
+def run_stage(words: list[str]) -> None:
+    """Run the stage that a command line names, and print its summary line.
 
-    An argument of `stage` annotated `Path` or `Input` comes from the command line, in order; one annotated with a class
-    of imagepack.engine.params is that section; one with a class that has `for_stage`, such as Memo, is what that makes.
     What a user can mend ends in a message and exit code 1, without traceback; so does an `Input` that has changed when
     the stage ends.
+
+    Args:
+        words: the stage's name, and a path for each argument of its function that is annotated `Path` or `Input`. An
+            argument annotated with a class of params is that section of params.yaml; one annotated `Memo` is the
+            stage's memo.
     """
+    name = words[0] if words else ""
+    if name not in params.stages():
+        sys.exit(f"no stage {name!r}: stages/ has {', '.join(params.stages())}")
+    stage = params.stages()[name]
+    paths = _paths(stage, words[1:])
     try:
-        wanted = inspect.signature(stage).parameters.values()
-        parser = argparse.ArgumentParser(prog=f"python -m stages.{stage.__name__}", description=stage.__doc__)
-        for path in (p for p in wanted if p.annotation in (Path, inputs.Input)):
-            parser.add_argument(path.name, type=Path)
-        arguments = vars(parser.parse_args())
-        _end_with_dvc()
-        read = [arguments[p.name] for p in wanted if p.annotation == inputs.Input]
-        libraries = getattr(sys.modules[stage.__module__], "LIBRARIES", ())
-        loaded = params.load(Path("params.yaml"))
-        sections = {type(section): section for _, section in loaded}
-        arguments |= {p.name: sections[p.annotation] for p in wanted if p.annotation in sections}
-        beside = {p.name: p.annotation for p in wanted if hasattr(p.annotation, "for_stage")}
-        with _alone(stage.__name__, [value for value in arguments.values() if isinstance(value, Path)]):
-            arguments |= {
-                name: kind.for_stage(stage.__name__, loaded.memo.max_gib, libraries) for name, kind in beside.items()
-            }
-            with inputs.unchanged(read):
-                summary = stage(**arguments)
-            print(visible_lines(f"{stage.__name__}: {summary}"))
+        sections = params.load(Path("params.yaml"))
+        with _alone(name, list(paths.values())):
+            summary = _call(name, stage, paths, sections)
+        print(visible_lines(f"{name}: {summary}"))
     except KeyboardInterrupt:
-        sys.exit(f"{stage.__name__}: stopped")
+        sys.exit(f"{name}: stopped")
     except InputError as error:
-        sys.exit(visible_lines(f"{stage.__name__}: {error}"))
+        sys.exit(visible_lines(f"{name}: {error}"))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        fullest = min((p for p in arguments.values() if isinstance(p, Path)), key=_free_bytes)
-        sys.exit(f"{stage.__name__}: the disk of {fullest} is full: free some space and run again")
+        fullest = min(paths.values(), key=_free_bytes)
+        sys.exit(f"{name}: the disk of {fullest} is full: free some space and run again")
+
+
+def _paths(stage: Callable[..., str], words: list[str]) -> dict[str, Path]:
+    """Read the paths from the command line, by the names of the function's arguments."""
+    parser = argparse.ArgumentParser(prog=f"python -m imagepack.engine {stage.__name__}", description=stage.__doc__)
+    for argument in inspect.signature(stage).parameters.values():
+        if argument.annotation in (Path, inputs.Input):
+            parser.add_argument(argument.name, type=Path)
+    return vars(parser.parse_args(words))
+
+
+def _call(name: str, stage: Callable[..., str], paths: dict[str, Path], sections: dict[str, params.Section]) -> str:
+    """Call `stage` with all that its arguments are annotated with, while no `Input` changes; return its summary."""
+    wanted = inspect.signature(stage).parameters.values()
+    by_class = {type(section): section for section in sections.values()}
+    arguments = paths | {a.name: by_class[a.annotation] for a in wanted if a.annotation in by_class}
+    for argument in wanted:
+        if argument.annotation is Memo:
+            libraries = getattr(sys.modules[stage.__module__], "LIBRARIES", ())
+            arguments[argument.name] = Memo.for_stage(name, sections["memo"].max_gib, libraries)
+    with inputs.unchanged([paths[a.name] for a in wanted if a.annotation == inputs.Input]):
+        return stage(**arguments)
 
 
 def empty_folder(path: Path) -> None:
@@ -95,18 +108,6 @@ def _alone(stage: str, paths: list[Path]) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
-
-
-def _end_with_dvc() -> None:
-    """A stage whose DVC was killed ends too, as does one whose shell was: nobody would record what it makes."""
-
-    def watch() -> None:
-        while started_by() == STARTED_BY:
-            time.sleep(0.2)
-        os._exit(1)
-
-    if "DVC_STAGE" in os.environ and os.name != "nt":
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _free_bytes(path: Path) -> int:

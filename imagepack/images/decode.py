@@ -123,7 +123,7 @@ Image.init()  # the plugins now, and not when memory is short: Pillow goes on wi
 
 
 class Fault(Exception):
-    """A file that cannot be used: a code of stages.validate.FIXES and what was seen."""
+    """A file that cannot be used: a check code and what was seen."""
 
     def __init__(self, code: str, seen: str) -> None:
         super().__init__(code, seen)

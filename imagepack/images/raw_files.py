@@ -53,7 +53,7 @@ class Opened:
 
     Attributes:
         place: path, label and batch.
-        found: what its name says, or why its bytes could not be read: codes of stages.validate.FIXES, what was seen.
+        found: what its name says, or why its bytes could not be read: check codes, what was seen.
         data: its bytes; None if it is not to be decoded.
         digest, size: of them; an empty text and 0 if they could not be read.
     """
@@ -83,6 +83,18 @@ def find(raw: Path) -> tuple[list[RawFile], int]:
     members = [member for member in listed if not is_ignored(f"{raw.as_posix()}/{member.path}")]
     loose = set(found).difference(archives)
     return sorted([*loose, *members], key=_walked), ignored + len(listed) - len(members)
+
+
+def find_some(raw: Path) -> tuple[list[RawFile], int]:
+    """As `find`.
+
+    Raises:
+        InputError: there are no files at all; or as `find`.
+    """
+    files, ignored = find(raw)
+    if not files:
+        raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
+    return files, ignored
 
 
 def tracked(raw: Path) -> tuple[list[str], int]:

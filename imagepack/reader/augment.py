@@ -12,10 +12,13 @@ your own does is your own.
 
 import hashlib
 import math
+import runpy
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from numbers import Integral, Real
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -71,6 +74,28 @@ class Sampled:
         return [word for word, done in told if done]
 
 
+@dataclass(frozen=True)
+class RepositoryOp:
+    """An operation of a dataset's stages/augment.py, found by path and name: so it may be pickled for any worker, and
+    those of two datasets do not meet."""
+
+    file: Path
+    name: str
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return _operations(self.file)[self.name](image, rng)
+
+
+@cache
+def _operations(file: Path) -> dict[str, Op]:
+    """Return the operations in OPS of a stages/augment.py, by name."""
+    return {op.__name__: op for op in runpy.run_path(str(file))["OPS"]}
+
+
 def _knob(default: float, low: float, high: float) -> float:
     return field(default=default, metadata={"ge": low, "le": high})
 
@@ -118,6 +143,20 @@ class Augment:
     ops: Sequence[Op] = ()
     """Operations of your own, applied in this order after the others. Each has a generator that depends on (seed,
     epoch, image id, the function's name) alone."""
+
+    @classmethod
+    def of_repository(cls, folder: str | Path = ".") -> "Augment":
+        """Return the augmentation of a dataset's repository: section `augment` of its params.yaml, then the operations
+        of its stages/augment.py. Needs PyYAML.
+
+        Raises:
+            ValueError: as of the class.
+        """
+        import yaml  # the reader alone does without
+
+        knobs = yaml.safe_load(Path(folder, "params.yaml").read_text(encoding="utf-8")).get("augment", {})
+        file = Path(folder, "stages/augment.py").resolve()
+        return cls(**knobs, ops=[RepositoryOp(file, name) for name in _operations(file)])
 
     def __post_init__(self) -> None:
         if not isinstance(self.ops, list | tuple):

@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image
 
 from imagepack.engine import workers
-from imagepack.engine.params import Validate
 from imagepack.errors import InputError
 from imagepack.images import decode, file_structure
+from stages.validate import Validate
 from workshop.benchmarks import measure, photographs
 from workshop.benchmarks.pipeline import positive
 

@@ -116,7 +116,7 @@ def put_in(project: Project, images: int, numbers: Sequence[int], layout: str, t
 
 def compare(folder: Path, made: Path, images: int, layouts: Sequence[str]) -> tuple[Took, dict[str, Took]]:
     """What is measured once, and what is of each layout; `made` holds the photographs and nothing else."""
-    size = params.load(ROOT / "params.yaml").preprocess.size
+    size = params.load(ROOT / "params.yaml")["preprocess"].size
     plain = [sys.executable, ROOT / "workshop/benchmarks/plain_script.py", made, folder / "plain.h5", str(size)]
     projects = {layout: Project(folder / layout, images, made, layout) for layout in layouts}
     environment = projects[layouts[0]].environment

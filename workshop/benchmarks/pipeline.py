@@ -65,7 +65,7 @@ class Project:
         stages = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
         self.stages = {name: shlex.split(stage["cmd"]) for name, stage in stages.items()}
         self._outs = [folder / out for stage in stages.values() for out in outs_of(stage)]
-        size = params.load(folder / "params.yaml").preprocess.size
+        size = params.load(folder / "params.yaml")["preprocess"].size
         self.plain = ["python", str(ROOT / "workshop/benchmarks/plain_script.py"), "data/raw", "plain.h5", str(size)]
         if layout == "zip":
             text = (folder / "params.yaml").read_text(encoding="utf-8")

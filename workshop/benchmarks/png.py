@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imagepack.engine.params import Preprocess
 from imagepack.errors import InputError
 from imagepack.images import png
 from imagepack.images.decode import Fault
-from stages.pack import decode
-from stages.preprocess import fit, read
+from imagepack.packing.processed import decode_png
+from stages.preprocess import Preprocess, fit, read
 from workshop.benchmarks import measure, photographs
 
 ROUNDS = 3
@@ -76,12 +75,12 @@ def main(count: int, folder: Path | None) -> None:
     rows = {}
     for name, encode in PEERS.items():
         files = [encode(image) for image in images]
-        shown = all(decode(file).tobytes() == image.tobytes() for file, image in zip(files, images, strict=True))
+        shown = all(decode_png(file).tobytes() == image.tobytes() for file, image in zip(files, images, strict=True))
         if not shown:
             raise InputError(f"{name} does not give the pixels back")
         rows[name] = (
             least_ms(lambda encode=encode: [encode(image) for image in images], len(images)),
-            least_ms(lambda files=files: [decode(file) for file in files], len(images)),
+            least_ms(lambda files=files: [decode_png(file) for file in files], len(images)),
             sum(map(len, files)) / len(files),
         )
         print(f"{name:22}{rows[name][0]:10.2f}{rows[name][1]:10.2f}{rows[name][2]:10.0f}")

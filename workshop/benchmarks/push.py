@@ -26,11 +26,12 @@ import polars as pl
 
 from imagepack.commands import s3
 from imagepack.engine import workers
-from imagepack.engine.params import Pack, Split
 from imagepack.engine.stage import empty_folder
 from imagepack.errors import InputError
 from imagepack.images import manifest as manifests
-from stages.pack import cut, decode, pack
+from imagepack.images.cuts import cut
+from imagepack.packing.processed import decode_png
+from stages.pack import Pack, Split, pack
 from workshop.benchmarks import measure, photographs
 from workshop.benchmarks.pipeline import positive
 
@@ -217,7 +218,7 @@ def write_images(path: Path, processed: Path, paths: pl.Series) -> None:
     with h5py.File(path, "w") as file:
         images = file.create_dataset("image", (len(paths), SIDE, SIDE, 3), "u1")
         for row, name in enumerate(paths):
-            image = decode((processed / f"{name}.png").read_bytes())
+            image = decode_png((processed / f"{name}.png").read_bytes())
             images[row] = np.asarray(image)
 
 

@@ -21,10 +21,9 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from imagepack.engine.params import Pack
 from imagepack.errors import InputError
 from imagepack.images import manifest as manifests
-from stages.pack import pack
+from stages.pack import Pack, pack
 from workshop.benchmarks.pipeline import ROOT
 
 PYTHONS = ("python3.11", "python3.12", "python3.13", "python3.14")

@@ -17,14 +17,15 @@ from browser import Browser
 from PIL import Image
 
 from imagepack import PackedImages
-from imagepack.checks.examination import examine
+from imagepack.checks.codes import CHECKS
+from imagepack.checks.validation import Checker
 from imagepack.commands import s3
 from imagepack.engine.memo import NO_MEMO, Memo
-from imagepack.engine.params import Pack, Params, Preprocess, Validate
+from imagepack.engine.params import defaults
 from imagepack.images.raw_files import RawFile
-from stages.pack import pack
-from stages.preprocess import preprocess
-from stages.validate import check_files, encode, validate
+from stages.pack import Pack, pack
+from stages.preprocess import Preprocess, preprocess
+from stages.validate import Validate, check_image, validate
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = """\
@@ -94,10 +95,17 @@ def add_pictures(raw: Path, count: int, label: str = "cat", first: int = 0, suff
         save(raw / label / f"img{number}{suffix}", picture(number))
 
 
+FIXES = {code: check.fix for code, check in CHECKS.items()}
+
+
+def checker(raw: Path, params: Validate, memo: Memo = NO_MEMO) -> Checker:
+    """What validate's workers check files with."""
+    return Checker.of(raw, params, check_image, memo)
+
+
 def check_one(raw: Path, file: RawFile, params: Validate) -> tuple[tuple, list[tuple[str, str]]]:
     """What validate finds out about a file: its row of the manifest, and its findings (code, what was seen)."""
-    no_memo = map(NO_MEMO.of, (encode, examine))
-    (row,), findings = check_files(raw, params, *no_memo, [file])
+    (row,), findings = checker(raw, params)([file])
     return row, [(code, seen) for _, code, seen, _ in findings]
 
 
@@ -194,7 +202,7 @@ def template_params() -> str:
     text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
     yaml = ruamel.yaml.YAML()  # it keeps comments
     values, written = yaml.load(text), io.StringIO()
-    if values == Params().model_dump(by_alias=True):
+    if values == defaults():
         return text
 
     def reset(found: dict, defaults: dict) -> None:
@@ -204,7 +212,7 @@ def template_params() -> str:
             elif found.get(key) != default:
                 found[key] = default
 
-    reset(values, Params().model_dump(by_alias=True))
+    reset(values, defaults())
     yaml.dump(values, written)
     return written.getvalue()
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagepack import Augment, PackedImages
-from imagepack.engine.params import Params, Preprocess
+from imagepack.engine.params import defaults
 from imagepack.reader.augment import WHOLE, Sampled, _affine, _tone, normalise
+from stages.preprocess import Preprocess
 
 OFF = {knob.name: max(knob.metadata["ge"], 0) for knob in dataclasses.fields(Augment) if knob.metadata} | {"crop": 1}
 """Every operation switched off."""
@@ -481,4 +482,4 @@ def test_what_cannot_be_normalised_is_refused(arguments: dict, words: str):
 
 
 def test_the_defaults_are_those_of_params_yaml():
-    assert Augment(**Params().model_dump()["augment"]) == Augment()
+    assert Augment(**defaults()["augment"]) == Augment()

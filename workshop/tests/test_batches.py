@@ -16,8 +16,9 @@ import pytest
 from conftest import REPOSITORY, Workspace, add_pictures, picture, save
 
 from imagepack import Augment, Batches, PackedImages
-from imagepack.engine.params import Pack, Preprocess
 from imagepack.reader.order import key, permute, uniform
+from stages.pack import Pack
+from stages.preprocess import Preprocess
 
 COUNT = 50
 

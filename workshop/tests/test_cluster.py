@@ -23,8 +23,8 @@ from test_workers import run as run_square
 
 from imagepack.engine import memo_segments, workers
 from imagepack.engine.cluster import client
-from imagepack.engine.params import Validate
 from imagepack.errors import InputError
+from stages.validate import Validate
 from workshop.benchmarks.cluster import LocalCluster, running
 
 TESTS = Path(__file__).parent
@@ -120,7 +120,7 @@ def stage(folder: Path, address: str, path: Sequence[Path] = (REPOSITORY,), **va
     (folder / "params.yaml").write_text("{}\n")
     env = {name: value for name, value in os.environ.items() if name != "STAGE_WORKERS"}
     env |= {"PYTHONPATH": os.pathsep.join(map(str, path)), "DASK_SCHEDULER_ADDRESS": address} | SHORT | variables
-    command = ["-m", "stages.validate", "raw", "acknowledged.csv", "manifest.parquet", "reports"]
+    command = ["-m", "imagepack.engine", "validate", "raw", "acknowledged.csv", "manifest.parquet", "reports"]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return psutil.Popen([sys.executable, "-W", "error", *command], cwd=folder, env=env, **output)
 

@@ -14,8 +14,10 @@ from PIL import Image, ImageEnhance, ImageFilter
 from imagepack import PackedImages
 from imagepack.checks import near_duplicates
 from imagepack.checks.appearance import SIGNATURE_BYTES
-from imagepack.engine.params import Levels, Pack, Preprocess, Split, Validate
 from imagepack.errors import InputError
+from stages.pack import Pack, Split
+from stages.preprocess import Preprocess
+from stages.validate import Levels, Validate
 
 CALM = {"blurry": 0, "min_class_images": 0}
 FRACTIONS = {"train": 0.4, "val": 0.3, "test": 0.3}

@@ -66,9 +66,11 @@ def test_a_stage_has_few_deps(stage: str):
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_a_stage_is_a_module_a_params_section_and_a_class_of_one_name(stage: str):
-    assert PIPELINE[stage]["cmd"].startswith(f"python -m stages.{stage} ")
+    assert PIPELINE[stage]["cmd"].startswith(f"python -m imagepack.engine {stage} ")
     assert stage in PIPELINE[stage]["params"]
-    assert issubclass(getattr(params, stage.capitalize()), params.Section)
+    module = importlib.import_module(f"stages.{stage}")
+    assert issubclass(getattr(module, stage.capitalize()), params.Section)
+    assert callable(getattr(module, stage))
     assert PIPELINE[stage]["desc"]
 
 
@@ -76,14 +78,14 @@ def test_a_stage_is_a_module_a_params_section_and_a_class_of_one_name(stage: str
 def test_a_stage_is_stopped_where_any_data_that_it_depends_on_changes(stage: str):
     function = getattr(importlib.import_module(f"stages.{stage}"), stage)
     annotations = [p.annotation for p in inspect.signature(function).parameters.values()]
-    paths = zip(PIPELINE[stage]["cmd"].split()[3:], annotations, strict=False)
+    paths = zip(PIPELINE[stage]["cmd"].split()[4:], annotations, strict=False)
     read = {path for path, annotation in paths if annotation == Input}
     assert read == {dep for dep in PIPELINE[stage]["deps"] if dep.startswith("data/")}
 
 
 def test_params_that_dvcs_run_cache_overlooks_inside_a_section_are_listed_by_themselves():
     """treeverse/dvc#10296: a change of them would bring back the outputs of the old value."""
-    values = params.Params().model_dump(by_alias=True)
+    values = params.defaults()
 
     def overlooked(key: str, value) -> set[str]:
         inner = value.items() if isinstance(value, dict) else []

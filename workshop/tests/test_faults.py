@@ -234,7 +234,7 @@ def test_a_stage_ends_with_the_dvc_or_the_shell_that_started_it(fresh: Project, 
 
 def test_a_stage_run_twice_at_once_by_hand_waits_for_the_other(project: Project, undisturbed: Project):
     """Both have one memo; without waiting one would remove what the other writes."""
-    command = ["-m", "stages.preprocess", "data/raw", "data/validated/manifest.parquet", "data/processed"]
+    command = ["-m", "imagepack.engine", "preprocess", "data/raw", "data/validated/manifest.parquet", "data/processed"]
     shutil.rmtree(project.folder / ".memo")
     run = start(project, "python", *command)
     while "forkserver" not in " ".join(command for _, command in processes(project)):

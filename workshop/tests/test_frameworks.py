@@ -15,8 +15,8 @@ from conftest import REPOSITORY, Workspace, picture, save
 from PIL import Image
 
 from imagepack import Augment, PackedImages
-from imagepack.engine.params import Preprocess
 from imagepack.reader.augment import normalise
+from stages.preprocess import Preprocess
 
 PYTHON = os.environ.get("TRAINING_PYTHON")
 pytestmark = [pytest.mark.slow, pytest.mark.extra("frameworks")]

@@ -4,11 +4,11 @@ import json
 
 import polars as pl
 import pytest
-from conftest import Workspace, add_pictures, picture, save
+from conftest import FIXES, Workspace, add_pictures, picture, save
 
-from imagepack.engine.params import Levels, Pack, Split, Validate
 from imagepack.errors import InputError
-from stages.validate import FIXES, validate
+from stages.pack import Pack, Split
+from stages.validate import Levels, Validate, validate
 
 
 def params(*fail_on: str, **others) -> Validate:

@@ -10,15 +10,14 @@ from pathlib import Path
 import hostile_files
 import polars as pl
 import pytest
-from conftest import Workspace, check_one, contents, picture, save
+from conftest import FIXES, Workspace, check_one, contents, picture, save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagepack.engine.params import Levels, Preprocess, Validate
 from imagepack.images.decode import with_end
-from stages.preprocess import preprocess
-from stages.validate import FIXES
+from stages.preprocess import Preprocess, preprocess
+from stages.validate import Levels, Validate
 
 SIZE = 16
 TWICE = dict.fromkeys(("exact_duplicate", "pixel_duplicate", "near_duplicate"), "ignore")  # many show one picture

@@ -18,10 +18,12 @@ import pytest
 from conftest import REPOSITORY, Workspace, add_pictures
 
 from imagepack import PackedImages, PackError
-from imagepack.engine.params import Levels, Pack, Preprocess, Validate
 from imagepack.reader import format as packs
 from imagepack.reader import shards
 from imagepack.reader.format import read_place
+from stages.pack import Pack
+from stages.preprocess import Preprocess
+from stages.validate import Levels, Validate
 
 COUNT = 40
 

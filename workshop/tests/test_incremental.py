@@ -25,15 +25,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from PIL import Image
 
-from imagepack.checks.examination import examine
+from imagepack.checks.validation import Checker
 from imagepack.commands.zips import unzip_all, zip_all
 from imagepack.engine import dependencies, memo_segments, memo_store
 from imagepack.engine.memo import Memo
-from imagepack.engine.params import Levels, Pack, Preprocess, Split, Validate
 from imagepack.errors import InputError
 from imagepack.images import raw_files
-from stages import validate
-from stages.preprocess import make_png, preprocess
+from stages.pack import Pack, Split
+from stages.preprocess import Preprocess, make_png, preprocess
+from stages.validate import Levels, Validate, check_image
 
 GIB = 2**30
 STAGES = ("validate", "preprocess", "pack")
@@ -852,7 +852,7 @@ TURNED = "    image = image.transpose(Image.Transpose.ROTATE_90)\n"
     [
         ("stages/preprocess.py", FIT, TURNED + FIT, ["validate"]),
         ("imagepack/checks/appearance.py", "MEASURED_SIDE = 256", "MEASURED_SIDE = 20", ["preprocess"]),
-        ("stages/validate.py", "if longer > params.max_side:", "if longer > 10:", ["preprocess"]),
+        ("stages/validate.py", "yield from standard_checks", "yield from [] and standard_checks", ["preprocess"]),
         ("imagepack/images/decode.py", "THUMBNAIL = 128", "THUMBNAIL = 128  # pixels", []),
         ("params.yaml", "max_gib: 10.0", "max_gib: 1.0", ["validate", "preprocess"]),
     ],
@@ -925,17 +925,14 @@ def test_with_dvc_too_incremental_runs_end_in_the_same_bytes(new_project: Callab
     assert outs() == first
 
 
-def test_a_check_that_failed_is_done_again(incremental: Incremental, monkeypatch: pytest.MonkeyPatch):
+def test_a_check_that_failed_is_done_again(incremental: Incremental):
     """It may have been for want of memory, or a file that was not there for a moment."""
     add_pictures(incremental.raw, 3)
     memo = incremental.memo("validate")
-    remembered = memo.of(validate.encode), memo.of(examine)
-    arguments = incremental.raw, Validate(blurry=0), *remembered, ["cat/img0.png", "cat/img1.png"]
-    with monkeypatch.context() as patch:
-        patch.setattr(validate, "_judge", lambda *_: 1 / 0)
-        _, findings = validate.check_files(*arguments)
-        assert [code for _, code, *_ in findings] == ["decode_error", "decode_error"]
-    assert validate.check_files(*arguments)[1] == []
+    files, failing = ["cat/img0.png", "cat/img1.png"], lambda *_: 1 / 0
+    for check, codes in ((failing, ["decode_error", "decode_error"]), (check_image, [])):
+        _, findings = Checker.of(incremental.raw, Validate(blurry=0), check, memo)(files)
+        assert [code for _, code, *_ in findings] == codes
 
 
 def test_a_change_of_size_is_noticed_of_images_that_the_memo_knows(incremental: Incremental):

@@ -1,6 +1,7 @@
 """Names that command a terminal or a spreadsheet are harmless wherever we print them, and come back as they were."""
 
 import csv
+import shlex
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -11,9 +12,9 @@ from conftest import Project, Workspace, add_pictures
 
 from imagepack import PackedImages
 from imagepack.checks import validation_reports
-from imagepack.engine.params import Validate
 from imagepack.errors import InputError
 from imagepack.names import HIDDEN, visible, visible_lines
+from stages.validate import Validate
 
 HOSTILE = [
     "clear\x1b[2J\x1b]52;c;aGk=\x07.png",
@@ -25,6 +26,8 @@ HOSTILE = [
 ]
 CLASSES = ["=1+cmd|' C calc'!A0", "-\x1b[31mred", "'quoted"]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+
+VALIDATE = shlex.split("python -m imagepack.engine validate data/raw data/none.csv m.parquet reports")
 
 
 def hidden_in(printed: str) -> set[str]:
@@ -83,14 +86,23 @@ def test_our_commands_print_nothing_that_a_terminal_obeys(new_project: Callable[
     (raw / CLASSES[0] / HOSTILE[0]).write_bytes((raw / CLASSES[0] / "img0.png").read_bytes()[:-20])
     (raw / CLASSES[2] / "img6.png").rename(raw / CLASSES[2] / "\x1b[5m.png")
     printed += project("dvc", "add", "--quiet", "data/raw")
-    printed += project("python", "-m", "stages.validate", "data/raw", "data/none.csv", "m.parquet", "reports")
+    printed += project(*VALIDATE)
     printed += project("python", "-m", "imagepack.commands.run")
-    printed += project("python", "-m", "compare", "--markdown", "comment.md", "--fail-on", "invalid_increase", ok=None)
+    printed += project(
+        "python",
+        "-m",
+        "imagepack.commands.compare",
+        "--markdown",
+        "comment.md",
+        "--fail-on",
+        "invalid_increase",
+        ok=None,
+    )
     printed += (project.folder / "comment.md").read_text(encoding="utf-8")
     printed += project("python", "-m", "imagepack.commands.doctor", ok=None)
     (raw / CLASSES[1] / HOSTILE[0]).write_text("changed")
     (raw / CLASSES[2] / "a\x1bb.zip").write_text("no zip")
-    printed += project("python", "-m", "stages.validate", "data/raw", "data/none.csv", "m.parquet", "reports", ok=False)
+    printed += project(*VALIDATE, ok=False)
     printed += project("python", "-m", "imagepack.commands.zips", "data/raw", ok=None)
     (raw / CLASSES[2] / "a\x1bb.zip").unlink()
     printed += project("python", "-m", "imagepack.commands.quarantine", ok=False)

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagepack import PackedImages
-from imagepack.engine.params import Levels, Pack, Preprocess, Split, Validate
 from imagepack.errors import InputError
+from imagepack.images.cuts import cut
 from imagepack.reader import format as packs
-from stages.pack import choose_splits, cut, pack
+from stages.pack import Pack, Split, choose_split, pack
+from stages.preprocess import Preprocess
+from stages.validate import Levels, Validate
 
 
 def some_ids(count: int, seed: int = 0) -> np.ndarray:
@@ -172,20 +174,20 @@ def test_equal_ids_in_a_row_do_not_end_a_shard_each():
 
 
 def test_splits_have_the_fractions_asked_for():
-    splits = choose_splits(some_ids(50_000), one_batch(50_000), Split(train=0.7, val=0.2, test=0.1))
+    splits = choose_split(some_ids(50_000), one_batch(50_000), Split(train=0.7, val=0.2, test=0.1))
     assert np.bincount(splits) / 50_000 == pytest.approx([0.7, 0.2, 0.1], abs=0.01)
 
 
 def test_an_image_keeps_its_split_when_others_come_and_go():
     ids = some_ids(1000)
-    all_splits = choose_splits(ids, one_batch(1000), Split())
-    assert np.array_equal(choose_splits(ids[::3], one_batch(334), Split()), all_splits[::3])
+    all_splits = choose_split(ids, one_batch(1000), Split())
+    assert np.array_equal(choose_split(ids[::3], one_batch(334), Split()), all_splits[::3])
 
 
 def test_moving_the_border_of_train_and_val_leaves_test_as_it_is():
     ids = some_ids(1000)
-    before = choose_splits(ids, one_batch(1000), Split(train=0.8, val=0.1, test=0.1))
-    after = choose_splits(ids, one_batch(1000), Split(train=0.6, val=0.3, test=0.1))
+    before = choose_split(ids, one_batch(1000), Split(train=0.8, val=0.1, test=0.1))
+    after = choose_split(ids, one_batch(1000), Split(train=0.6, val=0.3, test=0.1))
     assert np.array_equal(before == 2, after == 2)
 
 
@@ -261,7 +263,7 @@ def test_a_full_disk_is_said_so_and_nothing_else_is_lost(workspace: Workspace, s
     (workspace.folder / "params.yaml").write_text("pack: {shard_mib: 1}")
     paths = ["processed", "manifest.parquet", str(out), "report.json"]
     done = subprocess.run(
-        [sys.executable, "-m", "stages.pack", *paths],
+        [sys.executable, "-m", "imagepack.engine", "pack", *paths],
         cwd=workspace.folder,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         capture_output=True,

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagepack.engine.params import Pack, Split
 from imagepack.images import manifest as manifests
-from stages.pack import pack
+from stages.pack import Pack, Split, pack
 from workshop.benchmarks.same_bytes import known_pack
 
 Rows = dict[tuple[str, str], tuple[str, int]]

@@ -12,8 +12,10 @@ import yaml
 from conftest import REPOSITORY, template_only
 
 import imagepack
-from imagepack.engine.params import Pack, Params, Preprocess, Split, load
+from imagepack.engine.params import defaults, load
 from imagepack.errors import InputError
+from stages.pack import Pack, Split
+from stages.preprocess import Preprocess
 
 SHIPPED = REPOSITORY / "params.yaml"
 RANGES = re.findall(r"^ +(\w+): [\d.]+ .*?([\d.]+) to ([\d.]+)", SHIPPED.read_text(encoding="utf-8"), re.MULTILINE)
@@ -22,7 +24,12 @@ KNOBS = [
 ]  # functions have no place here
 
 
-def read(folder: Path, text: str) -> Params:
+def dumped(sections: dict) -> dict:
+    """As YAML has them."""
+    return {name: section.model_dump() for name, section in sections.items()}
+
+
+def read(folder: Path, text: str) -> dict:
     """Load `text` as params.yaml."""
     (folder / "params.yaml").write_text(text, encoding="utf-8")
     return load(folder / "params.yaml")
@@ -39,8 +46,8 @@ def faults(folder: Path, text: str) -> list[str]:
 
 @template_only
 def test_the_shipped_file_states_every_default():
-    assert yaml.safe_load(SHIPPED.read_text(encoding="utf-8")) == Params().model_dump(by_alias=True)
-    assert load(SHIPPED) == Params()
+    assert yaml.safe_load(SHIPPED.read_text(encoding="utf-8")) == defaults()
+    assert dumped(load(SHIPPED)) == defaults()
 
 
 @template_only
@@ -72,9 +79,9 @@ def test_all_faults_are_reported_at_once_and_in_words(tmp_path: Path):
         read(tmp_path, "preprocess: {size: 0, sise: 64}\nvalidate: {min_side: 0}\naugment: {erese: 1}\n")
     assert str(error.value).split("\n") == [
         f"{tmp_path / 'params.yaml'} is not valid:",
-        "  validate.min_side: must be between 1 and 65536, is 0",
         "  preprocess.size: must be between 8 and 8192, is 0",
         "  preprocess.sise: no such key (did you mean size?)",
+        "  validate.min_side: must be between 1 and 65536, is 0",
         "  augment.erese: no such key (did you mean erase?)",
     ]
 
@@ -104,7 +111,7 @@ def test_all_faults_are_reported_at_once_and_in_words(tmp_path: Path):
             "preprocess.background.2: must be less than or equal to 255, is 256",
         ),
         ("preproces: {}", "preproces: no such key (did you mean preprocess?)"),
-        ("zebra: {}", "zebra: no such key (known: validate, preprocess, pack, preview, augment, memo)"),
+        ("zebra: {}", "zebra: no such key (known: pack, preprocess, preview, augment, validate, memo)"),
         ("preprocess: {7: 8}", "preprocess.7: no such key (known: size, fit, mode, background, layout)"),
         ("preprocess:", "preprocess: must hold keys such as `size:`, is None"),
         ("validate: {levels: error}", "validate.levels: must hold keys such as `non_portable_name:`, is 'error'"),
@@ -154,37 +161,38 @@ def test_a_file_without_sections_is_refused(text: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "params"),
     [
-        ("{}", Params()),
-        ("preprocess: {size: 64}", Params(preprocess=Preprocess(size=64))),
-        ("preprocess: {}\npack: {split: {by: folder}}", Params(pack=Pack(split=Split(by="folder")))),
-        ("\ufeffpreprocess: {size: 64}", Params(preprocess=Preprocess(size=64))),
+        ("{}", {}),
+        ("preprocess: {size: 64}", {"preprocess": Preprocess(size=64)}),
+        ("preprocess: {}\npack: {split: {by: folder}}", {"pack": Pack(split=Split(by="folder"))}),
+        ("\ufeffpreprocess: {size: 64}", {"preprocess": Preprocess(size=64)}),
     ],
     ids=["nothing", "one key", "a nested key", "written by Notepad, with a byte order mark"],
 )
-def test_what_is_missing_takes_its_default(text: str, params: Params, tmp_path: Path):
-    assert read(tmp_path, text) == params
+def test_what_is_missing_takes_its_default(text: str, params: dict, tmp_path: Path):
+    given = {name: section.model_dump() for name, section in params.items()}
+    assert dumped(read(tmp_path, text)) == defaults() | given
 
 
 def test_a_whole_number_will_do_where_a_fraction_may_stand(tmp_path: Path):
-    assert read(tmp_path, "augment: {rotate: 15}").augment.rotate == 15
+    assert read(tmp_path, "augment: {rotate: 15}")["augment"].rotate == 15
 
 
 @pytest.mark.parametrize("fractions", [(0.7, 0.2, 0.1), (0.1, 0.2, 0.7), (1, 0, 0), (0.34, 0.33, 0.33)])
 def test_fractions_may_add_up_to_one_but_for_rounding(fractions: tuple, tmp_path: Path):
     train, val, test = fractions
-    split = read(tmp_path, f"pack: {{split: {{train: {train}, val: {val}, test: {test}}}}}").pack.split
+    split = read(tmp_path, f"pack: {{split: {{train: {train}, val: {val}, test: {test}}}}}")["pack"].split
     assert (split.train, split.val, split.test) == fractions
 
 
 def test_section_augment_has_the_names_and_defaults_of_the_class_that_applies_it():
-    assert Params().augment.model_dump() == {knob.name: knob.default for knob in KNOBS}
+    assert defaults()["augment"] == {knob.name: knob.default for knob in KNOBS}
 
 
 @pytest.mark.parametrize("field", KNOBS, ids=lambda field: field.name)
 def test_section_augment_has_the_ranges_of_the_class_that_applies_it(field: dataclasses.Field, tmp_path: Path):
     low, high = field.metadata["ge"], field.metadata["le"]
     for inside in (low, high):
-        assert getattr(read(tmp_path, f"augment: {{{field.name}: {inside}}}").augment, field.name) == inside
+        assert getattr(read(tmp_path, f"augment: {{{field.name}: {inside}}}")["augment"], field.name) == inside
         assert getattr(imagepack.Augment(**{field.name: inside}), field.name) == inside
     for outside in (low - 1, high + 1):
         fault = f"augment.{field.name}: must be between {low} and {high}, is {outside}"
@@ -194,8 +202,8 @@ def test_section_augment_has_the_ranges_of_the_class_that_applies_it(field: data
 
 
 def run_validate(folder: Path) -> subprocess.CompletedProcess:
-    """`python -m stages.validate a b c` as DVC runs it, in `folder`."""
-    command = [sys.executable, "-m", "stages.validate", "a", "b", "c", "d"]
+    """`python -m imagepack.engine validate a b c d` as DVC runs it, in `folder`."""
+    command = [sys.executable, "-m", "imagepack.engine", "validate", "a", "b", "c", "d"]
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(command, cwd=folder, env=env, text=True, capture_output=True)
 

@@ -16,9 +16,9 @@ from conftest import REPOSITORY, check_one
 from hostile_files import chunk, encoded, gif_frame, segment
 from PIL import Image
 
-from imagepack.engine.params import Preprocess, Validate
 from imagepack.images import boxes, jpeg_xl
-from stages.preprocess import read
+from stages.preprocess import Preprocess, read
+from stages.validate import Validate
 
 WIDTH, HEIGHT = 48, 40
 OF_NO_CONCERN = {"uniform", "blurry", "reduced_depth"}

@@ -19,10 +19,11 @@ from conftest import REPOSITORY, Workspace, add_pictures, check_one, contents, p
 from PIL import Image, ImageCms
 
 from imagepack.engine.memo import NO_MEMO
-from imagepack.engine.params import Preprocess, Validate
 from imagepack.errors import InputError
 from imagepack.images import file_structure, png
-from stages.preprocess import Frame, fit, make_png, preprocess, read, write_images
+from imagepack.packing.processed import Frame, write_images
+from stages.preprocess import Preprocess, fit, make_png, preprocess, read
+from stages.validate import Validate
 
 ORIENTATION_TAG = 0x0112
 STORED = {  # what a camera held that way stores of an upright picture, by EXIF orientation
@@ -499,8 +500,8 @@ def test_an_image_lost_or_replaced_after_validation_is_named(data: bytes | None,
         write_images(
             tmp_path,
             tmp_path,
-            Preprocess(),
             NO_MEMO.of(make_png),
+            (Preprocess(),),
             [Frame("a.png", 1, bytes(32), len(data or b""), "a.png")],
         )
 
@@ -517,7 +518,7 @@ def test_a_killed_worker_ends_the_stage_with_a_clear_error(tmp_path: Path):
     pl.DataFrame(table).write_parquet(tmp_path / "manifest.parquet")
     (tmp_path / "params.yaml").write_text("{}\n")
     env = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
-    command = [sys.executable, "-m", "stages.preprocess", "raw", "manifest.parquet", "processed"]
+    command = [sys.executable, "-m", "imagepack.engine", "preprocess", "raw", "manifest.parquet", "processed"]
     stage = psutil.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while stage.poll() is None:
         with suppress(psutil.NoSuchProcess):  # one that has just ended

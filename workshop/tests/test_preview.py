@@ -8,9 +8,10 @@ from conftest import Workspace, add_pictures
 from PIL import Image
 
 import imagepack
-from imagepack.engine.params import Augment, Pack, Preprocess, Preview, Split
 from imagepack.errors import InputError
-from stages.preview import CAPTION, GAP, HEADER, choose, preview, sheet, wrap
+from stages.pack import Pack, Split
+from stages.preprocess import Preprocess
+from stages.preview import CAPTION, GAP, HEADER, Augment, Preview, choose, draw, preview, wrap
 
 ALL = Pack(split=Split(train=1, val=0, test=0))
 
@@ -69,7 +70,7 @@ def test_it_shows_the_pixels_that_training_sees(mode: str, tmp_path: Path):
 
 def test_small_images_are_drawn_larger_each_pixel_as_a_square(tmp_path: Path):
     train = pack(tmp_path, size=50)
-    drawn = sheet(train, choose(train, 0, 1), imagepack.Augment(), 1)
+    drawn = draw(train, choose(train, 0, 1), imagepack.Augment(), 1)
     i = choose(train, 0, 1)[0]
     expected = imagepack.Augment()(train[i][0], train.ids[i].tobytes(), 0)
     assert np.array_equal(cell(drawn, 0, 1, 1, 150), expected.repeat(3, axis=0).repeat(3, axis=1))
@@ -80,9 +81,7 @@ def test_what_was_drawn_stands_under_the_picture(train: imagepack.PackedImages):
     nothing = {"hflip": 0, "rotate": 0, "crop": 1, "aspect": 1, "brightness": 0, "contrast": 0, "saturation": 0}
     plain = imagepack.Augment(**nothing, hue=0, blur=0)
     flipped = imagepack.Augment(**nothing | {"hflip": 1}, hue=0, blur=0)
-    under = [
-        np.array(sheet(train, chosen, augment, 1))[HEADER + 161 :, 160 + 2 * GAP :] for augment in (plain, flipped)
-    ]
+    under = [np.array(draw(train, chosen, augment, 1))[HEADER + 161 :, 160 + 2 * GAP :] for augment in (plain, flipped)]
     assert (under[0][1:] == 255).all()
     assert (under[1][1:] != 255).any()
 

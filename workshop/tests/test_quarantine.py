@@ -14,9 +14,8 @@ import polars as pl
 import pytest
 from conftest import REPOSITORY, Project, add_pictures, contents, picture, save
 
-from imagepack.engine.params import Validate
 from imagepack.errors import InputError
-from stages.validate import validate
+from stages.validate import Validate, validate
 
 COMMAND = [sys.executable, "-m", "imagepack.commands.quarantine"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY)}

@@ -24,8 +24,8 @@ from PIL import Image, ImageCms, ImageSequence, TiffImagePlugin
 from imagepack.checks import metadata
 from imagepack.checks.metadata import OWNER, PERSON, PLACE, POSITION, SERIAL
 from imagepack.commands.bare_files import bare
-from imagepack.engine.params import Validate
 from imagepack.images import file_structure, zips
+from stages.validate import Validate
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
 COMMAND = [sys.executable, "-m", "imagepack.commands.strip"]

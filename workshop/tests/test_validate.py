@@ -22,17 +22,15 @@ import numpy as np
 import polars as pl
 import psutil
 import pytest
-from conftest import REPOSITORY, Workspace, add_pictures, check_one, contents, picture, save
+from conftest import FIXES, REPOSITORY, Workspace, add_pictures, check_one, checker, contents, picture, save
 from PIL import Image, ImageCms, ImageFilter, ImageOps
 
-from imagepack.checks.examination import examine
-from imagepack.engine.memo import NO_MEMO
-from imagepack.engine.params import Levels, Pack, Preprocess, Split, Validate
 from imagepack.errors import InputError
 from imagepack.images import raw_files
 from imagepack.reader.format import SPLITS
-from stages.preprocess import preprocess
-from stages.validate import FIXES, check_files, encode, validate
+from stages.pack import Pack, Split
+from stages.preprocess import Preprocess, preprocess
+from stages.validate import Levels, Validate, validate
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
 not_windows = pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no such names and links")
@@ -905,7 +903,16 @@ def test_a_file_whose_worker_is_killed_each_time_costs_itself_alone(tmp_path: Pa
     write(tmp_path / "raw/cat/slow.bmp", slow_bmp(4000))
     (tmp_path / "params.yaml").write_text("{}\n")
     env = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
-    command = [sys.executable, "-m", "stages.validate", "raw", "acknowledged.csv", "manifest.parquet", "reports"]
+    command = [
+        sys.executable,
+        "-m",
+        "imagepack.engine",
+        "validate",
+        "raw",
+        "acknowledged.csv",
+        "manifest.parquet",
+        "reports",
+    ]
     stage = psutil.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     killed = 0
     while stage.poll() is None:
@@ -1073,7 +1080,7 @@ def test_a_later_page_of_a_kind_that_is_not_read_counts_only_where_it_is_used(tm
     facts, codes = check(file)
     assert (facts["frames"], codes) == (3, ["multi_frame"])
     split = Validate(**CALM, multi_frame="split")
-    _, findings = check_files(tmp_path, split, *map(NO_MEMO.of, (encode, examine)), ["cat/a.tif"])
+    _, findings = checker(tmp_path, split)(["cat/a.tif"])
     assert {code for _, code, *_ in findings} == {"later_frame_error"}
 
 

@@ -27,11 +27,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagepack.commands.zips import plan, read_all, unzip_all, zip_all
-from imagepack.engine.params import Pack, Preprocess, Validate
 from imagepack.errors import InputError
 from imagepack.images import raw_files, zips
-from stages.pack import pack
-from stages.preprocess import images_per_zip, preprocess
+from imagepack.packing.processed import images_per_zip
+from stages.pack import Pack, pack
+from stages.preprocess import Preprocess, preprocess
+from stages.validate import Validate
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
 not_windows = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such links and signals")
@@ -420,7 +421,7 @@ def test_both_layouts_give_the_same_pack(workspace: Workspace):
 
 def test_a_small_change_changes_few_zips_and_workers_none(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
     params = Preprocess(size=900, layout="zip")
-    assert images_per_zip(params) == 5
+    assert images_per_zip(params.size**2 * 3) == 5
     rng = np.random.default_rng(0)
     for number in range(60):
         save(workspace.raw / f"cat/{number}.png", picture(number, 20, 20))

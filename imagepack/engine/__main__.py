@@ -1,0 +1,22 @@
+"""Run a stage: `python -m imagepack.engine STAGE PATH ...`, the paths as dvc.yaml gives them."""
+
+import os
+import sys
+
+from imagepack.engine.parents import end_with, started_by
+
+
+def main() -> None:
+    """Run the stage that the command line names."""
+    parents = started_by()  # before the slow imports, while which DVC may be killed
+    if "DVC_STAGE" in os.environ and os.name != "nt":
+        end_with(parents)
+    # Polars, which has yet to be imported, then gives freed memory back at once; else a stage holds on to it
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+    from imagepack.engine.stage import run_stage
+
+    run_stage(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
