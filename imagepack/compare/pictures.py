@@ -12,17 +12,16 @@ from PIL import Image, ImageFile
 from imagepack.compare.versions import Version
 from imagepack.engine import workers
 from imagepack.images import decode
-from stages.validate import Validate
 
 LONGEST = 256
 """Pixels of a picture's longer side."""
 QUALITY = 80
 COMPARED = ("edited", "moved_edited", "reencoded")
 """Kinds of which the difference is drawn."""
-LIMITS = Validate()
-"""Whose defaults bound a file's pixels, and the time and memory that its decoder may take."""
+MAX_PIXELS, TIMEOUT, MEMORY_MIB = 100_000_000, 60, 2048
+"""Bounds of a file's pixels, and of the seconds and memory that its decoder may take: the defaults of validate."""
 WHITE = (255, 255, 255)
-LOST = {"decoder_crash": "its decoder crashed", "timeout": f"took longer than {LIMITS.timeout} s to decode"}
+LOST = {"decoder_crash": "its decoder crashed", "timeout": f"took longer than {TIMEOUT} s to decode"}
 COLUMNS = {"before": "path_a", "after": "path_b"}
 
 
@@ -87,8 +86,8 @@ def draw(a: Version, b: Version, changes: pl.DataFrame, rows: Sequence[int]) -> 
         _files(a, b, wanted, notes),
         sum(len(_sides(change)) for change in wanted),
         "pictures",
-        timeout=LIMITS.timeout,
-        memory_mib=LIMITS.memory_mib,
+        timeout=TIMEOUT,
+        memory_mib=MEMORY_MIB,
         lost=lambda file, what: [_Drawn(file.row, file.sides, None, None, LOST[what])],
     )
     by_row = groupby(chain.from_iterable(drawn), key=lambda one: one.row)
@@ -161,7 +160,7 @@ def _seen(content: bytes, frame: int, exact: bool) -> Image.Image:
         exact: not by way of a JPEG's coarser scales, which would blur what is compared.
     """
     at_least = None if exact else lambda _: (2 * LONGEST, 2 * LONGEST)
-    image = decode.open_decoded(content, frame, at_least, LIMITS.max_pixels)
+    image = decode.open_decoded(content, frame, at_least, MAX_PIXELS)
     seen = decode.over(decode.upright(decode.eight_bit(image), image), WHITE)
     seen.thumbnail((LONGEST, LONGEST))
     return seen

@@ -26,11 +26,10 @@ import simplejpeg
 import xxhash
 from PIL import ImageFile
 
-from imagepack.engine import workers
+from imagepack.engine import params, workers
 from imagepack.engine.stage import run_stage
 from imagepack.errors import InputError
 from imagepack.images import png
-from stages import pack, preprocess, preview, validate
 from workshop.benchmarks import measure, photographs
 from workshop.benchmarks.incremental import LAYOUTS
 from workshop.benchmarks.pipeline import PACKAGES, Project, positive
@@ -49,7 +48,6 @@ CALLS = {  # what is counted: where it stands, and its name there
     "found in DVC's state": (dvc_data.hashfile.state.State, "_get"),  # a hash that it took earlier
 }
 EVENTS = {"os.rename": "files renamed", "os.link": "files linked", "os.remove": "files removed"}
-STAGES = {stage.__name__: stage for stage in (validate.validate, preprocess.preprocess, pack.pack, preview.preview)}
 count, seconds = Counter(), Counter()
 Counts = dict[tuple[str, str], tuple[int, float]]
 """By stage and what is counted: how often, and the seconds of processor time that it took."""
@@ -100,6 +98,7 @@ def count_files(event: str, args: tuple) -> None:
 
 def watch() -> None:
     """Count from now on, under whatever name a module has these functions."""
+    params.stages()  # imports them
     originals = {what: getattr(*place) for what, place in CALLS.items()}
     wrapped = {id(function): timed(what, function) for what, function in originals.items()}
     wrapped[id(workers.map_in_order)] = in_this_process
@@ -126,7 +125,7 @@ def stdout_to_stderr() -> Iterator[None]:
 
 def counts_of(project: Project) -> Counts:
     """Of each stage, and of DVC."""
-    runs = {name: partial(run_stage, stage) for name, stage in STAGES.items()}
+    runs = {name: partial(run_stage, command[3:]) for name, command in project.stages.items()}
     found = {}
     os.environ |= project.environment
     from dvc.cli import main as dvc  # now, since it reads the environment
@@ -136,7 +135,6 @@ def counts_of(project: Project) -> Counts:
             if name in ("validate", "DVC"):
                 project.reset()
             count.clear(), seconds.clear()
-            sys.argv = project.stages.get(name, ["", "", ""])[2:]
             begun = time.process_time()
             run()
             seconds["all"] = time.process_time() - begun
