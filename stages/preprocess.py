@@ -25,7 +25,9 @@ from imagepack.engine.stage import empty_folder, run_stage
 from imagepack.errors import InputError
 from imagepack.images import decode, png, raw_files, zips
 from imagepack.images import manifest as manifests
+from imagepack.images.content import profile_name
 from imagepack.images.cuts import PNG_SHARE, cut
+from imagepack.images.pixels import GREY_MODES, eight_bit, over, upright
 from imagepack.images.raw_files import TYPICAL_GROUP, RawFile
 
 LIBRARIES = ("pillow", "numpy", "simplejpeg", "zlib-ng", "pillow-heif", "pillow-jxl-plugin")
@@ -99,7 +101,7 @@ def find_files(zipped: dict[str, zips.Member], accepted: pl.DataFrame) -> list[F
     """
     frames = []
     for path, number, size, digest in accepted.select("path", "frame", "bytes", "sha256").iter_rows():
-        file = decode.file_of(path, number)
+        file = manifests.file_of(path, number)
         frames.append(Frame(path, number, bytes.fromhex(digest), size, zipped.get(file) or file))
     return frames
 
@@ -231,11 +233,11 @@ def fit(image: Image.Image, params: Preprocess) -> Image.Image:
 def in_mode(image: Image.Image, params: Preprocess) -> Image.Image:
     """A decoded file to `params.mode`, upright: 16 bits scaled to 8, to sRGB, transparency over the background."""
     profile = image.info.get("icc_profile") or b""
-    if image.mode in decode.GREY_MODES:
-        plain = decode.eight_bit(image, _grey_curve(profile, deep=image.mode.startswith("I;16")))
+    if image.mode in GREY_MODES:
+        plain = eight_bit(image, _grey_curve(profile, deep=image.mode.startswith("I;16")))
     else:
-        plain = _to_srgb(decode.eight_bit(image), profile)
-    return decode.over(decode.upright(plain, image), tuple(params.background)).convert(params.mode)
+        plain = _to_srgb(eight_bit(image), profile)
+    return over(upright(plain, image), tuple(params.background)).convert(params.mode)
 
 
 def _needed(params: Preprocess, size: tuple[int, int]) -> tuple[int, int]:
@@ -276,7 +278,7 @@ def _grey_curve(profile: bytes, deep: bool) -> np.ndarray | None:
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str, to_mode: str) -> ImageCms.ImageCmsTransform | None:
     """None where there is nothing to do: the profile is sRGB, or of no use."""
-    if not decode.profile_name(profile):
+    if not profile_name(profile):
         return None
     # otherwise lcms puts 33 points of a grey curve in its place, and dark greys are wrong by up to 10
     exact = ImageCms.Flags.NOOPTIMIZE if mode in ("L", "I;16") else ImageCms.Flags.NONE

@@ -26,9 +26,10 @@ from imagepack.engine.params import Level, Levels, Validate
 from imagepack.engine.stage import run_stage
 from imagepack.engine.unkept import Unkept
 from imagepack.errors import InputError
-from imagepack.images import decode, raw_files
+from imagepack.images import decode, raw_files, thumbnail
 from imagepack.images import manifest as manifests
-from imagepack.images.decode import Content
+from imagepack.images.content import Content
+from imagepack.images.formats import EXTENSIONS
 from imagepack.images.raw_files import RawFile
 
 LIBRARIES = ("pillow", "numpy", "simplejpeg", "xxhash", "pillow-heif", "pillow-jxl-plugin")
@@ -122,7 +123,7 @@ def validate(
     findings = with_classes(table, findings, levels, params)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, FIXES, reports)
-    small = thumbnails(raw, files, table, validation_page.pictured(findings), params, decode.THUMBNAIL)
+    small = thumbnails(raw, files, table, validation_page.pictured(findings), params, thumbnail.SIDE)
     large = thumbnails(raw, files, table, validation_page.compared(findings), params, validation_page.LARGE)
     validation_page.write(reports / "validation.html", table, findings, FIXES, small, large)
     validation_reports.require_every_class(table, findings, reports / "rejected.csv", FIXES, params)
@@ -339,7 +340,7 @@ def _row(
 def _judge(path: PurePosixPath, content: Content, look: Appearance, params: Validate) -> Iterator[tuple[str, str]]:
     """Findings about an image that decodes: this is the place for checks of your own."""
     shorter, longer = sorted((content.width, content.height))
-    if path.suffix.lower() not in decode.EXTENSIONS[content.format]:
+    if path.suffix.lower() not in EXTENSIONS[content.format]:
         yield "extension_mismatch", f"is {content.format}"
     if content.unexplained:
         yield "extra_bands", f"{content.unexplained} of {content.bands} bands: what they are, the file does not say"
@@ -432,13 +433,13 @@ def thumbnails(
     readable = table.filter(pl.col("path").is_in(paths), pl.col("sha256") != "")
     known = dict(readable.select("path", "frame").iter_rows())
     frames = [(path, max(1, known[path])) for path in paths if path in known]
-    wanted = {decode.file_of(*frame) for frame in frames}
+    wanted = {manifests.file_of(*frame) for frame in frames}
     places = {str(file): file for file in files if str(file) in wanted}
-    frames = [(*frame, places[decode.file_of(*frame)]) for frame in frames if decode.file_of(*frame) in places]
+    frames = [(*frame, places[manifests.file_of(*frame)]) for frame in frames if manifests.file_of(*frame) in places]
     if not frames:
         return {}
     results = workers.map_in_order(
-        partial(decode.thumbnails, partial(raw_files.read, raw), params.max_pixels, side),
+        partial(thumbnail.thumbnails, partial(raw_files.read, raw), params.max_pixels, side),
         workers.groups(frames, 8),
         len(frames),
         "thumbnails",

@@ -10,8 +10,16 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from imagepack.checks.metadata import Entry, Tiff, png_chunks, webp_chunks
-from imagepack.images import file_structure
+from imagepack.images.containers import (
+    JPEG_BEGINS,
+    JPEG_END,
+    PNG_BEGINS,
+    Entry,
+    Tiff,
+    jpeg_segments,
+    png_chunks,
+    webp_chunks,
+)
 
 JPEG_APPLICATION, JPEG_COMMENT = range(0xE0, 0xF0), 0xFE
 JPEG_JFIF, JPEG_PROFILE, JPEG_ADOBE = (0xE0, b"JFIF\0"), (0xE2, b"ICC_PROFILE\0"), (0xEE, b"Adobe")
@@ -51,9 +59,9 @@ def bare(data: bytes, orientation: int) -> bytes:
     if data[4:8] == b"ftyp":
         raise CannotStrip("is an AVIF or HEIC, which is not taken apart here: save it again without its metadata")
     try:
-        if data.startswith(b"\xff\xd8"):
+        if data.startswith(JPEG_BEGINS):
             return b"".join(_jpeg(data, orientation))
-        if data.startswith(b"\x89PNG"):
+        if data.startswith(PNG_BEGINS):
             return b"".join(_png(data, orientation))
         if data.startswith(b"RIFF"):
             return _webp(data, orientation)
@@ -70,18 +78,19 @@ def exif_of(orientation: int) -> bytes:
 def _jpeg(data: bytes, orientation: int) -> Iterator[bytes]:
     head, kept_from = [data[:2]], 2
     parts = []
-    for kind, start, end in file_structure.jpeg_markers(data):
-        if kind == file_structure.JPEG_END:
+    for kind, start, end in jpeg_segments(data):
+        if kind == JPEG_END:
             parts.append(data[kept_from:end])
             break
         if kind != JPEG_COMMENT and kind not in JPEG_APPLICATION:
             continue
-        parts.append(data[kept_from : start - 2])
+        segment = data[start - 4 : end]
+        parts.append(data[kept_from : start - 4])
         kept_from = end
-        if _begins(data, kind, start, JPEG_JFIF):
-            head.append(_without_preview(data[start - 2 : end]))
-        elif _begins(data, kind, start, JPEG_PROFILE) or _begins(data, kind, start, JPEG_ADOBE):
-            parts.append(data[start - 2 : end])
+        if _is(segment, JPEG_JFIF):
+            head.append(_without_preview(segment))
+        elif _is(segment, JPEG_PROFILE) or _is(segment, JPEG_ADOBE):
+            parts.append(segment)
     else:
         parts.append(data[kept_from:])
     yield from head
@@ -91,9 +100,9 @@ def _jpeg(data: bytes, orientation: int) -> Iterator[bytes]:
     yield from parts
 
 
-def _begins(data: bytes, kind: int, start: int, segment: tuple[int, bytes]) -> bool:
-    """Whether a segment is of this kind, and its content begins so."""
-    return kind == segment[0] and data.startswith(segment[1], start + 2)
+def _is(segment: bytes, known: tuple[int, bytes]) -> bool:
+    """Return whether a segment is of this kind, and its content begins so."""
+    return segment[1] == known[0] and segment.startswith(known[1], 4)
 
 
 def _without_preview(jfif: bytes) -> bytes:
@@ -106,23 +115,25 @@ def _without_preview(jfif: bytes) -> bytes:
 def _png(data: bytes, orientation: int) -> Iterator[bytes]:
     yield data[:8]
     for kind, start, end in png_chunks(data):
+        chunk = data[start - 8 : end + 4]
         if kind == b"IHDR":
-            yield data[start:end]
+            yield chunk
             if orientation != 1:
                 block = b"eXIf" + exif_of(orientation)
                 yield struct.pack(">I", len(block) - 4) + block + struct.pack(">I", zlib.crc32(block))
         elif kind[:1].isupper() or kind in PNG_KEPT:
-            yield data[start:end]
+            yield chunk
 
 
 def _webp(data: bytes, orientation: int) -> bytes:
     parts = []
     for kind, start, end in webp_chunks(data):
+        chunk = data[start - 8 : end + (end - start) % 2]
         if kind == b"VP8X":
-            flags = data[start + 8] & ~(WEBP_EXIF | WEBP_XMP) | (WEBP_EXIF if orientation != 1 else 0)
-            parts.append(data[start : start + 8] + bytes([flags]) + data[start + 9 : end])
+            flags = chunk[8] & ~(WEBP_EXIF | WEBP_XMP) | (WEBP_EXIF if orientation != 1 else 0)
+            parts.append(chunk[:8] + bytes([flags]) + chunk[9:])
         elif kind in WEBP_KEPT:
-            parts.append(data[start:end])
+            parts.append(chunk)
     if orientation != 1:
         block = exif_of(orientation)
         parts.append(b"EXIF" + struct.pack("<I", len(block)) + block)

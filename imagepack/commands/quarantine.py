@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from imagepack.checks import validation_reports
 from imagepack.errors import InputError
+from imagepack.images import manifest as manifests
 from imagepack.images import raw_files
 from imagepack.names import visible, visible_lines
 
@@ -101,8 +102,9 @@ def rejected_files(codes: list[str]) -> list[tuple[str, str, list[str]]]:
         raise InputError(f"{missing[0]} is not there: run python3 run.py -- dvc repro first")
     try:
         table = pl.read_parquet(MANIFEST, columns=["path", "sha256", "status", "frame"])
-        file = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
-        whole = (pl.col("status") == "rejected").all().over(file)  # of a file of several frames none is accepted
+        whole = (
+            (pl.col("status") == "rejected").all().over(manifests.FILE)
+        )  # of a file of several frames none is accepted
         rejected = table.filter(whole, pl.col("frame").fill_null(1) <= 1).drop("frame")
         reasons = validation_reports.read_rejected(REJECTED).select("path", "code")
         reasons = reasons.group_by("path").agg(pl.col("code").unique(maintain_order=True))

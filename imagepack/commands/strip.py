@@ -27,7 +27,10 @@ from imagepack.commands.zips import alone
 from imagepack.engine import params, workers
 from imagepack.errors import InputError
 from imagepack.images import decode, raw_files
+from imagepack.images.content import Content, inspect
+from imagepack.images.jpeg import with_end
 from imagepack.images.raw_files import RawFile
+from imagepack.images.strict import later_frames
 from imagepack.names import visible, visible_lines
 
 RAW, RAW_DVC, ACKNOWLEDGED = Path("data/raw"), Path("data/raw.dvc"), Path("data/acknowledged.csv")
@@ -245,17 +248,17 @@ def checked(data: bytes, max_pixels: int, max_frames: int) -> bytes:
     return new
 
 
-def contents(data: bytes, max_pixels: int, max_frames: int) -> list[decode.Content]:
+def contents(data: bytes, max_pixels: int, max_frames: int) -> list[Content]:
     """Of each frame: size, mode, colour profile, orientation and hash of the pixels.
 
     Raises:
         Fault: it does not decode.
     """
-    data = decode.with_end(data)
+    data = with_end(data)
     image = decode.open_image(data, max_pixels)
     decode.decode(image)
-    later = decode.later_frames(image, data, max_frames, max_pixels)
-    return [decode.inspect(image, None)[0], *(decode.inspect(frame, None)[0] for frame in later)]
+    later = later_frames(image, data, max_frames, max_pixels)
+    return [inspect(image, None)[0], *(inspect(frame, None)[0] for frame in later)]
 
 
 def _write_beside(place: Path, data: bytes, status: os.stat_result) -> Path:

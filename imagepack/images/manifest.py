@@ -36,16 +36,23 @@ FACTS = {
 `status` (accepted or rejected), `issues` (codes), `seen` (what was seen, an entry an issue) and `group` (a name that
 images which look alike share; else empty)."""
 
-AT_ONCE = 4096
+FILE = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
+"""The file in which the image of a row is stored."""
+ROWS_A_STEP = 4096
 """Rows that are put into a table in one step: tuples take more memory than a table, and so do very small tables."""
 
 
 def of_rows(rows: Iterable[tuple]) -> pl.DataFrame:
     """At least one row of facts, a tuple each, in the order of FACTS, as a table."""
     rows, frames = iter(rows), []
-    while some := list(islice(rows, AT_ONCE)):
+    while some := list(islice(rows, ROWS_A_STEP)):
         frames.append(pl.DataFrame(some, schema=FACTS, orient="row"))
     return pl.concat(frames)
+
+
+def file_of(path: str, frame: int) -> str:
+    """Return the file in which the image with this path is stored: the path of a later frame ends in its number."""
+    return path.removesuffix(f"#{frame}") if frame > 1 else path
 
 
 def frame_id(digest: str, number: int) -> str:
@@ -60,8 +67,7 @@ def in_order(manifest: pl.DataFrame) -> pl.DataFrame:
 
     By name before label, so that an image moved to another class keeps its neighbours in the pack.
     """
-    file = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
-    name = file.str.split("/").list.last()
+    name = FILE.str.split("/").list.last()
     stem = name.str.replace(r"\.[^.]*$", "")  # so that harp.jpg comes before harp-copy.jpg
     keys = (_natural(pl.col("batch")), "batch", _natural(stem), name, "label", "frame", "path")
     order = manifest.select(pl.arg_sort_by(*keys)).to_series()

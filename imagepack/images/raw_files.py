@@ -18,7 +18,8 @@ import polars as pl
 from imagepack.dvc.ignored import ignored_by_dvc
 from imagepack.errors import InputError
 from imagepack.images import zips
-from imagepack.images.decode import Fault
+from imagepack.images.faults import Fault
+from imagepack.images.formats import prepare_codecs
 from imagepack.names import visible
 
 LONGEST_NAME = 255 - len(".png")
@@ -343,6 +344,7 @@ def read(raw: Path, file: RawFile, most: int | None = None) -> bytes:
         Fault: unreadable or empty_file; of a member also truncated or decode_error.
         MemoryError: more than `most`.
     """
+    prepare_codecs()  # before the file takes the memory that they need
     if not isinstance(file, str):
         if most is not None and file.bytes > most:
             raise MemoryError

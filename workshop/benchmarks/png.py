@@ -18,7 +18,7 @@ from PIL import Image
 from imagepack.engine.params import Preprocess
 from imagepack.errors import InputError
 from imagepack.images import png
-from imagepack.images.decode import Fault
+from imagepack.images.faults import Fault
 from stages.pack import decode
 from stages.preprocess import fit, read
 from workshop.benchmarks import measure, photographs

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagepack.engine.params import Levels, Preprocess, Validate
-from imagepack.images.decode import with_end
+from imagepack.images.jpeg import with_end
 from stages.preprocess import preprocess
 from stages.validate import FIXES
 

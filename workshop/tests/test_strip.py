@@ -25,7 +25,7 @@ from imagepack.checks import metadata
 from imagepack.checks.metadata import OWNER, PERSON, PLACE, POSITION, SERIAL
 from imagepack.commands.bare_files import bare
 from imagepack.engine.params import Validate
-from imagepack.images import file_structure, zips
+from imagepack.images import containers, zips
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
 COMMAND = [sys.executable, "-m", "imagepack.commands.strip"]
@@ -194,9 +194,9 @@ def strip(*arguments: str, code: int = 0) -> str:
 def encoded_pixels(data: bytes) -> list[bytes]:
     """The parts of a JPEG, PNG or WebP in which the pixels are, as they stand in the file."""
     if data.startswith(b"\xff\xd8"):
-        begin = next(start for kind, start, _ in file_structure.jpeg_markers(data) if kind == file_structure.JPEG_SCAN)
-        return [data[begin : file_structure.end_of(data, "JPEG")]]
-    parts = metadata.png_chunks(data) if data.startswith(b"\x89PNG") else metadata.webp_chunks(data)
+        begin = next(start for kind, start, _ in containers.jpeg_segments(data) if kind == containers.JPEG_SCAN)
+        return [data[begin : containers.end_of(data, "JPEG")]]
+    parts = containers.png_chunks(data) if data.startswith(b"\x89PNG") else containers.webp_chunks(data)
     return [data[start:end] for kind, start, end in parts if kind in (b"IDAT", b"fdAT", b"VP8 ", b"VP8L", b"ANMF")]
 
 
