@@ -86,10 +86,10 @@ def require_same_files(raw: Path, manifest: Path, files: list[RawFile]) -> None:
     Raises:
         InputError: which files one has and the other has not.
     """
-    new, gone = manifests.compare_files(manifest, (raw_files.shown(str(file)) for file in files))
+    new, gone = manifests.compare_files(manifest, (raw_files.as_text(str(file)) for file in files))
     faults = [f"{raw / path}: is not in {manifest}" for path in new] + [f"{raw / path}: is gone" for path in gone]
     if faults:
-        raise InputError(raw_files.listed(f"{raw} has changed since it was validated: {AGAIN}", faults))
+        raise InputError(raw_files.listing(f"{raw} has changed since it was validated: {AGAIN}", faults))
 
 
 def find_files(zipped: dict[str, zips.Member], accepted: pl.DataFrame) -> list[Frame]:

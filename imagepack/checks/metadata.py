@@ -86,7 +86,7 @@ UNKNOWN = (b"unknown", b"none", b"n/a")
 
 
 def private(data: bytes) -> list[str]:
-    """Which of KINDS a file says, in their order; nothing of GIF and BMP.
+    """Return which of KINDS a file says, in their order; nothing for GIF and BMP.
 
     Looks at what stands in front of the pixels of a JPEG, and at all parts of the others. MakerNote, comments, titles
     and other free text are not looked into.
@@ -150,7 +150,7 @@ def _in_png(data: bytes, found: set[str]) -> None:
 
 
 def _in_png_text(kind: bytes, keyword: bytes, text: bytes, most: int, found: set[str]) -> int:
-    """Look at a text; how many bytes were inflated, at most `most`."""
+    """Look at a text; return how many bytes were inflated, at most `most`."""
     found.update(which for which, names in PNG_KEYWORDS if names.fullmatch(keyword) and text.strip(BLANK))
     if keyword != PNG_XMP and not keyword.startswith(PNG_PROFILE):
         return 0
@@ -172,7 +172,7 @@ def _in_png_text(kind: bytes, keyword: bytes, text: bytes, most: int, found: set
 
 
 def _in_profile(name: bytes, text: bytes, found: set[str]) -> None:
-    """What ImageMagick writes into a PNG: a line of a name, one of a length, then hexadecimal digits."""
+    """Look at what ImageMagick writes into a PNG: a line of a name, one of a length, then hexadecimal digits."""
     *_, digits = text.lstrip().split(b"\n", 2)
     try:
         content = bytes.fromhex(digits.decode("ascii"))
@@ -232,12 +232,12 @@ def _in_tiff(data: bytes, found: set[str], is_file: bool = False) -> None:
 
 
 def _is_said(value: bytes) -> bool:
-    """Whether a text has content."""
+    """Return whether a text has content."""
     return bool(value.strip(BLANK)) and value.strip(b"\0 ").lower() not in UNKNOWN
 
 
 def _is_position(tiff: Tiff, entry: Entry) -> bool:
-    """Whether an entry of the GPS directory says where; cameras without a fix write zeros."""
+    """Return whether an entry of the GPS directory says where; cameras without a fix write zeros."""
     value = tiff.value(entry, MOST_OF_A_TEXT)
     if entry.tag == GPS_AREA:
         return bool(value[8:].strip(BLANK))  # behind the name of its encoding
@@ -253,7 +253,7 @@ def _in_xmp(packet: bytes, found: set[str]) -> None:
 
 
 def _in_photoshop(resources: bytes, found: set[str]) -> None:
-    """Image resources of Photoshop, of which one is IPTC's."""
+    """Look at the image resources of Photoshop, of which one is IPTC's."""
     at = resources.find(b"8BIM\4\4")
     if at < 0 or at + 7 > len(resources):
         return

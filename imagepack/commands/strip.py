@@ -22,8 +22,8 @@ from functools import partial
 from pathlib import Path
 
 from imagepack.checks import metadata
-from imagepack.commands.bare_files import CannotStrip, bare
-from imagepack.commands.zips import alone
+from imagepack.commands.strip_file import CannotStrip, without_metadata
+from imagepack.commands.zips import locked
 from imagepack.engine import params, workers
 from imagepack.errors import InputError
 from imagepack.images import decode, raw_files
@@ -35,7 +35,7 @@ from imagepack.names import visible, visible_lines
 
 RAW, RAW_DVC, ACKNOWLEDGED = Path("data/raw"), Path("data/raw.dvc"), Path("data/acknowledged.csv")
 UNFINISHED = ".stripping-"
-"""How the files begin that a run has not finished; .dvcignore has it too."""
+"""How the names of unfinished files begin; .dvcignore has it too."""
 CONSEQUENCES = """
 Their bytes, and so their ids, are new. Where the split is drawn by content (pack.split.by: hash) an image may now be in
 another split: after the next run, python3 run.py compare names those. Earlier versions still hold the metadata, in
@@ -66,7 +66,7 @@ class Stripped:
 
 
 def main() -> int:
-    """The command line; the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python3 run.py strip",
         description="Remove private metadata (GPS position, author or owner, serial number, ...) from the files in "
@@ -82,8 +82,8 @@ def main() -> int:
         if options.dry_run:
             faults = strip(files, dry=True)
         else:
-            require_no_doubt()
-            with alone(RAW):
+            require_pulled()
+            with locked(RAW):
                 remove_unfinished()
                 faults = strip(files)
     except InputError as error:
@@ -93,11 +93,11 @@ def main() -> int:
     except KeyboardInterrupt:
         sys.exit("strip: stopped; nothing is lost; run it again to go on")
     if faults:
-        print(raw_files.listed(f"\nLeft as they are: {len(faults)}", faults), file=sys.stderr)
+        print(raw_files.listing(f"\nLeft as they are: {len(faults)}", faults), file=sys.stderr)
     return 1 if faults else 0
 
 
-def require_no_doubt() -> None:
+def require_pulled() -> None:
     """Refuse to make a version of images that a pull is to replace.
 
     Raises:
@@ -112,7 +112,7 @@ def require_no_doubt() -> None:
 
 
 def chosen(files: list[RawFile], paths: list[str]) -> list[RawFile]:
-    """Those of `files` that are one of `paths` or below one; all without. A path may begin with data/raw.
+    """Return those of `files` that are one of `paths` or below one; all if it is empty. A path may begin with data/raw.
 
     Raises:
         InputError: a path with nothing of data/raw.
@@ -139,7 +139,7 @@ def remove_unfinished() -> None:
 
 
 def strip(files: list[RawFile], dry: bool = False) -> list[str]:
-    """Strip those of `files` that have private metadata, and tell DVC; what is left as it is and why, a line each."""
+    """Strip those of `files` that have private metadata, and tell DVC; return what stays and why, a line each."""
     limits = params.load(Path("params.yaml")).validate_
     done, faults = [], []
     results = workers.map_in_order(
@@ -183,12 +183,12 @@ def tell_dvc() -> None:
 
 
 def strip_files(max_pixels: int, max_frames: int, dry: bool, files: list[RawFile]) -> list[Stripped]:
-    """Those of `files` that have private metadata, each with a new file beside it; runs in a worker."""
+    """Write a new file beside each of `files` that has private metadata; runs in a worker."""
     return [stripped for file in files if (stripped := _strip(file, max_pixels, max_frames, dry))]
 
 
 def lost_file(file: RawFile, what: str) -> list[Stripped]:
-    """Of a file that killed or outlasted its worker."""
+    """Return what becomes of a file that killed or outlasted its worker."""
     why = {"decoder_crash": "its decoder crashed", "timeout": "took too long to decode"}[what]
     return [Stripped(str(file), [], f"{why}: nothing could be checked; remove it, or move it out of {RAW}")]
 
@@ -212,7 +212,7 @@ def _strip(file: RawFile, max_pixels: int, max_frames: int, dry: bool) -> Stripp
             "if it was made so, python3 run.py zip --back; then strip again",
         )
     try:
-        new = checked(data, max_pixels, max_frames)
+        new = strip_one(data, max_pixels, max_frames)
     except CannotStrip as error:
         return Stripped(path, found, str(error))
     unfinished = None if dry else _write_beside(RAW / path, new, status)
@@ -221,26 +221,26 @@ def _strip(file: RawFile, max_pixels: int, max_frames: int, dry: bool) -> Stripp
 
 
 def _leads_inside(place: Path) -> bool:
-    """Whether it is a link to another file of data/raw. One that leads out, as to DVC's cache, gives way to a file."""
+    """Return whether it is a link within data/raw. One that leads out, as to DVC's cache, gives way to a file."""
     return place.is_symlink() and Path(os.path.realpath(place)).is_relative_to(RAW.resolve())
 
 
-def checked(data: bytes, max_pixels: int, max_frames: int) -> bytes:
-    """The file without its metadata, found to show the same, pixel by pixel, in all its frames.
+def strip_one(data: bytes, max_pixels: int, max_frames: int) -> bytes:
+    """Return the file without its metadata, once that shows the same, pixel by pixel, in all its frames.
 
     Raises:
         CannotStrip: that could not be done, or not be checked.
     """
     try:
-        before = contents(data, max_pixels, max_frames)
+        before = frame_contents(data, max_pixels, max_frames)
     except decode.Fault as fault:
         raise CannotStrip(
             f"does not decode ({fault.seen}), so that nothing could be checked: mend it or move it out "
             "(python3 run.py quarantine)"
         ) from None
-    new = bare(data, before[0].orientation)
+    new = without_metadata(data, before[0].orientation)
     try:
-        same = contents(new, max_pixels, max_frames) == before
+        same = frame_contents(new, max_pixels, max_frames) == before
     except decode.Fault:
         same = False
     if not same or metadata.private(new):
@@ -248,8 +248,8 @@ def checked(data: bytes, max_pixels: int, max_frames: int) -> bytes:
     return new
 
 
-def contents(data: bytes, max_pixels: int, max_frames: int) -> list[Content]:
-    """Of each frame: size, mode, colour profile, orientation and hash of the pixels.
+def frame_contents(data: bytes, max_pixels: int, max_frames: int) -> list[Content]:
+    """Return size, mode, colour profile, orientation and hash of the pixels of each frame.
 
     Raises:
         Fault: it does not decode.
@@ -273,7 +273,7 @@ def _write_beside(place: Path, data: bytes, status: os.stat_result) -> Path:
 
 
 def replace(stripped: list[Stripped]) -> tuple[list[Stripped], list[str]]:
-    """Put the new files in place; those that are, and what is left as it is and why."""
+    """Put the new files in place; return those that are, and what stays as it is and why."""
     done, faults = [], []
     for each in stripped:
         place = RAW / each.path
@@ -289,7 +289,7 @@ def replace(stripped: list[Stripped]) -> tuple[list[Stripped], list[str]]:
 
 
 def acknowledge(renamed: dict[str, str]) -> None:
-    """Repeat the lines of data/acknowledged.csv about these images for their new ids, before those are in place.
+    """Repeat the lines of data/acknowledged.csv about these images for their new ids, before the files are in place.
 
     The old lines stay: earlier versions have these images.
     """
@@ -309,7 +309,7 @@ def acknowledge(renamed: dict[str, str]) -> None:
 
 
 def summary(done: list[Stripped], dry: bool) -> str:
-    """How many files were stripped of what, and what follows from that."""
+    """Return how many files were stripped of what, and what follows from that."""
     if not done:
         return f"0 files of {RAW} have private metadata that can be removed"
     verb = "would be stripped" if dry else "stripped"
@@ -318,7 +318,7 @@ def summary(done: list[Stripped], dry: bool) -> str:
     lines += [f"  {kind}: {counts[kind]}" for kind in metadata.KINDS if counts[kind]]
     if dry:
         each_file = [f"{visible(each.path)}: {', '.join(each.found)}" for each in done]
-        return raw_files.listed("\n".join([*lines, ""]), each_file)
+        return raw_files.listing("\n".join([*lines, ""]), each_file)
     return "\n".join([*lines, CONSEQUENCES])
 
 

@@ -30,19 +30,18 @@ JUNK = (
     *(".directory", ".thumbnails", "lost+found", "@eaDir", "#recycle", "@Recycle", ".@__thumb"),
     *(".git*", ".hg", ".dvc", ".ipynb_checkpoints"),
 )
-"""What macOS, Windows, Linux, network disks (Synology, QNAP) and programs leave; a file below a folder so called is
-junk too."""
+"""Files that macOS, Windows, Linux, network disks (Synology, QNAP) and programs leave, and folders of such files."""
 _JUNK = re.compile("|".join(map(translate, JUNK)), re.IGNORECASE)
 FRAME = re.compile(r"#[0-9]+$")
-"""How validate.multi_frame: split calls the frames of a file."""
+"""How the path of a frame ends, where validate.multi_frame is split."""
 NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 """Of a file's or folder's name, what Windows does not take (Microsoft, Naming Files, Paths, and Namespaces)."""
 TYPICAL_GROUP, MOST_OF_A_GROUP = 24, 48
 """Files: large enough that a round trip between processes does not count."""
 HELD_BYTES = 4 * 2**20
-"""Of files that a worker has in memory together, while it decodes one: little beside what that takes."""
-OF_DVC = "DVC leaves out the whole folder in which it lies, as another repository of DVC: remove it"
-SHOWN = 100
+"""Bytes of files that a worker has in memory together, while it decodes one: little beside what that takes."""
+HAS_DVC = "DVC leaves out the whole folder in which it lies, as another repository of DVC: remove it"
+MOST_LISTED = 100
 """Faults in a message."""
 RawFile = str | zips.Member
 """A file by its path below data/raw, with /, or a member of a zip, whose str() that is."""
@@ -54,7 +53,7 @@ class Opened:
 
     Attributes:
         place: path, label and batch.
-        found: what its name says, or why its bytes could not be read: codes of stages.validate.FIXES, what was seen.
+        found: codes of checks and what was seen: of its name, or why its bytes could not be read.
         data: its bytes; None if it is not to be decoded.
         digest, size: of them; an empty text and 0 if they could not be read.
     """
@@ -67,7 +66,7 @@ class Opened:
 
 
 def find(raw: Path) -> tuple[list[RawFile], int]:
-    """Every file under `raw` that DVC tracks, and every member of a zip, in a fixed order; and how many DVC ignores.
+    """Return every file under `raw` that DVC tracks, and every member of a zip, in order; and how many DVC ignores.
 
     A folder that is a link counts as a file. A zip is none, and where a file is does not change its place in the order.
 
@@ -83,11 +82,11 @@ def find(raw: Path) -> tuple[list[RawFile], int]:
     is_ignored = ignored_by_dvc()
     members = [member for member in listed if not is_ignored(f"{raw.as_posix()}/{member.path}")]
     loose = set(found).difference(archives)
-    return sorted([*loose, *members], key=_walked), ignored + len(listed) - len(members)
+    return sorted([*loose, *members], key=_walk_order), ignored + len(listed) - len(members)
 
 
 def tracked(raw: Path) -> tuple[list[str], int]:
-    """As `find`, of files alone, zips among them.
+    """Return the same as `find`, but zips as files and not what is in them.
 
     Raises:
         InputError: a folder cannot be listed, or is one that DVC does not list.
@@ -103,7 +102,7 @@ def tracked(raw: Path) -> tuple[list[str], int]:
 
 
 def groups(files: list[RawFile]) -> Iterator[list[RawFile]]:
-    """Cut `files` where their names say so, so that one file more or less mostly changes the group around it alone."""
+    """Cut `files` where their names say so, so that one file more mostly changes the group around it alone."""
     group = []
     for file in files:
         group.append(file)
@@ -115,7 +114,7 @@ def groups(files: list[RawFile]) -> Iterator[list[RawFile]]:
 
 
 def members(raw: Path) -> dict[str, zips.Member]:
-    """What is in all zips under `raw` that DVC tracks, by path; whether it lies elsewhere too is not looked at.
+    """Return what is in all zips that DVC tracks, by path; whether it lies elsewhere too is not looked at.
 
     Raises:
         InputError: a zip cannot be used.
@@ -128,26 +127,26 @@ def members(raw: Path) -> dict[str, zips.Member]:
 
 
 def _walk(raw: Path) -> Iterator[str]:
-    """Every file, relative to `raw`: in each folder its files, then its folders.
+    """Yield every file, relative to `raw`: in each folder its files, then its folders.
 
     Raises:
         InputError: a folder cannot be listed, or is one that DVC does not list.
     """
     for folder, folders, names in os.walk(raw, onerror=_refuse):
         if ".dvc" in folders or ".dvc" in names:
-            raise InputError(f"{visible(folder)}/.dvc: {OF_DVC}")
+            raise InputError(f"{visible(folder)}/.dvc: {HAS_DVC}")
         folders.sort()
         links = [name for name in folders if Path(folder, name).is_symlink()]
         yield from (Path(folder, name).relative_to(raw).as_posix() for name in sorted(names + links))
 
 
 def is_zip(path: str) -> bool:
-    """Whether the file so called stands for what is in it."""
+    """Return whether the file so called stands for what is in it."""
     return path.lower().endswith(zips.ENDING) and not is_junk(path)
 
 
 def _list_all(raw: Path, archives: list[str]) -> tuple[list[zips.Member], list[str]]:
-    """Members of all of them, and what is wrong, a line each."""
+    """Return the members of all of them, and what is wrong, a line each."""
     listed, faults = [], []
     for archive in archives:
         members, wrong = _list(raw, archive)
@@ -158,17 +157,17 @@ def _list_all(raw: Path, archives: list[str]) -> tuple[list[zips.Member], list[s
 
 def _refuse_zips(raw: Path, faults: list[str]) -> None:
     if faults:
-        raise InputError(listed(f"{raw} has zips that cannot be used:", faults))
+        raise InputError(listing(f"{raw} has zips that cannot be used:", faults))
 
 
-def listed(what: str, faults: list[str]) -> str:
-    """A message of several lines: the first SHOWN faults."""
-    more = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-    return "\n  ".join([what, *faults[:SHOWN], *more])
+def listing(what: str, faults: list[str]) -> str:
+    """Return a message of several lines: the first MOST_LISTED faults."""
+    more = [f"... and {len(faults) - MOST_LISTED} more"] if len(faults) > MOST_LISTED else []
+    return "\n  ".join([what, *faults[:MOST_LISTED], *more])
 
 
 def _list(raw: Path, archive: str) -> tuple[list[zips.Member], list[str]]:
-    """Members of a zip, and what is wrong with other names in it."""
+    """Return the members of a zip, and what is wrong with other names in it."""
     if (raw / archive).is_symlink():
         return [], ["is a link: put the zip itself here"]
     if not (raw / archive).is_file():  # to read a pipe or a device would never end
@@ -183,7 +182,7 @@ def _list(raw: Path, archive: str) -> tuple[list[zips.Member], list[str]]:
 
 
 def _collisions(raw: Path, found: list[str], members: list[zips.Member]) -> list[str]:
-    """Paths that are there twice, or as a file and as a folder, as could not be if every zip were unpacked."""
+    """Return faults of paths that are there twice, or as a file and as a folder, were every zip unpacked."""
     owners, faults, is_own = dict.fromkeys(found, ""), [], cache(zips.is_own)
     for member in members:
         owner = owners.setdefault(member.path, member)
@@ -192,35 +191,35 @@ def _collisions(raw: Path, found: list[str], members: list[zips.Member]) -> list
             there = here or f"in {owner.archive.file} too"
             half = isinstance(owner, str) and is_own(member.archive.file)  # some of its files may be in it alone
             fix = "python3 run.py zip, which was killed, goes on if run again" if half else "remove one of the two"
-            faults.append(f"{member.archive.file}: {shown(member.path)!r} is there {there}: {fix}")
+            faults.append(f"{member.archive.file}: {as_text(member.path)!r} is there {there}: {fix}")
     folders = {path.rpartition("/")[0] for path in owners}
     folders |= {str(parent) for folder in folders for parent in PurePosixPath(folder).parents}
     for path in sorted(folders & owners.keys()):
         owner = owners[path] or path
         file = owner.archive.file if isinstance(owner, zips.Member) else raw / owner
-        faults.append(f"{file}: {shown(path)!r} is a file, and elsewhere a folder: rename one of the two")
+        faults.append(f"{file}: {as_text(path)!r} is a file, and elsewhere a folder: rename one of the two")
     return faults
 
 
-def _walked(file: RawFile) -> str:
-    """Sorts as a walk does: in each folder its files, then its folders."""
+def _walk_order(file: RawFile) -> str:
+    """Return a key that sorts as a walk does: in each folder its files, then its folders."""
     folder, _, name = f"/{file}".rpartition("/")
     return folder.replace("/", "\0\2") + "\0\1" + name  # no name has a zero in it
 
 
 def _refuse(error: OSError) -> None:
-    """A folder that cannot be listed would otherwise be passed over in silence."""
+    """Refuse a folder that cannot be listed: it would otherwise be passed over in silence."""
     if not isinstance(error, FileNotFoundError):
         raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
 
 
-def shown(path: str) -> str:
-    """As text, whatever bytes it consists of."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def as_text(name: str) -> str:
+    """Return a name as text, whatever bytes it consists of."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def small_groups(raw: Path, files: list[RawFile]) -> Iterator[list[RawFile]]:
-    """Cut `files` so that those of a group have few bytes, and a large file is alone: they are in memory together."""
+    """Cut `files` into groups of few bytes, a large file alone: a group is in memory together."""
     group, size = [], 0
     for file in files:
         its = size_of(raw, file)
@@ -234,7 +233,7 @@ def small_groups(raw: Path, files: list[RawFile]) -> Iterator[list[RawFile]]:
 
 
 def size_of(raw: Path, file: RawFile) -> int:
-    """Bytes of a file, by its folder or zip; 0 if it cannot be looked at."""
+    """Return a file's bytes, by its folder or zip; 0 if it cannot be looked at."""
     try:
         return (raw / file).stat().st_size if isinstance(file, str) else file.bytes
     except OSError:
@@ -250,13 +249,13 @@ def open_one(raw: Path, file: RawFile, most: int, split: bool) -> Opened:
         most: bytes that it may have.
         split: whether frames become images.
     """
-    where, found = place(raw, file, split)
+    where, found = _place(raw, file, split)
     data, digest = b"", ""
     try:
         data = read(raw, file, most)
         digest = hashlib.sha256(data).hexdigest()
         if is_junk(str(file)):
-            *folders, name = map(shown, str(file).split("/"))
+            *folders, name = map(as_text, str(file).split("/"))
             folder = next(filter(is_junk, folders), "")
             raise Fault("junk", f"lies in a folder {folder}" if folder else f"is called {name}")
     except Fault as fault:
@@ -266,10 +265,10 @@ def open_one(raw: Path, file: RawFile, most: int, split: bool) -> Opened:
     return Opened(where, found, data, digest, len(data))
 
 
-def place(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str], list[tuple[str, str]]]:
-    """Path, label and batch, and what is wrong with them; `split`: whether frames become images."""
+def _place(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str], list[tuple[str, str]]]:
+    """Return path, label and batch, and what is wrong with them; `split`: whether frames become images."""
     path = str(file)
-    readable = shown(path)
+    readable = as_text(path)
     *folders, name = path.split("/")
     *batch, label = readable.split("/")[:-1] or ("",)
     found = []
@@ -283,7 +282,7 @@ def place(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str], 
         found.append(("non_portable_name", f"Windows takes no name such as {strange[0]!r}"))
     loose = isinstance(file, str)
     if loose and (raw / path).is_symlink() and not (target := _real(raw / path)).is_relative_to(_real(raw)):
-        found.append(("outside_link", f"leads to {os.fsencode(target).decode('utf-8', 'backslashreplace')}"))
+        found.append(("outside_link", f"leads to {as_text(str(target))}"))
     if split and FRAME.search(path):
         found.append(("bad_name", "a name that ends as those of frames do"))
     if not label:
@@ -292,7 +291,7 @@ def place(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str], 
 
 
 def untrackable(folder: Path | str) -> list[str]:
-    """What DVC stops at below `folder`, waits for without an end, or leaves out in silence: a line a file."""
+    """Return what DVC stops at below `folder`, waits for without an end, or leaves out in silence: a line a file."""
     is_ignored, faults, waiting = ignored_by_dvc(), [], [str(folder)]
     while waiting:
         for entry in sorted(os.scandir(waiting.pop()), key=lambda entry: entry.name):
@@ -304,11 +303,11 @@ def untrackable(folder: Path | str) -> list[str]:
 
 
 def _fault_of(entry: os.DirEntry) -> str:
-    """Why DVC cannot store it, and the fix; empty if it can."""
-    if shown(entry.name) != entry.name:
+    """Return why DVC cannot store it, and the fix; empty if it can."""
+    if as_text(entry.name) != entry.name:
         return "its name is not valid UTF-8: rename it"
     if entry.name == ".dvc":
-        return OF_DVC
+        return HAS_DVC
     if entry.name == ".dvcignore":
         return "DVC takes no such file below what it stores: move its rules to ./.dvcignore"
     if entry.is_file() or (entry.is_dir() and not entry.is_symlink()):
@@ -323,17 +322,17 @@ def _fault_of(entry: os.DirEntry) -> str:
 
 
 def _real(path: Path) -> Path:
-    """Where links lead; unlike Path.resolve it takes one that leads to itself."""
+    """Return where links lead; unlike Path.resolve it takes one that leads to itself."""
     return Path(os.path.realpath(path))
 
 
 def is_junk(path: str) -> bool:
-    """Whether a system or a program left the file there."""
+    """Return whether a system or a program left the file there."""
     return any(map(_JUNK.match, path.split("/")))
 
 
 def read(raw: Path, file: RawFile, most: int | None = None) -> bytes:
-    """The whole file: the one way in which stages come by the bytes of raw images.
+    """Read the whole file: the one way in which stages come by the bytes of raw images.
 
     Args:
         raw: the folder.
@@ -369,7 +368,7 @@ def _read_loose(path: Path) -> bytes:
 
 
 def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
-    """Files whose names, or whose class folders', are one on disks that ignore case or the way accents are written.
+    """Find files whose names, or class folders' names, are one on disks that ignore case or how accents are written.
 
     Returns:
         Findings: path, code, what was seen, the other's path; one a file. Of such folders the first is left alone.

@@ -23,7 +23,7 @@ from PIL import Image, ImageCms, ImageSequence, TiffImagePlugin
 
 from imagepack.checks import metadata
 from imagepack.checks.metadata import OWNER, PERSON, PLACE, POSITION, SERIAL
-from imagepack.commands.bare_files import bare
+from imagepack.commands.strip_file import without_metadata
 from imagepack.engine.params import Validate
 from imagepack.images import containers, zips
 
@@ -341,7 +341,7 @@ def test_killed_at_any_moment_every_file_is_old_or_new_and_a_second_run_ends_it(
     data = CASES["exif.jpg"][1]
     for number in range(600):
         write(RAW / f"cat/{number}.jpg", data + bytes([number % 256, number // 256]))
-    new = bare(data, 6)
+    new = without_metadata(data, 6)
     for number in (5, 200):  # killed when this file is new
         process = subprocess.Popen(COMMAND, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
         while process.poll() is None and (RAW / f"cat/{number}.jpg").read_bytes() != new:
