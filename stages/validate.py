@@ -26,7 +26,7 @@ from imagepack.engine.params import Level, Levels, Validate
 from imagepack.engine.stage import run_stage
 from imagepack.engine.unkept import Unkept
 from imagepack.errors import InputError
-from imagepack.images import decode, raw_files, thumbnail
+from imagepack.images import decode, raw_files, raw_names, thumbnail
 from imagepack.images import manifest as manifests
 from imagepack.images.content import Content
 from imagepack.images.formats import EXTENSIONS
@@ -158,7 +158,7 @@ def check_and_compare(
     """
     table, found = check_all(raw, files, params, memo, signatures)
     table = manifests.in_order(table)
-    found += raw_files.name_collisions(table) + mode_mix(table)
+    found += raw_names.name_collisions(table) + mode_mix(table)
     kept = said.kept(table)
     rejected = {path for path, code, *_ in found if levels[code] == "error" and (path, code) not in kept}
     on_disk = np.memmap(signatures, "u1", "r").reshape(-1, SIGNATURE_BYTES)  # those alone are read that are compared

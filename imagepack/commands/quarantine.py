@@ -167,13 +167,8 @@ def put_back() -> list[str]:
 
 def list_files(root: Path) -> tuple[list[str], list[Path]]:
     """Return every file under `root`, relative to it, in order, with links to folders; and every folder."""
-
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
-
     files, found = [], []
-    for folder, folders, names in os.walk(root, onerror=refuse):
+    for folder, folders, names in os.walk(root, onerror=raw_files.refuse_unlisted):
         found.append(Path(folder))
         links = [name for name in folders if Path(folder, name).is_symlink()]
         files += [Path(folder, name).relative_to(root).as_posix() for name in names + links]
@@ -185,8 +180,13 @@ def require_below(path: str) -> None:
     for root in (RAW, QUARANTINE):
         place = root / path
         inside = place != root and place.is_relative_to(root) and ".." not in place.parts
-        if not inside or Path(os.path.realpath(place.parent)) != root.resolve() / place.parent.relative_to(root):
+        if not inside or leads_out(root, place):
             raise InputError(f"would lead out of {root}, by .. or a link: move it by hand")
+
+
+def leads_out(root: Path, place: Path) -> bool:
+    """Return whether a folder on the way from `root` to `place` below it is a link."""
+    return Path(os.path.realpath(place.parent)) != root.resolve() / place.parent.relative_to(root)
 
 
 def move(path: str, source: Path, target: Path) -> None:

@@ -23,15 +23,15 @@ from pathlib import Path
 
 from imagepack.checks import metadata
 from imagepack.commands.strip_file import CannotStrip, without_metadata
-from imagepack.commands.zips import locked
+from imagepack.commands.zips import errors_as_messages, locked, remove_unfinished
 from imagepack.engine import params, workers
 from imagepack.errors import InputError
-from imagepack.images import decode, raw_files
+from imagepack.images import decode, raw_files, raw_names
 from imagepack.images.content import Content, inspect
 from imagepack.images.jpeg import with_end
 from imagepack.images.raw_files import RawFile
 from imagepack.images.strict import later_frames
-from imagepack.names import visible, visible_lines
+from imagepack.names import visible
 
 RAW, RAW_DVC, ACKNOWLEDGED = Path("data/raw"), Path("data/raw.dvc"), Path("data/acknowledged.csv")
 UNFINISHED = ".stripping-"
@@ -75,7 +75,7 @@ def main() -> int:
     parser.add_argument("paths", metavar="PATH", nargs="*", help="only these files and folders of data/raw")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     options = parser.parse_args()
-    try:
+    with errors_as_messages("strip", RAW):
         if not RAW.is_dir():
             raise InputError(f"{RAW} is no folder: python3 run.py brings the images in")
         files = chosen(raw_files.find(RAW)[0], options.paths)
@@ -84,14 +84,8 @@ def main() -> int:
         else:
             require_pulled()
             with locked(RAW):
-                remove_unfinished()
+                remove_unfinished(RAW, UNFINISHED)
                 faults = strip(files)
-    except InputError as error:
-        sys.exit(visible_lines(f"strip: {error}"))
-    except OSError as error:
-        sys.exit(f"strip: {error.filename or RAW}: {error.strerror}: nothing is lost; mend that and run it again")
-    except KeyboardInterrupt:
-        sys.exit("strip: stopped; nothing is lost; run it again to go on")
     if faults:
         print(raw_files.listing(f"\nLeft as they are: {len(faults)}", faults), file=sys.stderr)
     return 1 if faults else 0
@@ -130,12 +124,6 @@ def chosen(files: list[RawFile], paths: list[str]) -> list[RawFile]:
     if missing:
         raise InputError(f"{RAW} has no {', '.join(missing)}")
     return [file for file in files if str(file) in wanted]
-
-
-def remove_unfinished() -> None:
-    """Remove what a killed run was about to write."""
-    for path in RAW.rglob(f"{UNFINISHED}*"):
-        path.unlink()
 
 
 def strip(files: list[RawFile], dry: bool = False) -> list[str]:
@@ -195,7 +183,7 @@ def lost_file(file: RawFile, what: str) -> list[Stripped]:
 
 def _strip(file: RawFile, max_pixels: int, max_frames: int, dry: bool) -> Stripped | None:
     path, loose = str(file), isinstance(file, str)
-    if raw_files.is_junk(path) or (loose and _leads_inside(RAW / path)):
+    if raw_names.is_junk(path) or (loose and _leads_inside(RAW / path)):
         return None  # what it leads to is a file of its own
     try:
         status = (RAW / path).stat() if loose else None

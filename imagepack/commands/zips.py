@@ -24,11 +24,11 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from imagepack.commands.quarantine import remove_empty
+from imagepack.commands.quarantine import leads_out, remove_empty
 from imagepack.engine import workers
 from imagepack.errors import InputError
 from imagepack.images import manifest as manifests
-from imagepack.images import raw_files, zips
+from imagepack.images import raw_files, raw_names, zips
 from imagepack.images.cuts import cut
 from imagepack.names import visible_lines
 
@@ -55,18 +55,26 @@ def main() -> int:
     parser.add_argument("--back", action="store_true", help="take the files out of the zips that this has made")
     options = parser.parse_args()
     folder = options.folder
-    try:
+    with errors_as_messages("zip", folder):
         require_data(folder)
         with locked(folder):
-            remove_unfinished(folder)
+            remove_unfinished(folder, UNFINISHED)
             print(visible_lines((unzip_all if options.back else zip_all)(folder)), flush=True)
-    except InputError as error:
-        sys.exit(visible_lines(f"zip: {error}"))
-    except OSError as error:
-        sys.exit(f"zip: {error.filename or folder}: {error.strerror}: nothing is lost; mend that and run it again")
-    except KeyboardInterrupt:
-        sys.exit("zip: stopped; nothing is lost; run it again to go on")
     return 0
+
+
+@contextlib.contextmanager
+def errors_as_messages(command: str, folder: Path) -> Iterator[None]:
+    """End the program with a message where a command that changes the files of `folder` fails or is stopped."""
+    try:
+        yield
+    except InputError as error:
+        sys.exit(visible_lines(f"{command}: {error}"))
+    except OSError as error:
+        where = error.filename or folder
+        sys.exit(f"{command}: {where}: {error.strerror}: nothing is lost; mend that and run it again")
+    except KeyboardInterrupt:
+        sys.exit(f"{command}: stopped; nothing is lost; run it again to go on")
 
 
 def require_data(folder: Path) -> None:
@@ -81,9 +89,9 @@ def require_data(folder: Path) -> None:
         raise InputError(f"git tracks {name}{more}: name a folder that DVC tracks, such as data/raw")
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed run was about to write."""
-    for path in folder.rglob(f"{UNFINISHED}*"):
+def remove_unfinished(folder: Path, prefix: str) -> None:
+    """Remove what a killed run was about to write: files whose names begin with `prefix`."""
+    for path in folder.rglob(f"{prefix}*"):
         path.unlink()
 
 
@@ -122,7 +130,7 @@ def require_zippable(folder: Path, paths: list[str]) -> None:
     """Refuse what would come back as something else, all at once."""
     faults = []
     for path in paths:
-        shown, place = raw_files.as_text(path), folder / path
+        shown, place = raw_names.as_text(path), folder / path
         if place.is_symlink():
             faults.append(f"{shown}: is a link: put the file itself there")
         elif not place.is_file():
@@ -195,7 +203,7 @@ def plan(files: list[Loose]) -> Iterator[list[Loose]]:
 def _batch(path: str) -> list[str]:
     """Return the folders above that of the label; none below one that a system left there, where no zip is opened."""
     folders = PurePosixPath(path).parts[:-2]
-    return list(itertools.takewhile(lambda name: not raw_files.is_junk(name), folders))
+    return list(itertools.takewhile(lambda name: not raw_names.is_junk(name), folders))
 
 
 def make_zip(folder: Path, files: list[Loose]) -> list[Loose]:
@@ -346,7 +354,7 @@ def unpack(folder: Path, member: zips.Member) -> str:
     """Write one file; return what is in its way, or an empty text."""
     place = folder / member.path
     data = zips.read(member)
-    if Path(os.path.realpath(place.parent)) != folder.resolve() / place.parent.relative_to(folder):
+    if leads_out(folder, place):
         return f"{member.path}: would lead out of {folder} by a link: remove the link"
     if os.path.lexists(place):  # a killed run has written it
         same = place.is_file() and place.read_bytes() == data

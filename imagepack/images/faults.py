@@ -3,14 +3,8 @@
 import re
 
 VARIANT_WORDS = (
-    "unsupported",
-    "not supported",
-    "unknown",
-    "not available",
-    "cannot handle",
-    "not implemented",
-    "text chunk",
-    "max_text_chunk",
+    *("unsupported", "not supported", "unknown", "not available", "cannot handle", "not implemented"),
+    *("text chunk", "max_text_chunk"),
 )
 """In what Pillow says of a file that is whole, as far as can be told, and of a kind that it does not read."""
 

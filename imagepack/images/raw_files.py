@@ -1,41 +1,24 @@
-"""The files below data/raw before anything is decoded: which there are, what their names and places say, their bytes.
+"""The files below data/raw before anything is decoded: which there are, and their bytes.
 
 A zip stands for the folder in which it lies: its members are files as others are.
 """
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import translate
 from functools import cache
 from pathlib import Path, PurePosixPath
 from zlib import crc32
-
-import polars as pl
 
 from imagepack.dvc.ignored import ignored_by_dvc
 from imagepack.errors import InputError
 from imagepack.images import zips
 from imagepack.images.faults import Fault
 from imagepack.images.formats import prepare_codecs
+from imagepack.images.raw_names import RawFile, as_text, is_junk, place_of
 from imagepack.names import visible
 
-LONGEST_NAME = 255 - len(".png")
-"""Bytes; file systems take 255, and preprocess adds an extension."""
-JUNK = (
-    *(".DS_Store", "._*", "__MACOSX", ".AppleDouble", ".Spotlight-V100", ".fseventsd", ".Trash*", ".TemporaryItems"),
-    *("Thumbs.db", "Thumbs.db:*", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
-    *(".directory", ".thumbnails", "lost+found", "@eaDir", "#recycle", "@Recycle", ".@__thumb"),
-    *(".git*", ".hg", ".dvc", ".ipynb_checkpoints"),
-)
-"""Files that macOS, Windows, Linux, network disks (Synology, QNAP) and programs leave, and folders of such files."""
-_JUNK = re.compile("|".join(map(translate, JUNK)), re.IGNORECASE)
-FRAME = re.compile(r"#[0-9]+$")
-"""How the path of a frame ends, where validate.multi_frame is split."""
-NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
-"""Of a file's or folder's name, what Windows does not take (Microsoft, Naming Files, Paths, and Namespaces)."""
 TYPICAL_GROUP, MOST_OF_A_GROUP = 24, 48
 """Files: large enough that a round trip between processes does not count."""
 HELD_BYTES = 4 * 2**20
@@ -43,8 +26,6 @@ HELD_BYTES = 4 * 2**20
 HAS_DVC = "DVC leaves out the whole folder in which it lies, as another repository of DVC: remove it"
 MOST_LISTED = 100
 """Faults in a message."""
-RawFile = str | zips.Member
-"""A file by its path below data/raw, with /, or a member of a zip, whose str() that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +113,7 @@ def _walk(raw: Path) -> Iterator[str]:
     Raises:
         InputError: a folder cannot be listed, or is one that DVC does not list.
     """
-    for folder, folders, names in os.walk(raw, onerror=_refuse):
+    for folder, folders, names in os.walk(raw, onerror=refuse_unlisted):
         if ".dvc" in folders or ".dvc" in names:
             raise InputError(f"{visible(folder)}/.dvc: {HAS_DVC}")
         folders.sort()
@@ -207,15 +188,10 @@ def _walk_order(file: RawFile) -> str:
     return folder.replace("/", "\0\2") + "\0\1" + name  # no name has a zero in it
 
 
-def _refuse(error: OSError) -> None:
+def refuse_unlisted(error: OSError) -> None:
     """Refuse a folder that cannot be listed: it would otherwise be passed over in silence."""
     if not isinstance(error, FileNotFoundError):
         raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
-
-
-def as_text(name: str) -> str:
-    """Return a name as text, whatever bytes it consists of."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def small_groups(raw: Path, files: list[RawFile]) -> Iterator[list[RawFile]]:
@@ -249,7 +225,7 @@ def open_one(raw: Path, file: RawFile, most: int, split: bool) -> Opened:
         most: bytes that it may have.
         split: whether frames become images.
     """
-    where, found = _place(raw, file, split)
+    place, found = place_of(raw, file, split)
     data, digest = b"", ""
     try:
         data = read(raw, file, most)
@@ -259,35 +235,10 @@ def open_one(raw: Path, file: RawFile, most: int, split: bool) -> Opened:
             folder = next(filter(is_junk, folders), "")
             raise Fault("junk", f"lies in a folder {folder}" if folder else f"is called {name}")
     except Fault as fault:
-        return Opened(where, [*found, (fault.code, fault.seen)], None, digest, len(data))
+        return Opened(place, [*found, (fault.code, fault.seen)], None, digest, len(data))
     except MemoryError:
-        return Opened(where, [*found, ("resource_limit", "needs more memory than a worker may have")], None, "", 0)
-    return Opened(where, found, data, digest, len(data))
-
-
-def _place(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str], list[tuple[str, str]]]:
-    """Return path, label and batch, and what is wrong with them; `split`: whether frames become images."""
-    path = str(file)
-    readable = as_text(path)
-    *folders, name = path.split("/")
-    *batch, label = readable.split("/")[:-1] or ("",)
-    found = []
-    if any(map(is_junk, folders)):
-        return (readable, "", ""), found  # its folder is no class
-    if readable != path:
-        found.append(("bad_name", "a name that is not valid UTF-8"))
-    if (length := len(os.fsencode(name))) > LONGEST_NAME:
-        found.append(("bad_name", f"a name of {length} bytes, more than {LONGEST_NAME}"))
-    if readable == path and (strange := [part for part in (*folders, name) if NON_PORTABLE.search(part)]):
-        found.append(("non_portable_name", f"Windows takes no name such as {strange[0]!r}"))
-    loose = isinstance(file, str)
-    if loose and (raw / path).is_symlink() and not (target := _real(raw / path)).is_relative_to(_real(raw)):
-        found.append(("outside_link", f"leads to {as_text(str(target))}"))
-    if split and FRAME.search(path):
-        found.append(("bad_name", "a name that ends as those of frames do"))
-    if not label:
-        found.append(("no_label", f"stands directly in {raw}"))
-    return (readable, label, "/".join(batch)), found
+        return Opened(place, [*found, ("resource_limit", "needs more memory than a worker may have")], None, "", 0)
+    return Opened(place, found, data, digest, len(data))
 
 
 def untrackable(folder: Path | str) -> list[str]:
@@ -319,16 +270,6 @@ def _fault_of(entry: os.DirEntry) -> str:
     if Path(entry.path).exists():
         return "leads to a pipe, a socket or a device, for which DVC would wait without an end: remove it"
     return "a link that leads nowhere: remove it, or put the image there"
-
-
-def _real(path: Path) -> Path:
-    """Return where links lead; unlike Path.resolve it takes one that leads to itself."""
-    return Path(os.path.realpath(path))
-
-
-def is_junk(path: str) -> bool:
-    """Return whether a system or a program left the file there."""
-    return any(map(_JUNK.match, path.split("/")))
 
 
 def read(raw: Path, file: RawFile, most: int | None = None) -> bytes:
@@ -365,31 +306,3 @@ def _read_loose(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise Fault("unreadable", error.strerror or str(error)) from None
-
-
-def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
-    """Find files whose names, or class folders' names, are one on disks that ignore case or how accents are written.
-
-    Returns:
-        Findings: path, code, what was seen, the other's path; one a file. Of such folders the first is left alone.
-    """
-    whole = table.select("path", "frame").filter(pl.col("frame") <= 1)
-    found = {}
-    for column, what in (
-        (pl.col("path").str.replace(r"/?[^/]*$", ""), "in the same folder as"),
-        ("path", "the same file as"),
-    ):
-        named = whole.select("path", name=column).with_columns(
-            key=pl.col("name").str.normalize("NFC").str.to_lowercase()
-        )
-        clashing = named.unique(("key", "name")).filter(pl.col("key").is_duplicated())["key"]
-        named = named.filter(pl.col("key").is_in(clashing.implode()))  # mostly none: to sort all takes much memory
-        named = named.filter(pl.Series([not is_junk(path) for path in named["path"]], dtype=pl.Boolean))
-        firsts = named.sort("key", "name", "path").with_columns(
-            pl.col("path", "name").first().over("key").name.suffix("_1")
-        )
-        others = firsts.filter(pl.col("name") != pl.col("name_1"))
-        found |= {
-            path: (f"{what} {name}", first) for path, name, first in others.select("path", "name_1", "path_1").rows()
-        }
-    return [(path, "name_collision", seen, first) for path, (seen, first) in found.items()]

@@ -51,17 +51,9 @@ class Batches:
         weights: np.ndarray | None,
         prefetch: int,
     ) -> None:
-        size, seed, epoch, rank, world_size, prefetch = (
-            _whole(name, value)
-            for name, value in {
-                "size": size,
-                "seed": seed,
-                "epoch": epoch,
-                "rank": rank,
-                "world_size": world_size,
-                "prefetch": prefetch,
-            }.items()
-        )
+        names = ("size", "seed", "epoch", "rank", "world_size", "prefetch")
+        values = (size, seed, epoch, rank, world_size, prefetch)
+        size, seed, epoch, rank, world_size, prefetch = map(_whole, names, values)
         for fault, words in (
             (size < 1, f"a batch needs at least 1 image, not {size}"),
             (not 0 <= rank < world_size, f"rank must be 0 to world_size - 1 = {world_size - 1}, is {rank}"),
