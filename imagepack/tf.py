@@ -17,7 +17,7 @@ from imagepack.reader.packed_images import PackedImages
 
 
 def dataset(images: PackedImages, size: int, *, epoch: int = 0, drop_last: bool = False, **options) -> tf.data.Dataset:
-    """The batches of `images`. Each iteration over it, such as an epoch of model.fit, is the next epoch of the shuffle.
+    """Return the batches of `images`; each iteration, such as an epoch of model.fit, is the next epoch of the shuffle.
 
     Args:
         images: what to load.

@@ -88,17 +88,17 @@ class Loader:
             yield images.permute(0, 3, 1, 2), labels  # as the pack has them, channels last: nothing is copied
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Pinned, the copy to the device goes on while the caller prepares the step."""
+        """Move to the device; from pinned memory the copy goes on while the caller prepares the step."""
         if self._pin:
             tensor = tensor.pin_memory()
         return tensor if self._device is None else tensor.to(self._device, non_blocking=True)
 
     def __len__(self) -> int:
-        """Batches of an epoch on this rank."""
+        """Return the batches of an epoch on this rank."""
         return len(self.batches)
 
     def state_dict(self) -> dict:
-        """Where it is, also in the middle of an epoch; goes into a checkpoint."""
+        """Return where it is, also in the middle of an epoch; goes into a checkpoint."""
         return self.batches.state_dict()
 
     def load_state_dict(self, state: dict) -> None:

@@ -81,7 +81,7 @@ def measure(image: Image.Image) -> Appearance:
 
 
 def _perceptual_hash(texture: np.ndarray) -> str:
-    """Args: uint8, (SIDE, SIDE)."""
+    """Return the hash of `texture`, uint8, (SIDE, SIDE), as 64 hexadecimal digits."""
     coefficients = (_BASIS @ texture.astype("f8") @ _BASIS.T).ravel()[1:]  # without the mean
     unit = _ONE**2 * SIDE // 2  # of an orthonormal DCT
     whole = coefficients // _ONE

@@ -18,7 +18,7 @@ KEEP_FIRST = ("test", "val")
 def find(
     table: pl.DataFrame, signatures: np.ndarray, rejected: Collection[str], furthest: int
 ) -> tuple[list[Finding], np.ndarray]:
-    """Duplicates: under several labels all of them, under one label all but the first.
+    """Find duplicates: under several labels all of them, under one label all but the first.
 
     Args:
         table: the facts, in the manifest's order.
@@ -53,7 +53,7 @@ def find(
 
 
 def _same_pixels(members: list[tuple[str, str, str]]) -> list[Finding]:
-    """Findings about images (path, label, sha256) with equal pixels, of which the first is to be kept."""
+    """Return findings about images (path, label, sha256) with equal pixels, of which the first is kept."""
     firsts: dict[str, dict[str, str]] = defaultdict(dict)  # by sha256, and by "" for any: label -> first path
     for path, label, digest in members:
         firsts[digest].setdefault(label, path)
@@ -70,7 +70,7 @@ def _same_pixels(members: list[tuple[str, str, str]]) -> list[Finding]:
 
 
 def _alike(shown: pl.DataFrame, pairs: np.ndarray, furthest: int) -> list[Finding]:
-    """Findings about images that look alike: under two labels both, under one label the later one.
+    """Return findings about images that look alike: under two labels both, under one label the later one.
 
     Args:
         shown: a row for each different image, best to keep first; `path` and `label` list the files that hold it.
@@ -99,12 +99,12 @@ def _alike(shown: pl.DataFrame, pairs: np.ndarray, furthest: int) -> list[Findin
 
 
 def _of_other_label(firsts: dict[str, str], label: str) -> str | None:
-    """A path of `firsts` (label: path) that stands under another label."""
+    """Return a path of `firsts` (label: path) with another label; None if there is none."""
     return next((path for its_label, path in firsts.items() if its_label != label), None)
 
 
 def groups(table: pl.DataFrame, edges: np.ndarray) -> pl.Series:
-    """For each image the group of images that are alike, directly or through others; empty if one alone is accepted.
+    """Return each image's group of those alike, directly or through others; empty if one alone is accepted.
 
     A group is called after the least sha256 in it.
 

@@ -12,8 +12,9 @@ from PIL import Image
 from imagepack.checks import appearance, metadata
 from imagepack.checks.appearance import Appearance
 from imagepack.engine.unkept import Unkept
-from imagepack.images import decode, file_structure
-from imagepack.images.decode import Content
+from imagepack.images import decode, jpeg, strict
+from imagepack.images.containers import end_of
+from imagepack.images.content import Content, inspect
 
 Seen = tuple[str, str]
 """A check code, and what was seen."""
@@ -103,21 +104,21 @@ def read(examined: bytes) -> Examination:
 
 
 def _examine(data: bytes, limits: Limits, found: Examination) -> None:
-    whole, wrong = file_structure.mend_jpeg_header(data)
+    whole, wrong = jpeg.mend_header(data)
     if wrong:
         found.damage.append(("damaged_header", wrong))
     image = decode.open_image(whole, limits.max_pixels)
     try:
-        pixels = decode.decode_strictly(image, whole)
+        pixels = strict.decode_strictly(image, whole)
     except decode.Fault as fault:
         if fault.code != "jpeg_damage" or limits.strict:
             raise
         found.damage.append((fault.code, fault.seen))
         pixels = None
         decode.decode(image)  # as viewers do, and preprocess
-    found.content, seen = decode.inspect(image, pixels)
+    found.content, seen = inspect(image, pixels)
     found.look, found.frames = appearance.measure(seen), 1
-    for frame in decode.later_frames(image, data, limits.max_frames, limits.max_pixels, limits.split):
+    for frame in strict.later_frames(image, data, limits.max_frames, limits.max_pixels, limits.split):
         found.frames += 1
         if limits.split:
             found.later.append(_later(frame))
@@ -128,13 +129,13 @@ def _examine(data: bytes, limits: Limits, found: Examination) -> None:
 
 
 def _later(frame: Image.Image) -> tuple[Content, Appearance]:
-    content, seen = decode.inspect(frame, None)
+    content, seen = inspect(frame, None)
     return content, appearance.measure(seen)
 
 
 def _end(data: bytes, form: str, more_pictures: bool) -> list[Seen]:
     """Findings about the end of the file; behind a phone's JPEG its further pictures are in place."""
-    end = file_structure.end_of(data, form)
+    end = end_of(data, form)
     if end is None:
         return [("missing_end_marker", f"{form} without its end")]
     if end < len(data) and not more_pictures:

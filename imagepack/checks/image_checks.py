@@ -10,7 +10,8 @@ from imagepack.checks.appearance import Appearance
 from imagepack.checks.examination import Seen
 from imagepack.engine.params import Section
 from imagepack.images import colour, decode
-from imagepack.images.decode import Content
+from imagepack.images.content import Content
+from imagepack.images.formats import EXTENSIONS
 
 LEAST_WHITE = 1 << 14
 """Of 16 bits: a camera or scanner of 10, 12 or 14 bits whose values were not scaled has none as large."""
@@ -49,7 +50,7 @@ def standard_checks(image: CheckedImage, params: Section) -> Iterator[Seen]:
         params: section `validate`.
     """
     shorter, longer = sorted((image.width, image.height))
-    if image.path.suffix.lower() not in decode.EXTENSIONS[image.format]:
+    if image.path.suffix.lower() not in EXTENSIONS[image.format]:
         yield "extension_mismatch", f"is {image.format}"
     if image.unexplained:
         yield "extra_bands", f"{image.unexplained} of {image.bands} bands: what they are, the file does not say"

@@ -12,10 +12,21 @@ container specification.
 import re
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import NamedTuple
 
-from imagepack.images import boxes, file_structure
+from imagepack.images import boxes
+from imagepack.images.containers import (
+    JPEG_BEGINS,
+    JPEG_SCAN,
+    MOST_ENTRIES,
+    PNG_BEGINS,
+    TIFF_BEGINS,
+    Entry,
+    Tiff,
+    is_webp,
+    jpeg_segments,
+    png_chunks,
+    webp_chunks,
+)
 
 POSITION, PLACE, OWNER, PERSON, SERIAL = KINDS = (
     "GPS position",
@@ -67,114 +78,28 @@ MORE_XMP_HEADER = len(JPEG_MORE_XMP) + 32 + 4 + 4
 PNG_XMP, PNG_PROFILE = b"XML:com.adobe.xmp", b"Raw profile type "
 MOST_BYTES = 4 * 2**20
 """Of XMP that are looked at, and that are inflated of all texts of a PNG together."""
-MOST_ENTRIES, MOST_DIRECTORIES, MOST_OF_A_TEXT = 100_000, 4096, 256
+MOST_DIRECTORIES, MOST_OF_A_TEXT = 4096, 256
 """Of a TIFF or of EXIF; bytes of a text by which it is told whether it says anything."""
-TYPE_BYTES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-    129: 1,
-}
 BLANK = b"\0 \t\r\n.-?0"
 UNKNOWN = (b"unknown", b"none", b"n/a")
 """What cameras write where nobody has told them."""
 
 
-class Entry(NamedTuple):
-    """Of a TIFF's directory: where its value is, and how many bytes that has; 0 where its type is none."""
-
-    tag: int
-    kind: int
-    count: int
-    start: int
-    size: int
-
-
-class Tiff:
-    """The directories of a TIFF file, or of EXIF, which is one without pixels.
-
-    Attributes:
-        data: the file.
-        first: offset of the first directory.
-        count, entry, offset: how numbers stand in it.
-
-    Raises:
-        ValueError: it is neither.
-    """
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
-        if not order or len(data) < 16:
-            raise ValueError("no TIFF")
-        version = struct.unpack_from(order + "H", data, 2)[0]
-        if version not in (42, 43):
-            raise ValueError("no TIFF")
-        self.data, self.order, self.is_big = data, order, version == 43
-        counts, numbers = ("Q", "Q") if self.is_big else ("H", "I")
-        self.count, self.offset = struct.Struct(order + counts), struct.Struct(order + numbers)
-        self.entry = struct.Struct(f"{order}HH{numbers}{self.offset.size}s")
-        self.first = self.offset.unpack_from(data, 8 if self.is_big else 4)[0]
-
-    def directory(self, at: int) -> tuple[list[Entry], int]:
-        """Entries of the directory at this offset, as far as they are there, and where the next one is; 0: nowhere."""
-        if not 0 < at <= len(self.data) - self.count.size:
-            return [], 0
-        begin = at + self.count.size
-        wanted = self.count.unpack_from(self.data, at)[0]
-        number = min(wanted, (len(self.data) - begin) // self.entry.size, MOST_ENTRIES)
-        end = begin + number * self.entry.size
-        entries, width = [], self.offset.size
-        value_at = begin + self.entry.size - width
-        for tag, kind, count, value in self.entry.iter_unpack(self.data[begin:end]):
-            size = TYPE_BYTES.get(kind, 0) * count
-            start = value_at if size <= width else self.offset.unpack(value)[0]
-            entries.append(Entry(tag, kind, count, start, size if start + size <= len(self.data) else 0))
-            value_at += self.entry.size
-        is_whole = number == wanted and end + width <= len(self.data)
-        return entries, self.offset.unpack_from(self.data, end)[0] if is_whole else 0
-
-    def value(self, entry: Entry, most: int | None = None) -> bytes:
-        """As it stands in the file; at most the first `most` bytes."""
-        size = entry.size if most is None else min(entry.size, most)
-        return bytes(self.data[entry.start : entry.start + size])
-
-    def numbers(self, entry: Entry, most: int | None = None) -> tuple[int, ...]:
-        """The value, of whole numbers without a sign, at most `most` of them; of other types nothing."""
-        letter = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}.get(entry.kind)
-        if not letter or not entry.size:
-            return ()
-        count = entry.count if most is None else min(entry.count, most)
-        return struct.unpack_from(f"{self.order}{count}{letter}", self.data, entry.start)
-
-
 def private(data: bytes) -> list[str]:
-    """Which of KINDS a file says, in their order; nothing of GIF and BMP.
+    """Return which of KINDS a file says, in their order; nothing for GIF and BMP.
 
     Looks at what stands in front of the pixels of a JPEG, and at all parts of the others. MakerNote, comments, titles
     and other free text are not looked into.
     """
     found: set[str] = set()
     try:
-        if data.startswith(b"\xff\xd8"):
+        if data.startswith(JPEG_BEGINS):
             _in_jpeg(data, found)
-        elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+        elif data.startswith(PNG_BEGINS):
             _in_png(data, found)
-        elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        elif is_webp(data):
             _in_webp(data, found)
-        elif data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        elif data.startswith(TIFF_BEGINS):
             _in_tiff(data, found, is_file=True)
         elif data[4:8] == b"ftyp":
             _in_boxes(data, found)
@@ -185,19 +110,19 @@ def private(data: bytes) -> list[str]:
 
 def _in_jpeg(data: bytes, found: set[str]) -> None:
     more_xmp, photoshop = [], []
-    for kind, start, end in file_structure.jpeg_markers(data):
-        if kind == file_structure.JPEG_SCAN:
+    for kind, start, end in jpeg_segments(data):
+        if kind == JPEG_SCAN:
             break
         if kind == 0xE1:
-            content = data[start + 2 : end]
+            content = data[start:end]
             if content.startswith(JPEG_EXIF):
                 _in_exif(content, found)
             elif content.startswith(JPEG_XMP):
                 _in_xmp(content[len(JPEG_XMP) :], found)
             elif content.startswith(JPEG_MORE_XMP):
                 more_xmp.append(content[MORE_XMP_HEADER:])
-        elif kind == 0xED and data.startswith(JPEG_PHOTOSHOP, start + 2):
-            photoshop.append(data[start + 2 + len(JPEG_PHOTOSHOP) : end])
+        elif kind == 0xED and data.startswith(JPEG_PHOTOSHOP, start):
+            photoshop.append(data[start + len(JPEG_PHOTOSHOP) : end])
     if more_xmp:
         _in_xmp(b"".join(more_xmp), found)
     if photoshop:
@@ -214,31 +139,18 @@ def _in_boxes(data: bytes, found: set[str]) -> None:
             _in_xmp(item, found)
 
 
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind of each chunk of a PNG, and where it begins and ends, its length and checksum included; to IEND."""
-    at = 8
-    while at + 12 <= len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if end > len(data):
-            return
-        yield data[at + 4 : at + 8], at, end
-        if data[at + 4 : at + 8] == b"IEND":
-            return
-        at = end
-
-
 def _in_png(data: bytes, found: set[str]) -> None:
     left = MOST_BYTES
     for kind, start, end in png_chunks(data):
         if kind == b"eXIf":
-            _in_exif(data[start + 8 : end - 4], found)
+            _in_exif(data[start:end], found)
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            keyword, _, text = data[start + 8 : end - 4].partition(b"\0")
+            keyword, _, text = data[start:end].partition(b"\0")
             left -= _in_png_text(kind, keyword, text, left, found)
 
 
 def _in_png_text(kind: bytes, keyword: bytes, text: bytes, most: int, found: set[str]) -> int:
-    """Look at a text; how many bytes were inflated, at most `most`."""
+    """Look at a text; return how many bytes were inflated, at most `most`."""
     found.update(which for which, names in PNG_KEYWORDS if names.fullmatch(keyword) and text.strip(BLANK))
     if keyword != PNG_XMP and not keyword.startswith(PNG_PROFILE):
         return 0
@@ -260,7 +172,7 @@ def _in_png_text(kind: bytes, keyword: bytes, text: bytes, most: int, found: set
 
 
 def _in_profile(name: bytes, text: bytes, found: set[str]) -> None:
-    """What ImageMagick writes into a PNG: a line of a name, one of a length, then hexadecimal digits."""
+    """Look at what ImageMagick writes into a PNG: a line of a name, one of a length, then hexadecimal digits."""
     *_, digits = text.lstrip().split(b"\n", 2)
     try:
         content = bytes.fromhex(digits.decode("ascii"))
@@ -274,26 +186,14 @@ def _in_profile(name: bytes, text: bytes, found: set[str]) -> None:
         _in_photoshop(content, found)
 
 
-def webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind of each part of a WebP, and where it begins and ends, its length and padding included."""
-    at, size = 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
-    while at + 8 <= size:
-        length = int.from_bytes(data[at + 4 : at + 8], "little")
-        end = at + 8 + length + length % 2
-        if at + 8 + length > size:
-            return
-        yield data[at : at + 4], at, end
-        at = end
-
-
 def _in_webp(data: bytes, found: set[str]) -> None:
     if data[12:16] != b"VP8X":
         return
     for kind, start, end in webp_chunks(data):
         if kind == b"EXIF":
-            _in_exif(data[start + 8 : end], found)
+            _in_exif(data[start:end], found)
         elif kind == b"XMP ":
-            _in_xmp(data[start + 8 : end], found)
+            _in_xmp(data[start:end], found)
 
 
 def _in_exif(block: bytes, found: set[str]) -> None:
@@ -332,12 +232,12 @@ def _in_tiff(data: bytes, found: set[str], is_file: bool = False) -> None:
 
 
 def _is_said(value: bytes) -> bool:
-    """Whether a text has content."""
+    """Return whether a text has content."""
     return bool(value.strip(BLANK)) and value.strip(b"\0 ").lower() not in UNKNOWN
 
 
 def _is_position(tiff: Tiff, entry: Entry) -> bool:
-    """Whether an entry of the GPS directory says where; cameras without a fix write zeros."""
+    """Return whether an entry of the GPS directory says where; cameras without a fix write zeros."""
     value = tiff.value(entry, MOST_OF_A_TEXT)
     if entry.tag == GPS_AREA:
         return bool(value[8:].strip(BLANK))  # behind the name of its encoding
@@ -353,7 +253,7 @@ def _in_xmp(packet: bytes, found: set[str]) -> None:
 
 
 def _in_photoshop(resources: bytes, found: set[str]) -> None:
-    """Image resources of Photoshop, of which one is IPTC's."""
+    """Look at the image resources of Photoshop, of which one is IPTC's."""
     at = resources.find(b"8BIM\4\4")
     if at < 0 or at + 7 > len(resources):
         return

@@ -27,7 +27,7 @@ LEAST_DEVIATION = 20
 """Grey levels; flatter textures are divided by this, since what is left of them is noise."""
 COLOUR_FURTHEST = 12
 """Root mean square difference of the colour pixels, Cb and Cr of 0 to 255."""
-AT_ONCE = 1 << 10
+PAIRS_A_STEP = 1 << 10
 """Pairs that are compared in one step, so that memory stays flat."""
 
 
@@ -38,7 +38,7 @@ def find(
     rows: np.ndarray | None = None,
     furthest: int = FURTHEST,
 ) -> np.ndarray:
-    """All pairs of near duplicates.
+    """Return all pairs of near duplicates.
 
     Args:
         hashes: uint8, (N, 32), perceptual hashes of N images (appearance.measure).
@@ -65,7 +65,7 @@ def find(
 
 
 def _parts(hashes: np.ndarray) -> Iterator[np.ndarray]:
-    """16 bits of every hash at a time, uint16, (N,); each part has one of every row and column of frequencies."""
+    """Yield 16 bits of every hash, uint16, (N,); each part has one of every row and column of frequencies."""
     row, column = np.divmod(np.arange(FREQUENCIES**2), FREQUENCIES)
     for part in range(FREQUENCIES):
         places = np.flatnonzero((row + column) % FREQUENCIES == part)
@@ -87,7 +87,7 @@ def _within_buckets(
     furthest: int,
     keys: np.ndarray,
 ) -> np.ndarray:
-    """Confirmed pairs among those with equal keys, as numbers: first * N + second.
+    """Return the confirmed pairs among those with equal keys, as numbers: first * N + second.
 
     Args:
         count: N.
@@ -111,8 +111,8 @@ def _within_buckets(
         if not len(left):
             break
         wanted = left if sides is None else left[sides[left] != sides[left + step]]
-        for start in range(0, len(wanted), AT_ONCE):
-            a = wanted[start : start + AT_ONCE]
+        for start in range(0, len(wanted), PAIRS_A_STEP):
+            a = wanted[start : start + PAIRS_A_STEP]
             a = a[np.bitwise_count(quarter[a] ^ quarter[a + step]) <= furthest]
             a, b = order[a], order[a + step]
             near = np.bitwise_count(hashes[a] ^ hashes[b]).sum(1) <= furthest
@@ -124,7 +124,7 @@ def _within_buckets(
 
 
 def _confirmed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether the pixels are alike: bool, (P,), of two uint8 (P, SIGNATURE_BYTES)."""
+    """Return whether the pixels are alike: bool, (P,), of two uint8 (P, SIGNATURE_BYTES)."""
     texture = FREQUENCIES**2
 
     def standard(signature: np.ndarray) -> np.ndarray:

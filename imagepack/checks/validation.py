@@ -19,9 +19,10 @@ from imagepack.engine import workers
 from imagepack.engine.memo import Memo, Remembered
 from imagepack.engine.params import Section
 from imagepack.engine.unkept import Unkept
-from imagepack.images import decode, raw_files
 from imagepack.images import manifest as manifests
-from imagepack.images.decode import Content
+from imagepack.images import raw_files, raw_names, thumbnail
+from imagepack.images.content import Content
+from imagepack.images.faults import Fault
 from imagepack.images.raw_files import Opened, RawFile
 
 Finding = tuple[str, str, str, str]
@@ -115,7 +116,7 @@ class Checker:
         try:
             image = CheckedImage.of(file.place[0], frame, file.data, content, look)
             found += self.check_image(image, self.params)
-        except decode.Fault as fault:
+        except Fault as fault:
             found.append((fault.code, fault.seen))
         except Exception as error:  # noqa: BLE001  (no file may end the run, however odd its pixels are)
             found.append(("decode_error", f"{type(error).__name__}: {error}"[:200]))
@@ -202,7 +203,7 @@ def check_all(
     with tempfile.TemporaryFile(dir=scratch) as signatures:
         table, found = _check_each(checker, files, memo, signatures)
         table = manifests.in_order(table)
-        found += raw_files.name_collisions(table) + mode_mix(table)
+        found += raw_names.name_collisions(table) + mode_mix(table)
         spared = kept(table)
         rejected = {path for path, code, *_ in found if levels[code] == "error" and (path, code) not in spared}
         on_disk = np.memmap(signatures, "u1", "r").reshape(-1, SIGNATURE_BYTES)  # only those compared are read
@@ -305,7 +306,7 @@ def write_page(
 ) -> None:
     """Write validation.html, with pictures of what was found."""
     fixes = {code: check.fix for code, check in checks.items()}
-    small = thumbnails(raw, files, table, validation_page.pictured(findings), params, decode.THUMBNAIL)
+    small = thumbnails(raw, files, table, validation_page.pictured(findings), params, thumbnail.SIDE)
     large = thumbnails(raw, files, table, validation_page.compared(findings), params, validation_page.LARGE)
     validation_page.write(path, table, findings, fixes, small, large)
 
@@ -317,13 +318,13 @@ def thumbnails(
     readable = table.filter(pl.col("path").is_in(paths), pl.col("sha256") != "")
     known = dict(readable.select("path", "frame").iter_rows())
     frames = [(path, max(1, known[path])) for path in paths if path in known]
-    wanted = {decode.file_of(*frame) for frame in frames}
+    wanted = {manifests.file_of(*frame) for frame in frames}
     places = {str(file): file for file in files if str(file) in wanted}
-    frames = [(*frame, places[decode.file_of(*frame)]) for frame in frames if decode.file_of(*frame) in places]
+    frames = [(*frame, places[manifests.file_of(*frame)]) for frame in frames if manifests.file_of(*frame) in places]
     if not frames:
         return {}
     results = workers.map_in_order(
-        partial(decode.thumbnails, partial(raw_files.read, raw), params.max_pixels, side),
+        partial(thumbnail.thumbnails, partial(raw_files.read, raw), params.max_pixels, side),
         workers.groups(frames, 8),
         len(frames),
         "thumbnails",

@@ -82,7 +82,7 @@ def file_system(case: Case) -> Findings:
         return
     names = _with_folders(files)  # what is in zips has its names there, and not on a disk
     count = Counter(unicodedata.normalize("NFC", name).casefold() for name in names)
-    alike = [raw_files.shown(name) for name in names if count[unicodedata.normalize("NFC", name).casefold()] > 1]
+    alike = [raw_files.as_text(name) for name in names if count[unicodedata.normalize("NFC", name).casefold()] > 1]
     if alike:
         yield (
             HINT,

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from imagepack.checks import validation_reports
 from imagepack.errors import InputError
+from imagepack.images import manifest as manifests
 from imagepack.images import raw_files
 from imagepack.names import visible, visible_lines
 
@@ -32,7 +33,7 @@ progress = partial(tqdm, desc="quarantine", unit="img", delay=1, disable=None)  
 
 
 def main() -> int:
-    """The command line; the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python3 run.py quarantine",
         description="Move the files that validate rejected from data/raw to the same place in data/quarantine.",
@@ -56,7 +57,7 @@ def main() -> int:
 
 
 def quarantine(codes: list[str]) -> list[str]:
-    """Move the rejected files that have one of `codes`, all without; what is left alone and why, a line each."""
+    """Move the rejected files that have one of `codes`, or all; return what stays and why, a line each."""
     moved, there, faults = {}, [], []
     zipped = raw_files.members(RAW)
     for path, digest, issues in progress(rejected_files(codes)):
@@ -82,7 +83,7 @@ def quarantine(codes: list[str]) -> list[str]:
 
 
 def summary(moved: dict[str, list[str]], there: int) -> str:
-    """What was moved, by code (a file counts under each of its own), and what to do next."""
+    """Return what was moved, by code (a file counts under each of its own), and what to do next."""
     earlier = f", {there} there already" if there else ""
     lines = [f"{len(moved)} rejected file{'s' * (len(moved) != 1)} moved from {RAW} to {QUARANTINE}{earlier}"]
     counts = Counter(code for issues in moved.values() for code in issues)
@@ -92,7 +93,7 @@ def summary(moved: dict[str, list[str]], there: int) -> str:
 
 
 def rejected_files(codes: list[str]) -> list[tuple[str, str, list[str]]]:
-    """Path, sha256 and errors of the rejected files that have one of `codes`; of all if that is empty.
+    """Return path, sha256 and errors of the rejected files with one of `codes`; of all if that is empty.
 
     Raises:
         InputError: no reports, or none that validate wrote; a code that no file is rejected for.
@@ -101,8 +102,9 @@ def rejected_files(codes: list[str]) -> list[tuple[str, str, list[str]]]:
         raise InputError(f"{missing[0]} is not there: run python3 run.py -- dvc repro first")
     try:
         table = pl.read_parquet(MANIFEST, columns=["path", "sha256", "status", "frame"])
-        file = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
-        whole = (pl.col("status") == "rejected").all().over(file)  # of a file of several frames none is accepted
+        whole = (
+            (pl.col("status") == "rejected").all().over(manifests.FILE)
+        )  # of a file of several frames none is accepted
         rejected = table.filter(whole, pl.col("frame").fill_null(1) <= 1).drop("frame")
         reasons = validation_reports.read_rejected(REJECTED).select("path", "code")
         reasons = reasons.group_by("path").agg(pl.col("code").unique(maintain_order=True))
@@ -137,7 +139,7 @@ def require_unchanged(path: str, digest: str, issues: list[str]) -> None:
 
 
 def _digest(place: Path) -> str:
-    """SHA-256, hexadecimal; as in the manifest, empty if the file is empty or cannot be read."""
+    """Return the sha256, hexadecimal; as in the manifest, empty if the file is empty or cannot be read."""
     try:
         if not place.is_file() or not place.stat().st_size:
             return ""
@@ -148,7 +150,7 @@ def _digest(place: Path) -> str:
 
 
 def put_back() -> list[str]:
-    """Move every file of the quarantine to its place; what is left alone and why, a line each."""
+    """Move every file of the quarantine to its place; return what stays and why, a line each."""
     paths, folders = list_files(QUARANTINE)
     moved, faults = 0, []
     for path in progress(paths):
@@ -164,14 +166,9 @@ def put_back() -> list[str]:
 
 
 def list_files(root: Path) -> tuple[list[str], list[Path]]:
-    """Every file under `root`, relative to it, in a fixed order, links to folders among them; and every folder."""
-
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
-
+    """Return every file under `root`, relative to it, in order, with links to folders; and every folder."""
     files, found = [], []
-    for folder, folders, names in os.walk(root, onerror=refuse):
+    for folder, folders, names in os.walk(root, onerror=raw_files.refuse_unlisted):
         found.append(Path(folder))
         links = [name for name in folders if Path(folder, name).is_symlink()]
         files += [Path(folder, name).relative_to(root).as_posix() for name in names + links]
@@ -183,12 +180,17 @@ def require_below(path: str) -> None:
     for root in (RAW, QUARANTINE):
         place = root / path
         inside = place != root and place.is_relative_to(root) and ".." not in place.parts
-        if not inside or Path(os.path.realpath(place.parent)) != root.resolve() / place.parent.relative_to(root):
+        if not inside or leads_out(root, place):
             raise InputError(f"would lead out of {root}, by .. or a link: move it by hand")
 
 
+def leads_out(root: Path, place: Path) -> bool:
+    """Return whether a folder on the way from `root` to `place` below it is a link."""
+    return Path(os.path.realpath(place.parent)) != root.resolve() / place.parent.relative_to(root)
+
+
 def move(path: str, source: Path, target: Path) -> None:
-    """Rename `path` below `source` to the same below `target`, a link and not what it leads to; overwrite nothing.
+    """Rename `path` below `source` to the same below `target`; of a link, the link itself. Overwrite nothing.
 
     Raises:
         InputError: it cannot be done; the message says why and what to do, without the path.

@@ -22,17 +22,20 @@ from functools import partial
 from pathlib import Path
 
 from imagepack.checks import metadata
-from imagepack.commands.bare_files import CannotStrip, bare
-from imagepack.commands.zips import alone
+from imagepack.commands.strip_file import CannotStrip, without_metadata
+from imagepack.commands.zips import errors_as_messages, locked, remove_unfinished
 from imagepack.engine import params, workers
 from imagepack.errors import InputError
-from imagepack.images import decode, raw_files
+from imagepack.images import decode, raw_files, raw_names
+from imagepack.images.content import Content, inspect
+from imagepack.images.jpeg import with_end
 from imagepack.images.raw_files import RawFile
-from imagepack.names import visible, visible_lines
+from imagepack.images.strict import later_frames
+from imagepack.names import visible
 
 RAW, RAW_DVC, ACKNOWLEDGED = Path("data/raw"), Path("data/raw.dvc"), Path("data/acknowledged.csv")
 UNFINISHED = ".stripping-"
-"""How the files begin that a run has not finished; .dvcignore has it too."""
+"""How the names of unfinished files begin; .dvcignore has it too."""
 CONSEQUENCES = """
 Their bytes, and so their ids, are new. Where the split is drawn by content (pack.split.by: hash) an image may now be in
 another split: after the next run, python3 run.py compare names those. Earlier versions still hold the metadata, in
@@ -63,7 +66,7 @@ class Stripped:
 
 
 def main() -> int:
-    """The command line; the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python3 run.py strip",
         description="Remove private metadata (GPS position, author or owner, serial number, ...) from the files in "
@@ -72,29 +75,23 @@ def main() -> int:
     parser.add_argument("paths", metavar="PATH", nargs="*", help="only these files and folders of data/raw")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     options = parser.parse_args()
-    try:
+    with errors_as_messages("strip", RAW):
         if not RAW.is_dir():
             raise InputError(f"{RAW} is no folder: python3 run.py brings the images in")
         files = chosen(raw_files.find(RAW)[0], options.paths)
         if options.dry_run:
             faults = strip(files, dry=True)
         else:
-            require_no_doubt()
-            with alone(RAW):
-                remove_unfinished()
+            require_pulled()
+            with locked(RAW):
+                remove_unfinished(RAW, UNFINISHED)
                 faults = strip(files)
-    except InputError as error:
-        sys.exit(visible_lines(f"strip: {error}"))
-    except OSError as error:
-        sys.exit(f"strip: {error.filename or RAW}: {error.strerror}: nothing is lost; mend that and run it again")
-    except KeyboardInterrupt:
-        sys.exit("strip: stopped; nothing is lost; run it again to go on")
     if faults:
-        print(raw_files.listed(f"\nLeft as they are: {len(faults)}", faults), file=sys.stderr)
+        print(raw_files.listing(f"\nLeft as they are: {len(faults)}", faults), file=sys.stderr)
     return 1 if faults else 0
 
 
-def require_no_doubt() -> None:
+def require_pulled() -> None:
     """Refuse to make a version of images that a pull is to replace.
 
     Raises:
@@ -109,7 +106,7 @@ def require_no_doubt() -> None:
 
 
 def chosen(files: list[RawFile], paths: list[str]) -> list[RawFile]:
-    """Those of `files` that are one of `paths` or below one; all without. A path may begin with data/raw.
+    """Return those of `files` that are one of `paths` or below one; all if it is empty. A path may begin with data/raw.
 
     Raises:
         InputError: a path with nothing of data/raw.
@@ -129,14 +126,8 @@ def chosen(files: list[RawFile], paths: list[str]) -> list[RawFile]:
     return [file for file in files if str(file) in wanted]
 
 
-def remove_unfinished() -> None:
-    """Remove what a killed run was about to write."""
-    for path in RAW.rglob(f"{UNFINISHED}*"):
-        path.unlink()
-
-
 def strip(files: list[RawFile], dry: bool = False) -> list[str]:
-    """Strip those of `files` that have private metadata, and tell DVC; what is left as it is and why, a line each."""
+    """Strip those of `files` that have private metadata, and tell DVC; return what stays and why, a line each."""
     limits = params.load(Path("params.yaml"))["validate"]
     done, faults = [], []
     results = workers.map_in_order(
@@ -180,19 +171,19 @@ def tell_dvc() -> None:
 
 
 def strip_files(max_pixels: int, max_frames: int, dry: bool, files: list[RawFile]) -> list[Stripped]:
-    """Those of `files` that have private metadata, each with a new file beside it; runs in a worker."""
+    """Write a new file beside each of `files` that has private metadata; runs in a worker."""
     return [stripped for file in files if (stripped := _strip(file, max_pixels, max_frames, dry))]
 
 
 def lost_file(file: RawFile, what: str) -> list[Stripped]:
-    """Of a file that killed or outlasted its worker."""
+    """Return what becomes of a file that killed or outlasted its worker."""
     why = {"decoder_crash": "its decoder crashed", "timeout": "took too long to decode"}[what]
     return [Stripped(str(file), [], f"{why}: nothing could be checked; remove it, or move it out of {RAW}")]
 
 
 def _strip(file: RawFile, max_pixels: int, max_frames: int, dry: bool) -> Stripped | None:
     path, loose = str(file), isinstance(file, str)
-    if raw_files.is_junk(path) or (loose and _leads_inside(RAW / path)):
+    if raw_names.is_junk(path) or (loose and _leads_inside(RAW / path)):
         return None  # what it leads to is a file of its own
     try:
         status = (RAW / path).stat() if loose else None
@@ -209,7 +200,7 @@ def _strip(file: RawFile, max_pixels: int, max_frames: int, dry: bool) -> Stripp
             "if it was made so, python3 run.py zip --back; then strip again",
         )
     try:
-        new = checked(data, max_pixels, max_frames)
+        new = strip_one(data, max_pixels, max_frames)
     except CannotStrip as error:
         return Stripped(path, found, str(error))
     unfinished = None if dry else _write_beside(RAW / path, new, status)
@@ -218,26 +209,26 @@ def _strip(file: RawFile, max_pixels: int, max_frames: int, dry: bool) -> Stripp
 
 
 def _leads_inside(place: Path) -> bool:
-    """Whether it is a link to another file of data/raw. One that leads out, as to DVC's cache, gives way to a file."""
+    """Return whether it is a link within data/raw. One that leads out, as to DVC's cache, gives way to a file."""
     return place.is_symlink() and Path(os.path.realpath(place)).is_relative_to(RAW.resolve())
 
 
-def checked(data: bytes, max_pixels: int, max_frames: int) -> bytes:
-    """The file without its metadata, found to show the same, pixel by pixel, in all its frames.
+def strip_one(data: bytes, max_pixels: int, max_frames: int) -> bytes:
+    """Return the file without its metadata, once that shows the same, pixel by pixel, in all its frames.
 
     Raises:
         CannotStrip: that could not be done, or not be checked.
     """
     try:
-        before = contents(data, max_pixels, max_frames)
+        before = frame_contents(data, max_pixels, max_frames)
     except decode.Fault as fault:
         raise CannotStrip(
             f"does not decode ({fault.seen}), so that nothing could be checked: mend it or move it out "
             "(python3 run.py quarantine)"
         ) from None
-    new = bare(data, before[0].orientation)
+    new = without_metadata(data, before[0].orientation)
     try:
-        same = contents(new, max_pixels, max_frames) == before
+        same = frame_contents(new, max_pixels, max_frames) == before
     except decode.Fault:
         same = False
     if not same or metadata.private(new):
@@ -245,17 +236,17 @@ def checked(data: bytes, max_pixels: int, max_frames: int) -> bytes:
     return new
 
 
-def contents(data: bytes, max_pixels: int, max_frames: int) -> list[decode.Content]:
-    """Of each frame: size, mode, colour profile, orientation and hash of the pixels.
+def frame_contents(data: bytes, max_pixels: int, max_frames: int) -> list[Content]:
+    """Return size, mode, colour profile, orientation and hash of the pixels of each frame.
 
     Raises:
         Fault: it does not decode.
     """
-    data = decode.with_end(data)
+    data = with_end(data)
     image = decode.open_image(data, max_pixels)
     decode.decode(image)
-    later = decode.later_frames(image, data, max_frames, max_pixels)
-    return [decode.inspect(image, None)[0], *(decode.inspect(frame, None)[0] for frame in later)]
+    later = later_frames(image, data, max_frames, max_pixels)
+    return [inspect(image, None)[0], *(inspect(frame, None)[0] for frame in later)]
 
 
 def _write_beside(place: Path, data: bytes, status: os.stat_result) -> Path:
@@ -270,7 +261,7 @@ def _write_beside(place: Path, data: bytes, status: os.stat_result) -> Path:
 
 
 def replace(stripped: list[Stripped]) -> tuple[list[Stripped], list[str]]:
-    """Put the new files in place; those that are, and what is left as it is and why."""
+    """Put the new files in place; return those that are, and what stays as it is and why."""
     done, faults = [], []
     for each in stripped:
         place = RAW / each.path
@@ -286,7 +277,7 @@ def replace(stripped: list[Stripped]) -> tuple[list[Stripped], list[str]]:
 
 
 def acknowledge(renamed: dict[str, str]) -> None:
-    """Repeat the lines of data/acknowledged.csv about these images for their new ids, before those are in place.
+    """Repeat the lines of data/acknowledged.csv about these images for their new ids, before the files are in place.
 
     The old lines stay: earlier versions have these images.
     """
@@ -306,7 +297,7 @@ def acknowledge(renamed: dict[str, str]) -> None:
 
 
 def summary(done: list[Stripped], dry: bool) -> str:
-    """How many files were stripped of what, and what follows from that."""
+    """Return how many files were stripped of what, and what follows from that."""
     if not done:
         return f"0 files of {RAW} have private metadata that can be removed"
     verb = "would be stripped" if dry else "stripped"
@@ -315,7 +306,7 @@ def summary(done: list[Stripped], dry: bool) -> str:
     lines += [f"  {kind}: {counts[kind]}" for kind in metadata.KINDS if counts[kind]]
     if dry:
         each_file = [f"{visible(each.path)}: {', '.join(each.found)}" for each in done]
-        return raw_files.listed("\n".join([*lines, ""]), each_file)
+        return raw_files.listing("\n".join([*lines, ""]), each_file)
     return "\n".join([*lines, CONSEQUENCES])
 
 

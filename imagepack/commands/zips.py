@@ -24,16 +24,16 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from imagepack.commands.quarantine import remove_empty
+from imagepack.commands.quarantine import leads_out, remove_empty
 from imagepack.engine import workers
 from imagepack.errors import InputError
 from imagepack.images import manifest as manifests
-from imagepack.images import raw_files, zips
+from imagepack.images import raw_files, raw_names, zips
 from imagepack.images.cuts import cut
 from imagepack.names import visible_lines
 
 UNFINISHED = ".zipping-"
-"""How the files begin that a run has not finished; .dvcignore has it too."""
+"""How the names of unfinished files begin; .dvcignore has it too."""
 
 
 class Loose(NamedTuple):
@@ -46,7 +46,7 @@ class Loose(NamedTuple):
 
 
 def main() -> int:
-    """The command line; the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python3 run.py zip",
         description="Put the files of a folder into zips, which DVC adds, pushes and pulls much faster.",
@@ -55,18 +55,26 @@ def main() -> int:
     parser.add_argument("--back", action="store_true", help="take the files out of the zips that this has made")
     options = parser.parse_args()
     folder = options.folder
-    try:
+    with errors_as_messages("zip", folder):
         require_data(folder)
-        with alone(folder):
-            remove_unfinished(folder)
+        with locked(folder):
+            remove_unfinished(folder, UNFINISHED)
             print(visible_lines((unzip_all if options.back else zip_all)(folder)), flush=True)
-    except InputError as error:
-        sys.exit(visible_lines(f"zip: {error}"))
-    except OSError as error:
-        sys.exit(f"zip: {error.filename or folder}: {error.strerror}: nothing is lost; mend that and run it again")
-    except KeyboardInterrupt:
-        sys.exit("zip: stopped; nothing is lost; run it again to go on")
     return 0
+
+
+@contextlib.contextmanager
+def errors_as_messages(command: str, folder: Path) -> Iterator[None]:
+    """End the program with a message where a command that changes the files of `folder` fails or is stopped."""
+    try:
+        yield
+    except InputError as error:
+        sys.exit(visible_lines(f"{command}: {error}"))
+    except OSError as error:
+        where = error.filename or folder
+        sys.exit(f"{command}: {where}: {error.strerror}: nothing is lost; mend that and run it again")
+    except KeyboardInterrupt:
+        sys.exit(f"{command}: stopped; nothing is lost; run it again to go on")
 
 
 def require_data(folder: Path) -> None:
@@ -81,24 +89,24 @@ def require_data(folder: Path) -> None:
         raise InputError(f"git tracks {name}{more}: name a folder that DVC tracks, such as data/raw")
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed run was about to write."""
-    for path in folder.rglob(f"{UNFINISHED}*"):
+def remove_unfinished(folder: Path, prefix: str) -> None:
+    """Remove what a killed run was about to write: files whose names begin with `prefix`."""
+    for path in folder.rglob(f"{prefix}*"):
         path.unlink()
 
 
 def zip_all(folder: Path) -> str:
-    """Zip every file that DVC would track and that is in no zip yet; what was done, in words.
+    """Zip every file that DVC would track and that is in no zip yet; return what was done, in words.
 
     Raises:
         InputError: files of which a zip would not give the same back, or zips that cannot be used.
     """
     paths = [path for path in raw_files.tracked(folder)[0] if not raw_files.is_zip(path)]
     require_zippable(folder, paths)
-    paths = finish(folder, paths)
+    paths = finish_killed_run(folder, paths)
     if not paths:
         return f"Every file of {folder} is in a zip."
-    digested = workers.map_in_order(partial(read_all, folder), workers.groups(paths), len(paths), "read")
+    digested = workers.map_in_order(partial(hash_files, folder), workers.groups(paths), len(paths), "read")
     files = [file for group in digested for file in group]
     tasks = plan(files)
     made = 0
@@ -122,21 +130,21 @@ def require_zippable(folder: Path, paths: list[str]) -> None:
     """Refuse what would come back as something else, all at once."""
     faults = []
     for path in paths:
-        shown, place = raw_files.shown(path), folder / path
+        shown, place = raw_names.as_text(path), folder / path
         if place.is_symlink():
             faults.append(f"{shown}: is a link: put the file itself there")
         elif not place.is_file():
             faults.append(f"{shown}: is no file: remove it")
         elif shown != path:
             faults.append(f"{shown}: its name is not valid UTF-8: rename it")
-        elif fault := zips.fault_of_name(_inside(path)):
+        elif fault := zips.fault_of_name(_name_in_zip(path)):
             faults.append(f"{shown}: {fault}, which no zip should have: rename it")
     if faults:
-        raise InputError(raw_files.listed(f"{folder} cannot be zipped, and is as it was:", faults))
+        raise InputError(raw_files.listing(f"{folder} cannot be zipped, and is as it was:", faults))
 
 
-def finish(folder: Path, paths: list[str]) -> list[str]:
-    """Remove files that a killed run left beside the zip that holds them; the others.
+def finish_killed_run(folder: Path, paths: list[str]) -> list[str]:
+    """Remove files that a killed run left beside the zip that holds them; return the others.
 
     Raises:
         InputError: one differs from that in the zip.
@@ -154,12 +162,12 @@ def finish(folder: Path, paths: list[str]) -> list[str]:
             faults.append(f"{path}: differs from that in {zipped[path].archive.file}: remove one of the two")
     remove_empty_folders(folder, [path for path in paths if path in zipped])
     if faults:
-        raise InputError(raw_files.listed(f"{folder} has files that are in a zip too:", faults))
+        raise InputError(raw_files.listing(f"{folder} has files that are in a zip too:", faults))
     return [path for path in paths if path not in zipped]
 
 
-def read_all(folder: Path, paths: list[str]) -> list[Loose]:
-    """What is there now; runs in a worker."""
+def hash_files(folder: Path, paths: list[str]) -> list[Loose]:
+    """Hash these files; runs in a worker."""
     found = []
     for path in paths:
         with (folder / path).open("rb") as file:
@@ -170,7 +178,7 @@ def read_all(folder: Path, paths: list[str]) -> list[Loose]:
 
 
 def plan(files: list[Loose]) -> Iterator[list[Loose]]:
-    """The files of each zip: cut as shards are, in their order, so that a small change leaves most zips as they were.
+    """Yield the files of each zip: cut as shards are, in their order, so that a small change leaves most as they were.
 
     How many make a zip depends on their median size, of which only the power of two counts.
     """
@@ -193,13 +201,13 @@ def plan(files: list[Loose]) -> Iterator[list[Loose]]:
 
 
 def _batch(path: str) -> list[str]:
-    """The folders above that of the label; not below one that a system left there, where a zip is not opened."""
+    """Return the folders above that of the label; none below one that a system left there, where no zip is opened."""
     folders = PurePosixPath(path).parts[:-2]
-    return list(itertools.takewhile(lambda name: not raw_files.is_junk(name), folders))
+    return list(itertools.takewhile(lambda name: not raw_names.is_junk(name), folders))
 
 
 def make_zip(folder: Path, files: list[Loose]) -> list[Loose]:
-    """Put one zip in place, read again; what it holds. Runs in a worker.
+    """Put one zip in place, read again; return what it holds. Runs in a worker.
 
     Raises:
         InputError: a file is not what it was.
@@ -208,7 +216,7 @@ def make_zip(folder: Path, files: list[Loose]) -> list[Loose]:
     unfinished = batch / f"{UNFINISHED}{secrets.token_hex(8)}"
     try:
         with unfinished.open("xb") as stream:
-            zips.write(stream, ((_inside(file.path), (folder / file.path).read_bytes()) for file in files))
+            zips.write(stream, ((_name_in_zip(file.path), (folder / file.path).read_bytes()) for file in files))
             stream.flush()
             os.fsync(stream.fileno())
         require_whole(folder, batch, unfinished, files)
@@ -217,7 +225,7 @@ def make_zip(folder: Path, files: list[Loose]) -> list[Loose]:
         unfinished.replace(batch / name)
     finally:
         unfinished.unlink(missing_ok=True)
-    _sync(batch)
+    _flush(batch)
     return files
 
 
@@ -232,7 +240,7 @@ def require_whole(folder: Path, batch: Path, archive: Path, files: list[Loose]) 
         for file, member in zip(files, members, strict=True):
             if hashlib.sha256(zips.read(member)).hexdigest() != file.digest:
                 raise InputError(f"{folder / file.path} changed while it was read: it stays; run it again")
-        if faults or [str(member) for member in members] != [_inside(file.path) for file in files]:
+        if faults or [str(member) for member in members] != [_name_in_zip(file.path) for file in files]:
             raise zips.Damaged("has other names in it")
     except (ValueError, zips.Damaged, zips.Unreadable) as error:
         raise InputError(f"a zip in {batch} is not what was written ({error}): is the disk damaged?") from None
@@ -240,28 +248,28 @@ def require_whole(folder: Path, batch: Path, archive: Path, files: list[Loose]) 
         zips.close()
 
 
-def _inside(path: str) -> str:
-    """What a file is called in the zip of its batch."""
+def _name_in_zip(path: str) -> str:
+    """Return what a file is called in the zip of its batch."""
     return "/".join(PurePosixPath(path).parts[len(_batch(path)) :])
 
 
-def _sync(folder: Path) -> None:
-    """Until a power cut cannot take back what was renamed in `folder`; Windows has no such call."""
+def _flush(folder: Path) -> None:
+    """Wait until a power cut cannot undo what was renamed in `folder`; Windows has no such call."""
     if os.name != "nt":
         handle = os.open(folder, os.O_RDONLY)
         os.fsync(handle)
         os.close(handle)
 
 
-def _sync_all() -> None:
-    """As `_sync`, of everything."""
+def _flush_all() -> None:
+    """Wait until a power cut cannot undo anything that was written."""
     if os.name != "nt":
         os.sync()
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """While this is the only such command on `folder`; on Windows it is not looked at.
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` against other such commands; on Windows nothing does.
 
     Raises:
         InputError: another one runs.
@@ -294,7 +302,7 @@ def remove(folder: Path, file: Loose) -> None:
 
 
 def remove_empty_folders(folder: Path, paths: list[str]) -> None:
-    """Of those in which the files were, below their batches."""
+    """Remove the empty ones of the folders in which the files were, below their batches."""
     places = {PurePosixPath(path).parent for path in paths}
     remove_empty(
         folder / parent
@@ -305,7 +313,7 @@ def remove_empty_folders(folder: Path, paths: list[str]) -> None:
 
 
 def unzip_all(folder: Path) -> str:
-    """Take all files out of the zips that were made here; what was done, in words.
+    """Take all files out of the zips that were made here; return what was done, in words.
 
     Raises:
         InputError: a file is there already and is another, or a zip cannot be used; that zip stays.
@@ -321,16 +329,16 @@ def unzip_all(folder: Path) -> str:
         files += count
         faults += wrong
         if not wrong:
-            _sync_all()
+            _flush_all()
             (folder / path).unlink()
     if faults:
-        raise InputError(raw_files.listed(f"{folder} has zips that could not be unpacked, and stay:", faults))
+        raise InputError(raw_files.listing(f"{folder} has zips that could not be unpacked, and stay:", faults))
     zips_ = f"{len(own)} zip{'s' * (len(own) != 1)}"
     return f"{files} files of {folder} are back, from {zips_}{left}{_next(folder)}"
 
 
 def unzip(folder: Path, paths: list[str]) -> tuple[str, int, list[str]]:
-    """Write the files of one zip; its path, how many, and what was wrong. Runs in a worker."""
+    """Write the files of one zip; return its path, how many, and what was wrong. Runs in a worker."""
     archive = folder / paths[0]
     try:
         members, faults = zips.list_members(archive, paths[0].rpartition("/")[0])
@@ -343,10 +351,10 @@ def unzip(folder: Path, paths: list[str]) -> tuple[str, int, list[str]]:
 
 
 def unpack(folder: Path, member: zips.Member) -> str:
-    """Write one file; what is in its way, or an empty text."""
+    """Write one file; return what is in its way, or an empty text."""
     place = folder / member.path
     data = zips.read(member)
-    if Path(os.path.realpath(place.parent)) != folder.resolve() / place.parent.relative_to(folder):
+    if leads_out(folder, place):
         return f"{member.path}: would lead out of {folder} by a link: remove the link"
     if os.path.lexists(place):  # a killed run has written it
         same = place.is_file() and place.read_bytes() == data

@@ -1,26 +1,24 @@
 """Pictures of changed images: before, after, and where the two differ. Only the raw files of these are fetched."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 
 import numpy as np
 import polars as pl
-from PIL import Image, ImageFile
+from PIL import Image
 
 from imagepack.compare.versions import Version
 from imagepack.engine import workers
-from imagepack.images import decode
+from imagepack.images import thumbnail
+from imagepack.images.faults import Fault
 
 LONGEST = 256
 """Pixels of a picture's longer side."""
-QUALITY = 80
 COMPARED = ("edited", "moved_edited", "reencoded")
 """Kinds of which the difference is drawn."""
 MAX_PIXELS, TIMEOUT, MEMORY_MIB = 100_000_000, 60, 2048
 """Bounds of a file's pixels, and of the seconds and memory that its decoder may take: the defaults of validate."""
-WHITE = (255, 255, 255)
 LOST = {"decoder_crash": "its decoder crashed", "timeout": f"took longer than {TIMEOUT} s to decode"}
 COLUMNS = {"before": "path_a", "after": "path_b"}
 
@@ -133,37 +131,22 @@ def _frames(version: Version, paths: list[str]) -> dict[str, int]:
 
 def _draw(files: Sequence[_File]) -> list[_Drawn]:
     """Decode and shrink; runs in a worker."""
-    ImageFile.LOAD_TRUNCATED_IMAGES = True  # in this process, which makes nothing but what people look at
+    thumbnail.accept_truncated()
     return [_drawn(file) for file in files]
 
 
 def _drawn(file: _File) -> _Drawn:
     try:
-        seen = _seen(file.content, file.frame, file.exact)
+        seen = thumbnail.shrink(file.content, file.frame, LONGEST, MAX_PIXELS, file.exact)
         pixels = np.asarray(seen.convert("RGB")) if file.exact else None
-        return _Drawn(file.row, file.sides, _jpeg(seen), pixels)
-    except decode.Fault as fault:
+        return _Drawn(file.row, file.sides, thumbnail.encode(seen), pixels)
+    except Fault as fault:
         note = fault.seen
     except MemoryError:
         note = "needs more memory to decode than a worker may have"
     except Exception as error:  # noqa: BLE001  (no file may end the run, however odd it is)
         note = f"{type(error).__name__}: {error}"[:200]
     return _Drawn(file.row, file.sides, None, None, note)
-
-
-def _seen(content: bytes, frame: int, exact: bool) -> Image.Image:
-    """As people see it, mode L or RGB, of at most LONGEST pixels a side.
-
-    Args:
-        content: of the file.
-        frame: its number.
-        exact: not by way of a JPEG's coarser scales, which would blur what is compared.
-    """
-    at_least = None if exact else lambda _: (2 * LONGEST, 2 * LONGEST)
-    image = decode.open_decoded(content, frame, at_least, MAX_PIXELS)
-    seen = decode.over(decode.upright(decode.eight_bit(image), image), WHITE)
-    seen.thumbnail((LONGEST, LONGEST))
-    return seen
 
 
 def _together(files: list[_Drawn], notes: list[str]) -> Pictures:
@@ -193,10 +176,4 @@ def heat(before: np.ndarray, after: np.ndarray) -> tuple[bytes, float]:
     apart = np.abs(np.subtract(*(np.asarray(image, np.float32) for image in resized)))
     colours = 3 * np.sqrt(apart.max(2, keepdims=True) / 255) - np.arange(3, dtype=np.float32)
     shown = Image.fromarray((colours.clip(0, 1) * 255).astype(np.uint8))
-    return _jpeg(shown), float(np.sqrt(np.mean(np.square(apart, dtype=np.float64))))
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    decode.pixels_alone(image).save(file, "JPEG", quality=QUALITY)
-    return file.getvalue()
+    return thumbnail.encode(shown), float(np.sqrt(np.mean(np.square(apart, dtype=np.float64))))

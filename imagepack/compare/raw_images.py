@@ -15,7 +15,7 @@ import polars as pl
 from imagepack.compare.zipped_images import ZippedImages
 from imagepack.dvc.disk_cache import DiskCache
 from imagepack.dvc.files import DvcFiles, RemoteError
-from imagepack.images.decode import file_of
+from imagepack.images.manifest import file_of
 from imagepack.reader.format import PackError
 
 AT_ONCE = 8

@@ -67,7 +67,7 @@ def images() -> list[str]:
     faults = []
     for names, what in ((ours - theirs, "leaves out"), (theirs - ours, "stores what the stages leave out:")):
         if names:
-            paths = [raw_files.shown(f"{RAW}/{name}") for name in sorted(names)]
+            paths = [raw_files.as_text(f"{RAW}/{name}") for name in sorted(names)]
             more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
             rule = f"python3 run.py -- dvc check-ignore --details {paths[0]}"
             faults.append(f"DVC {what} {', '.join(paths[:SHOWN])}{more}: have the rule ({rule}) in ./.dvcignore alone")

@@ -71,7 +71,7 @@ def unvalidated() -> str:
     if not MANIFEST.exists() or not Path(RAW).is_dir():
         return ""
     files, _ = raw_files.find(Path(RAW))
-    new, gone = manifests.compare_files(MANIFEST, (raw_files.shown(str(file)) for file in files))
+    new, gone = manifests.compare_files(MANIFEST, (raw_files.as_text(str(file)) for file in files))
     fix = f"{TOOL} dvc repro --force validate"
     for paths, what in ((new, f"of {RAW} is not in {MANIFEST}"), (gone, f"of {MANIFEST} is not in {RAW}")):
         if paths:

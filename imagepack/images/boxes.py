@@ -1,4 +1,7 @@
-"""The boxes of which AVIF, HEIC and some JPEG XL files are made (ISO 14496-12, 23008-12): what they say, what lacks."""
+"""The boxes of which AVIF, HEIC and some JPEG XL files are made: what they say, and what is missing.
+
+Sources: ISO 14496-12 and 23008-12.
+"""
 
 import re
 from collections.abc import Iterator
@@ -9,19 +12,19 @@ AVIF_BRANDS = {b"avif", b"avis"}
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 """The last two are those of any picture in boxes; an AVIF says that it is one too."""
 FIRST = {b"ftyp", b"JXL "}
-"""Those with which a file begins."""
+"""Boxes with which a file begins."""
 PICTURES = {b"av01", b"hvc1"}
 """Kinds of items that are compressed pixels."""
 HOLE = bytes(256)
 """Encoders of AV1 write no such run: at most 7 zeros were seen, in pictures of one tone."""
 UNIT_BEGINS = re.compile(rb"\0\0[\0-\2]")
-"""Stands in no unit of HEVC: an encoder puts a 3 between (ITU-T H.265, 7.3.1.1)."""
+"""Bytes that are in no unit of HEVC: an encoder puts a 3 between (ITU-T H.265, 7.3.1.1)."""
 HDR = {16: "PQ", 18: "HLG"}
 """Transfer functions (ITU-T H.273) of pictures brighter than white."""
 
 
 def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
-    """Those from `start` to `end`, one behind the other, up to the first that is none or is not there in full."""
+    """Yield the boxes from `start` to `end`, up to the first that is none or is not there in full."""
     end = len(data) if end is None else end
     while (box := _box(data, start, end)) and box[2] <= end:
         yield box
@@ -29,7 +32,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
 
 
 def _box(data: bytes, at: int, end: int) -> Box | None:
-    """The box that begins at `at`; it may say that it ends behind `end`."""
+    """Return the box that begins at `at`; it may say that it ends behind `end`."""
     size, kind, inside = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
     if size == 1:
         size, inside = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
@@ -40,14 +43,14 @@ def _box(data: bytes, at: int, end: int) -> Box | None:
 
 
 def brands(data: bytes) -> set[bytes]:
-    """The kinds of file that `data` says it is; none where it does not begin as files of boxes do."""
+    """Return the kinds of file that `data` says it is; none where it does not begin as files of boxes do."""
     kind, start, end = next(boxes(data), (b"", 0, 0))
     parts = {data[at : at + 4] for at in range(start, end, 4)}
     return parts if kind == b"ftyp" else set()
 
 
 def end_of(data: bytes) -> int:
-    """The offset behind the last box of the file with which `data` begins."""
+    """Return the offset behind the last box of the file with which `data` begins."""
     last, seen = 0, set()
     for kind, _, end in boxes(data):
         if kind in seen & FIRST:
@@ -58,14 +61,14 @@ def end_of(data: bytes) -> int:
 
 
 def missing_bytes(data: bytes) -> int:
-    """How many bytes the last box lacks."""
+    """Return how many bytes the last box lacks."""
     last = end_of(data)
     box = _box(data, last, len(data)) if last else None
     return max(0, box[2] - len(data)) if box else len(data) - last < 8 and last < len(data)
 
 
 def damage(data: bytes) -> int:
-    """The offset of the first bytes among compressed pixels that no encoder writes; 0 if there are none.
+    """Return the offset of the first bytes among compressed pixels that no encoder writes; 0 if there are none.
 
     Of pictures alone: where the frames of a film are is not looked at.
     """
@@ -90,7 +93,7 @@ def _unit_damage(data: bytes, start: int, end: int) -> int:
 
 
 def bits(data: bytes) -> int:
-    """Bits a channel: of whichever picture in the file has the most, 8 or more."""
+    """Return the bits a channel of whichever picture in the file has the most, 8 or more."""
     most = 8
     for kind, start, end in _properties(data):
         if kind == b"pixi":
@@ -101,25 +104,25 @@ def bits(data: bytes) -> int:
 
 
 def hdr(data: bytes) -> str:
-    """The name of the transfer function, if it is one of pictures brighter than white."""
+    """Return the name of the transfer function, if it is one of pictures brighter than white."""
     colours = (data[start : start + 8] for kind, start, _ in _properties(data) if kind == b"colr")
     transfers = [int.from_bytes(colour[6:8], "big") for colour in colours if colour[:4] == b"nclx"]
     return next((HDR[transfer] for transfer in transfers if transfer in HDR), "")
 
 
 def _meta(data: bytes) -> list[Box]:
-    """What is in the box that describes the pictures."""
+    """Return what is in the box that describes the pictures."""
     return [box for kind, start, end in boxes(data) if kind == b"meta" for box in boxes(data, start + 4, end)]
 
 
 def _properties(data: bytes) -> list[Box]:
-    """What is said of pictures, without that of which."""
+    """Return the properties of all pictures; which picture has which is not looked at."""
     inside = [box for kind, start, end in _meta(data) if kind == b"iprp" for box in boxes(data, start, end)]
     return [box for kind, start, end in inside if kind == b"ipco" for box in boxes(data, start, end)]
 
 
 def items(data: bytes, wanted: set[bytes]) -> Iterator[Box]:
-    """Kind of each item of these kinds, and offsets at which its parts begin and end."""
+    """Yield the kind of each item that is `wanted`, and where each of its parts begins and ends."""
     kinds, places = {}, {}
     for kind, start, end in _meta(data):
         if kind == b"iinf":
@@ -133,13 +136,13 @@ def items(data: bytes, wanted: set[bytes]) -> Iterator[Box]:
 
 
 def _item(data: bytes, at: int) -> tuple[int, bytes]:
-    """Number and kind of an item, whose entry has its content at `at`."""
+    """Return number and kind of an item, whose entry has its content at `at`."""
     width = 2 if data[at] < 3 else 4
     return int.from_bytes(data[at + 4 : at + 4 + width], "big"), data[at + 6 + width : at + 10 + width]
 
 
 def _locations(data: bytes, at: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Number of each item, and the offsets at which its parts begin and end, if they are counted from the file's."""
+    """Yield the number of each item and where its parts begin and end, if they are counted from the file's start."""
 
     def number(width: int) -> int:
         nonlocal at

@@ -6,17 +6,18 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
-from imagepack.images import decode
+from imagepack.images.content import profile_name
+from imagepack.images.pixels import GREY_MODES, eight_bit, over, upright
 
 
 def upright_srgb(image: Image.Image, mode: str, background: tuple[int, int, int]) -> Image.Image:
     """Return a decoded file as an image of `mode`, RGB or L: 8 bits, sRGB, upright, over the background."""
     profile = image.info.get("icc_profile") or b""
-    if image.mode in decode.GREY_MODES:
-        plain = decode.eight_bit(image, _grey_curve(profile, deep=image.mode.startswith("I;16")))
+    if image.mode in GREY_MODES:
+        plain = eight_bit(image, _grey_curve(profile, deep=image.mode.startswith("I;16")))
     else:
-        plain = _to_srgb(decode.eight_bit(image), profile)
-    return decode.over(decode.upright(plain, image), background).convert(mode)
+        plain = _to_srgb(eight_bit(image), profile)
+    return over(upright(plain, image), background).convert(mode)
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
@@ -44,7 +45,7 @@ def _grey_curve(profile: bytes, deep: bool) -> np.ndarray | None:
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str, to_mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return how to convert; None where there is nothing to do: the profile is sRGB, or of no use."""
-    if not decode.profile_name(profile):
+    if not profile_name(profile):
         return None
     # otherwise lcms puts 33 points of a grey curve in its place, and dark greys are wrong by up to 10
     exact = ImageCms.Flags.NOOPTIMIZE if mode in ("L", "I;16") else ImageCms.Flags.NONE

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 
 PNG_SHARE = 0.6
-"""Bytes of a PNG by those of its pixels, of photographs."""
+"""Bytes of a photograph's PNG, as a share of those of its pixels."""
 
 
 def cut(ids: np.ndarray, batches: pl.Series, rows: int) -> list[int]:
-    """Where files of about `rows` images begin, and N at the end: decided by content, so that a change stays local.
+    """Return where files of about `rows` images begin, and N at the end: by content, so that a change stays local.
 
     An image ends a file where its hash is the least of the 2w + 1 around it, which happens once in 2w + 1 images
     on average (local-minimum chunking, Bjorner et al. 2010); w comes from `rows`, never from the number of images.
@@ -30,5 +30,5 @@ def cut(ids: np.ndarray, batches: pl.Series, rows: int) -> list[int]:
 
 
 def uint64(ids: np.ndarray, offset: int) -> np.ndarray:
-    """Eight bytes of each id as a uint64: parts of a sha256, so as good as independent hashes."""
+    """Return eight bytes of each id as a uint64: parts of a sha256, so as good as independent hashes."""
     return np.ascontiguousarray(ids[:, offset : offset + 8]).view(">u8")[:, 0].astype("u8")

@@ -17,10 +17,12 @@ BITS, FLOAT_BITS = ((8, 0), (10, 0), (12, 0), (1, 6)), ((32, 0), (16, 0), (24, 0
 
 @dataclass(frozen=True)
 class Header:
-    """Attributes:
-    width, height: pixels, before it is turned.
-    animated: whether there are several frames.
-    bits: of a channel.
+    """What the header says.
+
+    Attributes:
+        width, height: pixels, before it is turned.
+        animated: whether there are several frames.
+        bits: of a channel.
     """
 
     width: int
@@ -45,7 +47,7 @@ class _Bits:
         return least + self.number(bits)
 
     def sides(self, ordinary: Choices, eighths: Choices) -> tuple[int, int]:
-        """Width and height."""
+        """Read width and height."""
         choices, unit = (eighths, 8) if self.number(1) else (ordinary, 1)
 
         def side() -> int:
@@ -57,12 +59,12 @@ class _Bits:
 
 
 def begins(data: bytes) -> bool:
-    """Whether `data` is a JPEG XL by its first bytes."""
+    """Return whether `data` is a JPEG XL by its first bytes."""
     return data.startswith((BARE, IN_BOXES))
 
 
 def header(data: bytes) -> Header:
-    """Of a file that `begins` as a JPEG XL; what is missing counts as zeros."""
+    """Read the header of a file that `begins` as a JPEG XL; what is missing counts as zeros."""
     bits = _Bits(_codestream(data)[2:40])
     width, height = bits.sides(SIDE, ((1, 5),))
     if bits.number(1):  # all else is as usual
@@ -81,7 +83,7 @@ def header(data: bytes) -> Header:
 
 
 def _codestream(data: bytes) -> bytes:
-    """The beginning of the compressed picture."""
+    """Return the beginning of the compressed picture."""
     if data.startswith(BARE):
         return data[:64]
     parts = {b"jxlc": 0, b"jxlp": 4}

@@ -36,21 +36,29 @@ FACTS = {
 `status` (accepted or rejected), `issues` (codes), `seen` (what was seen, an entry an issue) and `group` (a name that
 images which look alike share; else empty)."""
 
-AT_ONCE = 4096
+FILE = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
+"""The file in which the image of a row is stored."""
+ROWS_A_STEP = 4096
 """Rows that are put into a table in one step: tuples take more memory than a table, and so do very small tables."""
 
 
 def of_rows(rows: Iterable[tuple]) -> pl.DataFrame:
-    """At least one row of facts, a tuple each, in the order of FACTS, as a table."""
+    """Return rows of facts, a tuple each in the order of FACTS, as a table; there must be one at least."""
     rows, frames = iter(rows), []
-    while some := list(islice(rows, AT_ONCE)):
+    while some := list(islice(rows, ROWS_A_STEP)):
         frames.append(pl.DataFrame(some, schema=FACTS, orient="row"))
     return pl.concat(frames)
 
 
+def file_of(path: str, frame: int) -> str:
+    """Return the file in which the image with this path is stored: the path of a later frame ends in its number."""
+    return path.removesuffix(f"#{frame}") if frame > 1 else path
+
+
 def frame_id(digest: str, number: int) -> str:
-    """The id of a frame of the file with this sha256: that itself of the first, and of a later one 64 digits that begin
-    with the same 16, which decide the split.
+    """Return the id of a frame of the file with this sha256: of the first frame that itself.
+
+    A later one has 64 digits that begin with the same 16, which decide the split.
     """
     return digest if number == 1 else digest[:16] + hashlib.sha256(f"{digest}#{number}".encode()).hexdigest()[16:]
 
@@ -60,8 +68,7 @@ def in_order(manifest: pl.DataFrame) -> pl.DataFrame:
 
     By name before label, so that an image moved to another class keeps its neighbours in the pack.
     """
-    file = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
-    name = file.str.split("/").list.last()
+    name = FILE.str.split("/").list.last()
     stem = name.str.replace(r"\.[^.]*$", "")  # so that harp.jpg comes before harp-copy.jpg
     keys = (_natural(pl.col("batch")), "batch", _natural(stem), name, "label", "frame", "path")
     order = manifest.select(pl.arg_sort_by(*keys)).to_series()
@@ -85,13 +92,13 @@ def write(manifest: pl.DataFrame, path: Path) -> None:
 
 
 def read_accepted(path: Path, *columns: str) -> pl.DataFrame:
-    """The rows of the images that the later stages use; these columns of them, or all where none is named."""
+    """Read the rows of the images that the later stages use; these columns of them, or all where none is named."""
     table = pl.read_parquet(path, columns=["status", *columns] if columns else None)
     return table.filter(pl.col("status") == "accepted")
 
 
 def compare_files(path: Path, here: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Which of the files `here` the manifest at `path` does not have, and which it has that are not here."""
+    """Return which of the files `here` the manifest does not have, and which it has that are not here."""
     rows = pl.read_parquet(path, columns=["path", "frame"])
     validated = rows.filter(pl.col("frame") <= 1).select("path")
     found = pl.DataFrame({"path": list(here)}, schema={"path": pl.String})
@@ -100,5 +107,5 @@ def compare_files(path: Path, here: Iterable[str]) -> tuple[list[str], list[str]
 
 
 def hashes(column: pl.Series) -> np.ndarray:
-    """uint8, (N, 32), of such a column in hexadecimal digits; zeros where it is empty."""
+    """Return a column of hexadecimal digits as uint8, (N, 32); zeros where it is empty."""
     return np.fromiter(column.str.decode("hex"), "S32", len(column)).view("u1").reshape(-1, 32)

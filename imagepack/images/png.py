@@ -24,7 +24,7 @@ UP, LEVEL, WINDOW_BITS, MEMORY = 2, 1, 15, 9
 
 
 def encode(image: Image.Image) -> bytes:
-    """The PNG file of an image of mode L or RGB, without metadata."""
+    """Return an image of mode L or RGB as a PNG file, without metadata."""
     pixels = np.asarray(image).reshape(image.height, -1)
     rows = np.empty((image.height, 1 + pixels.shape[1]), "u1")
     rows[:, 0] = UP
@@ -36,7 +36,7 @@ def encode(image: Image.Image) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray | None:
-    """Pixels of a file that `encode` has written: uint8, (H, W) or (H, W, 3).
+    """Return the pixels of a file that `encode` has written: uint8, (H, W) or (H, W, 3).
 
     None of any other file, and of a damaged one.
     """
@@ -61,7 +61,7 @@ def decode(data: bytes) -> np.ndarray | None:
 
 
 def _file(width: int, height: int, colours: int, stored: bytes) -> bytes:
-    """Of pixels that are filtered and compressed."""
+    """Return the file of pixels that are filtered and compressed."""
     chunks = ((b"IHDR", HEADER.pack(width, height, 8, colours, 0, 0, 0)), (b"IDAT", stored), (b"IEND", b""))
     return SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
 

@@ -1,50 +1,31 @@
-"""The files below data/raw before anything is decoded: which there are, what their names and places say, their bytes.
+"""The files below data/raw before anything is decoded: which there are, and their bytes.
 
 A zip stands for the folder in which it lies: its members are files as others are.
 """
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import translate
 from functools import cache
 from pathlib import Path, PurePosixPath
 from zlib import crc32
 
-import polars as pl
-
 from imagepack.dvc.ignored import ignored_by_dvc
 from imagepack.errors import InputError
 from imagepack.images import zips
-from imagepack.images.decode import Fault
+from imagepack.images.faults import Fault
+from imagepack.images.formats import prepare_codecs
+from imagepack.images.raw_names import RawFile, as_text, is_junk, place_of
 from imagepack.names import visible
 
-LONGEST_NAME = 255 - len(".png")
-"""Bytes; file systems take 255, and preprocess adds an extension."""
-JUNK = (
-    *(".DS_Store", "._*", "__MACOSX", ".AppleDouble", ".Spotlight-V100", ".fseventsd", ".Trash*", ".TemporaryItems"),
-    *("Thumbs.db", "Thumbs.db:*", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
-    *(".directory", ".thumbnails", "lost+found", "@eaDir", "#recycle", "@Recycle", ".@__thumb"),
-    *(".git*", ".hg", ".dvc", ".ipynb_checkpoints"),
-)
-"""What macOS, Windows, Linux, network disks (Synology, QNAP) and programs leave; a file below a folder so called is
-junk too."""
-_JUNK = re.compile("|".join(map(translate, JUNK)), re.IGNORECASE)
-FRAME = re.compile(r"#[0-9]+$")
-"""How validate.multi_frame: split calls the frames of a file."""
-NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
-"""Of a file's or folder's name, what Windows does not take (Microsoft, Naming Files, Paths, and Namespaces)."""
 TYPICAL_GROUP, MOST_OF_A_GROUP = 24, 48
 """Files: large enough that a round trip between processes does not count."""
 HELD_BYTES = 4 * 2**20
-"""Of files that a worker has in memory together, while it decodes one: little beside what that takes."""
-OF_DVC = "DVC leaves out the whole folder in which it lies, as another repository of DVC: remove it"
-SHOWN = 100
+"""Bytes of files that a worker has in memory together, while it decodes one: little beside what that takes."""
+HAS_DVC = "DVC leaves out the whole folder in which it lies, as another repository of DVC: remove it"
+MOST_LISTED = 100
 """Faults in a message."""
-RawFile = str | zips.Member
-"""A file by its path below data/raw, with /, or a member of a zip, whose str() that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +34,7 @@ class Opened:
 
     Attributes:
         place: path, label and batch.
-        found: what its name says, or why its bytes could not be read: check codes, what was seen.
+        found: codes of checks and what was seen: of its name, or why its bytes could not be read.
         data: its bytes; None if it is not to be decoded.
         digest, size: of them; an empty text and 0 if they could not be read.
     """
@@ -66,7 +47,7 @@ class Opened:
 
 
 def find(raw: Path) -> tuple[list[RawFile], int]:
-    """Every file under `raw` that DVC tracks, and every member of a zip, in a fixed order; and how many DVC ignores.
+    """Return every file under `raw` that DVC tracks, and every member of a zip, in order; and how many DVC ignores.
 
     A folder that is a link counts as a file. A zip is none, and where a file is does not change its place in the order.
 
@@ -82,7 +63,7 @@ def find(raw: Path) -> tuple[list[RawFile], int]:
     is_ignored = ignored_by_dvc()
     members = [member for member in listed if not is_ignored(f"{raw.as_posix()}/{member.path}")]
     loose = set(found).difference(archives)
-    return sorted([*loose, *members], key=_walked), ignored + len(listed) - len(members)
+    return sorted([*loose, *members], key=_walk_order), ignored + len(listed) - len(members)
 
 
 def find_some(raw: Path) -> tuple[list[RawFile], int]:
@@ -98,7 +79,7 @@ def find_some(raw: Path) -> tuple[list[RawFile], int]:
 
 
 def tracked(raw: Path) -> tuple[list[str], int]:
-    """As `find`, of files alone, zips among them.
+    """Return the same as `find`, but zips as files and not what is in them.
 
     Raises:
         InputError: a folder cannot be listed, or is one that DVC does not list.
@@ -114,7 +95,7 @@ def tracked(raw: Path) -> tuple[list[str], int]:
 
 
 def groups(files: list[RawFile]) -> Iterator[list[RawFile]]:
-    """Cut `files` where their names say so, so that one file more or less mostly changes the group around it alone."""
+    """Cut `files` where their names say so, so that one file more mostly changes the group around it alone."""
     group = []
     for file in files:
         group.append(file)
@@ -126,7 +107,7 @@ def groups(files: list[RawFile]) -> Iterator[list[RawFile]]:
 
 
 def members(raw: Path) -> dict[str, zips.Member]:
-    """What is in all zips under `raw` that DVC tracks, by path; whether it lies elsewhere too is not looked at.
+    """Return what is in all zips that DVC tracks, by path; whether it lies elsewhere too is not looked at.
 
     Raises:
         InputError: a zip cannot be used.
@@ -139,26 +120,26 @@ def members(raw: Path) -> dict[str, zips.Member]:
 
 
 def _walk(raw: Path) -> Iterator[str]:
-    """Every file, relative to `raw`: in each folder its files, then its folders.
+    """Yield every file, relative to `raw`: in each folder its files, then its folders.
 
     Raises:
         InputError: a folder cannot be listed, or is one that DVC does not list.
     """
-    for folder, folders, names in os.walk(raw, onerror=_refuse):
+    for folder, folders, names in os.walk(raw, onerror=refuse_unlisted):
         if ".dvc" in folders or ".dvc" in names:
-            raise InputError(f"{visible(folder)}/.dvc: {OF_DVC}")
+            raise InputError(f"{visible(folder)}/.dvc: {HAS_DVC}")
         folders.sort()
         links = [name for name in folders if Path(folder, name).is_symlink()]
         yield from (Path(folder, name).relative_to(raw).as_posix() for name in sorted(names + links))
 
 
 def is_zip(path: str) -> bool:
-    """Whether the file so called stands for what is in it."""
+    """Return whether the file so called stands for what is in it."""
     return path.lower().endswith(zips.ENDING) and not is_junk(path)
 
 
 def _list_all(raw: Path, archives: list[str]) -> tuple[list[zips.Member], list[str]]:
-    """Members of all of them, and what is wrong, a line each."""
+    """Return the members of all of them, and what is wrong, a line each."""
     listed, faults = [], []
     for archive in archives:
         members, wrong = _list(raw, archive)
@@ -169,17 +150,17 @@ def _list_all(raw: Path, archives: list[str]) -> tuple[list[zips.Member], list[s
 
 def _refuse_zips(raw: Path, faults: list[str]) -> None:
     if faults:
-        raise InputError(listed(f"{raw} has zips that cannot be used:", faults))
+        raise InputError(listing(f"{raw} has zips that cannot be used:", faults))
 
 
-def listed(what: str, faults: list[str]) -> str:
-    """A message of several lines: the first SHOWN faults."""
-    more = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-    return "\n  ".join([what, *faults[:SHOWN], *more])
+def listing(what: str, faults: list[str]) -> str:
+    """Return a message of several lines: the first MOST_LISTED faults."""
+    more = [f"... and {len(faults) - MOST_LISTED} more"] if len(faults) > MOST_LISTED else []
+    return "\n  ".join([what, *faults[:MOST_LISTED], *more])
 
 
 def _list(raw: Path, archive: str) -> tuple[list[zips.Member], list[str]]:
-    """Members of a zip, and what is wrong with other names in it."""
+    """Return the members of a zip, and what is wrong with other names in it."""
     if (raw / archive).is_symlink():
         return [], ["is a link: put the zip itself here"]
     if not (raw / archive).is_file():  # to read a pipe or a device would never end
@@ -194,7 +175,7 @@ def _list(raw: Path, archive: str) -> tuple[list[zips.Member], list[str]]:
 
 
 def _collisions(raw: Path, found: list[str], members: list[zips.Member]) -> list[str]:
-    """Paths that are there twice, or as a file and as a folder, as could not be if every zip were unpacked."""
+    """Return faults of paths that are there twice, or as a file and as a folder, were every zip unpacked."""
     owners, faults, is_own = dict.fromkeys(found, ""), [], cache(zips.is_own)
     for member in members:
         owner = owners.setdefault(member.path, member)
@@ -203,35 +184,30 @@ def _collisions(raw: Path, found: list[str], members: list[zips.Member]) -> list
             there = here or f"in {owner.archive.file} too"
             half = isinstance(owner, str) and is_own(member.archive.file)  # some of its files may be in it alone
             fix = "python3 run.py zip, which was killed, goes on if run again" if half else "remove one of the two"
-            faults.append(f"{member.archive.file}: {shown(member.path)!r} is there {there}: {fix}")
+            faults.append(f"{member.archive.file}: {as_text(member.path)!r} is there {there}: {fix}")
     folders = {path.rpartition("/")[0] for path in owners}
     folders |= {str(parent) for folder in folders for parent in PurePosixPath(folder).parents}
     for path in sorted(folders & owners.keys()):
         owner = owners[path] or path
         file = owner.archive.file if isinstance(owner, zips.Member) else raw / owner
-        faults.append(f"{file}: {shown(path)!r} is a file, and elsewhere a folder: rename one of the two")
+        faults.append(f"{file}: {as_text(path)!r} is a file, and elsewhere a folder: rename one of the two")
     return faults
 
 
-def _walked(file: RawFile) -> str:
-    """Sorts as a walk does: in each folder its files, then its folders."""
+def _walk_order(file: RawFile) -> str:
+    """Return a key that sorts as a walk does: in each folder its files, then its folders."""
     folder, _, name = f"/{file}".rpartition("/")
     return folder.replace("/", "\0\2") + "\0\1" + name  # no name has a zero in it
 
 
-def _refuse(error: OSError) -> None:
-    """A folder that cannot be listed would otherwise be passed over in silence."""
+def refuse_unlisted(error: OSError) -> None:
+    """Refuse a folder that cannot be listed: it would otherwise be passed over in silence."""
     if not isinstance(error, FileNotFoundError):
         raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
 
 
-def shown(path: str) -> str:
-    """As text, whatever bytes it consists of."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def small_groups(raw: Path, files: list[RawFile]) -> Iterator[list[RawFile]]:
-    """Cut `files` so that those of a group have few bytes, and a large file is alone: they are in memory together."""
+    """Cut `files` into groups of few bytes, a large file alone: a group is in memory together."""
     group, size = [], 0
     for file in files:
         its = size_of(raw, file)
@@ -245,7 +221,7 @@ def small_groups(raw: Path, files: list[RawFile]) -> Iterator[list[RawFile]]:
 
 
 def size_of(raw: Path, file: RawFile) -> int:
-    """Bytes of a file, by its folder or zip; 0 if it cannot be looked at."""
+    """Return a file's bytes, by its folder or zip; 0 if it cannot be looked at."""
     try:
         return (raw / file).stat().st_size if isinstance(file, str) else file.bytes
     except OSError:
@@ -261,49 +237,24 @@ def open_one(raw: Path, file: RawFile, most: int, split: bool) -> Opened:
         most: bytes that it may have.
         split: whether frames become images.
     """
-    where, found = place(raw, file, split)
+    place, found = place_of(raw, file, split)
     data, digest = b"", ""
     try:
         data = read(raw, file, most)
         digest = hashlib.sha256(data).hexdigest()
         if is_junk(str(file)):
-            *folders, name = map(shown, str(file).split("/"))
+            *folders, name = map(as_text, str(file).split("/"))
             folder = next(filter(is_junk, folders), "")
             raise Fault("junk", f"lies in a folder {folder}" if folder else f"is called {name}")
     except Fault as fault:
-        return Opened(where, [*found, (fault.code, fault.seen)], None, digest, len(data))
+        return Opened(place, [*found, (fault.code, fault.seen)], None, digest, len(data))
     except MemoryError:
-        return Opened(where, [*found, ("resource_limit", "needs more memory than a worker may have")], None, "", 0)
-    return Opened(where, found, data, digest, len(data))
-
-
-def place(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str], list[tuple[str, str]]]:
-    """Path, label and batch, and what is wrong with them; `split`: whether frames become images."""
-    path = str(file)
-    readable = shown(path)
-    *folders, name = path.split("/")
-    *batch, label = readable.split("/")[:-1] or ("",)
-    found = []
-    if any(map(is_junk, folders)):
-        return (readable, "", ""), found  # its folder is no class
-    if readable != path:
-        found.append(("bad_name", "a name that is not valid UTF-8"))
-    if (length := len(os.fsencode(name))) > LONGEST_NAME:
-        found.append(("bad_name", f"a name of {length} bytes, more than {LONGEST_NAME}"))
-    if readable == path and (strange := [part for part in (*folders, name) if NON_PORTABLE.search(part)]):
-        found.append(("non_portable_name", f"Windows takes no name such as {strange[0]!r}"))
-    loose = isinstance(file, str)
-    if loose and (raw / path).is_symlink() and not (target := _real(raw / path)).is_relative_to(_real(raw)):
-        found.append(("outside_link", f"leads to {os.fsencode(target).decode('utf-8', 'backslashreplace')}"))
-    if split and FRAME.search(path):
-        found.append(("bad_name", "a name that ends as those of frames do"))
-    if not label:
-        found.append(("no_label", f"stands directly in {raw}"))
-    return (readable, label, "/".join(batch)), found
+        return Opened(place, [*found, ("resource_limit", "needs more memory than a worker may have")], None, "", 0)
+    return Opened(place, found, data, digest, len(data))
 
 
 def untrackable(folder: Path | str) -> list[str]:
-    """What DVC stops at below `folder`, waits for without an end, or leaves out in silence: a line a file."""
+    """Return what DVC stops at below `folder`, waits for without an end, or leaves out in silence: a line a file."""
     is_ignored, faults, waiting = ignored_by_dvc(), [], [str(folder)]
     while waiting:
         for entry in sorted(os.scandir(waiting.pop()), key=lambda entry: entry.name):
@@ -315,11 +266,11 @@ def untrackable(folder: Path | str) -> list[str]:
 
 
 def _fault_of(entry: os.DirEntry) -> str:
-    """Why DVC cannot store it, and the fix; empty if it can."""
-    if shown(entry.name) != entry.name:
+    """Return why DVC cannot store it, and the fix; empty if it can."""
+    if as_text(entry.name) != entry.name:
         return "its name is not valid UTF-8: rename it"
     if entry.name == ".dvc":
-        return OF_DVC
+        return HAS_DVC
     if entry.name == ".dvcignore":
         return "DVC takes no such file below what it stores: move its rules to ./.dvcignore"
     if entry.is_file() or (entry.is_dir() and not entry.is_symlink()):
@@ -333,18 +284,8 @@ def _fault_of(entry: os.DirEntry) -> str:
     return "a link that leads nowhere: remove it, or put the image there"
 
 
-def _real(path: Path) -> Path:
-    """Where links lead; unlike Path.resolve it takes one that leads to itself."""
-    return Path(os.path.realpath(path))
-
-
-def is_junk(path: str) -> bool:
-    """Whether a system or a program left the file there."""
-    return any(map(_JUNK.match, path.split("/")))
-
-
 def read(raw: Path, file: RawFile, most: int | None = None) -> bytes:
-    """The whole file: the one way in which stages come by the bytes of raw images.
+    """Read the whole file: the one way in which stages come by the bytes of raw images.
 
     Args:
         raw: the folder.
@@ -355,6 +296,7 @@ def read(raw: Path, file: RawFile, most: int | None = None) -> bytes:
         Fault: unreadable or empty_file; of a member also truncated or decode_error.
         MemoryError: more than `most`.
     """
+    prepare_codecs()  # before the file takes the memory that they need
     if not isinstance(file, str):
         if most is not None and file.bytes > most:
             raise MemoryError
@@ -376,31 +318,3 @@ def _read_loose(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise Fault("unreadable", error.strerror or str(error)) from None
-
-
-def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
-    """Files whose names, or whose class folders', are one on disks that ignore case or the way accents are written.
-
-    Returns:
-        Findings: path, code, what was seen, the other's path; one a file. Of such folders the first is left alone.
-    """
-    whole = table.select("path", "frame").filter(pl.col("frame") <= 1)
-    found = {}
-    for column, what in (
-        (pl.col("path").str.replace(r"/?[^/]*$", ""), "in the same folder as"),
-        ("path", "the same file as"),
-    ):
-        named = whole.select("path", name=column).with_columns(
-            key=pl.col("name").str.normalize("NFC").str.to_lowercase()
-        )
-        clashing = named.unique(("key", "name")).filter(pl.col("key").is_duplicated())["key"]
-        named = named.filter(pl.col("key").is_in(clashing.implode()))  # mostly none: to sort all takes much memory
-        named = named.filter(pl.Series([not is_junk(path) for path in named["path"]], dtype=pl.Boolean))
-        firsts = named.sort("key", "name", "path").with_columns(
-            pl.col("path", "name").first().over("key").name.suffix("_1")
-        )
-        others = firsts.filter(pl.col("name") != pl.col("name_1"))
-        found |= {
-            path: (f"{what} {name}", first) for path, name, first in others.select("path", "name_1", "path_1").rows()
-        }
-    return [(path, "name_collision", seen, first) for path, (seen, first) in found.items()]

@@ -24,17 +24,16 @@ from typing import BinaryIO, NamedTuple
 
 ENDING = ".zip"
 TYPICAL_BYTES = 8 * 2**20
-"""Of a zip that is made here; as of a shard: DVC takes few such files as fast as their bytes, thousands of small ones
-not at all so."""
+"""A zip that is made here has about so many, as a shard has: with thousands of small files DVC is much slower."""
 DATE = (1980, 1, 1, 0, 0, 0)
-"""Of every member: the first that a zip can say."""
+"""The date of every member: the first that a zip can say."""
 STORED, DEFLATED = 0, 8
 ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 OPEN_FILES = 8
 END, END64, LOCATOR64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 ENTRY, LOCAL = struct.Struct("<4s4x2H4x3L3H4x2L"), struct.Struct("<4s5H3L2H")
 NAME_BYTES = struct.Struct("<28xH")
-"""Of an ENTRY, to be had sooner than all of it."""
+"""The length of the name in an ENTRY, which takes less time than all of it."""
 LONGEST_COMMENT = 65535
 FULL16, FULL32 = 0xFFFF, 0xFFFFFFFF
 """Where these stand, the number stands in the part for large zips."""
@@ -103,27 +102,27 @@ class Member:
 
     @property
     def header(self) -> Header:
-        """With the numbers from the part for large zips."""
+        """Return all of it, with the numbers from the part for large zips."""
         header = Header._make(ENTRY.unpack_from(self.entry))
         numbers = [header.bytes, header.packed, header.offset]
         if FULL32 not in numbers:
             return header
-        size, packed, offset = _large(self.entry[ENTRY.size + header.name :], numbers)
+        size, packed, offset = _numbers64(self.entry[ENTRY.size + header.name :], numbers)
         return header._replace(bytes=size, packed=packed, offset=offset)
 
     @property
     def name(self) -> bytes:
-        """As it stands in the zip."""
+        """Return the name as it stands in the zip."""
         return self.entry[ENTRY.size : ENTRY.size + NAME_BYTES.unpack_from(self.entry)[0]]
 
     @property
     def path(self) -> str:
-        """Below the folder of images, with /, as if it were extracted beside its zip."""
+        """Return the path below the folder of images, with /, as if it were extracted beside its zip."""
         return posixpath.normpath(posixpath.join(self.folder, _text(self.name)))
 
     @property
     def bytes(self) -> int:
-        """Its size outside of the zip."""
+        """Return its size outside of the zip."""
         return self.header.bytes
 
     def __str__(self) -> str:
@@ -131,7 +130,7 @@ class Member:
 
 
 def list_members(file: Path, folder: str = "") -> tuple[list[Member], list[str]]:
-    """The files in a zip, in its order, and what is wrong with others' names, a line each; nothing is decompressed.
+    """Return the files in a zip, in its order, and what is wrong with others' names; nothing is decompressed.
 
     Args:
         file: the zip.
@@ -147,7 +146,7 @@ def list_members(file: Path, folder: str = "") -> tuple[list[Member], list[str]]
 
 
 def list_stream(stream: BinaryIO, archive: Archive, folder: str = "") -> tuple[list[Member], list[str]]:
-    """As `list_members`, of a zip that is open, here or elsewhere: of it only the directory is read.
+    """Return the same as `list_members` of a zip that is open, here or elsewhere; only its directory is read.
 
     Args:
         stream: can be sought in.
@@ -163,26 +162,26 @@ def list_stream(stream: BinaryIO, archive: Archive, folder: str = "") -> tuple[l
     for member in entries:
         name = member.name
         if fault := fault_of_name(_text(name)):
-            faults.append(f"{_shown(name)} {fault}")
+            faults.append(f"{_quoted(name)} {fault}")
         elif not name.endswith(b"/"):
             members.append(member)
         elif member.bytes:
-            faults.append(f"{_shown(name)} is a folder with content")
+            faults.append(f"{_quoted(name)} is a folder with content")
     return members, faults
 
 
 def _text(name: bytes) -> str:
-    """A name, as Linux would show that of a file: UTF-8, whether or not the zip says so."""
+    """Return a name as Linux would show that of a file: UTF-8, whether or not the zip says so."""
     return name.decode("utf-8", "surrogateescape")
 
 
-def _shown(name: bytes) -> str:
+def _quoted(name: bytes) -> str:
     """A name, for messages."""
     return repr(name.decode("utf-8", "backslashreplace"))
 
 
 def _directory(stream: BinaryIO, size: int) -> tuple[int, int, int]:
-    """Where the central directory begins, its bytes, its entries."""
+    """Return where the central directory begins, its bytes, its entries."""
     stream.seek(max(0, size - END.size - LONGEST_COMMENT))
     tail = stream.read()
     ends = [found.start() for found in re.finditer(b"PK\5\6", tail)]
@@ -211,7 +210,7 @@ def _directory(stream: BinaryIO, size: int) -> tuple[int, int, int]:
 
 
 def _entries(archive: Archive, folder: str, directory: bytes, count: int) -> Iterator[Member]:
-    """The entries of a central directory."""
+    """Yield the entries of a central directory."""
     at = 0
     for _ in range(count):
         if len(directory) - at < ENTRY.size or directory[at : at + 4] != b"PK\1\2":
@@ -226,8 +225,8 @@ def _entries(archive: Archive, folder: str, directory: bytes, count: int) -> Ite
         raise Damaged("its list of files is damaged")
 
 
-def _large(extra: bytes, numbers: list[int]) -> list[int]:
-    """Those numbers that do not fit into 32 bits, from the part for large zips."""
+def _numbers64(extra: bytes, numbers: list[int]) -> list[int]:
+    """Return the numbers, those that do not fit into 32 bits from the part for large zips."""
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<2H", extra)
         if kind == 1:
@@ -244,11 +243,11 @@ def _require_apart(members: list[Member], end: int) -> None:
         header = member.header
         limit = following.header.offset if following else end
         if header.offset + LOCAL.size + header.name + header.packed > limit:
-            raise Damaged(f"{_shown(member.name)} reaches into what follows it")
+            raise Damaged(f"{_quoted(member.name)} reaches into what follows it")
 
 
 def fault_of_name(name: str) -> str:
-    """Why a member may not be called so; empty if it may."""
+    """Return why a member may not be called so; empty if it may."""
     if not name:
         return "has no name"
     if "\0" in name:
@@ -268,7 +267,7 @@ _open_files: OrderedDict[Archive, BinaryIO] = OrderedDict()
 
 
 def read(member: Member, stream: BinaryIO | None = None) -> bytes:
-    """The whole of a member, checked; never more memory than what the directory says of it.
+    """Return the whole of a member, checked; it never takes more memory than the directory says.
 
     Args:
         member: of a zip.
@@ -310,7 +309,7 @@ def _inflate(packed: bytes, size: int, where: str) -> bytes:
 
 
 def _packed(member: Member, stream: BinaryIO) -> bytes:
-    """A member's bytes as they stand in the zip."""
+    """Return a member's bytes as they stand in the zip."""
     header, called = member.header, member.name
     stream.seek(header.offset)
     local = stream.read(LOCAL.size + len(called))
@@ -327,7 +326,7 @@ def _packed(member: Member, stream: BinaryIO) -> bytes:
 
 
 def _open(archive: Archive) -> BinaryIO:
-    """This process's; the last few stay open."""
+    """Return this process's open file; the last few stay open."""
     if archive not in _open_files:
         while len(_open_files) >= OPEN_FILES:
             _open_files.popitem(last=False)[1].close()
@@ -343,7 +342,7 @@ def close() -> None:
 
 
 def write(stream: BinaryIO, files: Iterable[tuple[str, bytes]]) -> None:
-    """A zip of these, in this order, stored as they are; the same files give the same bytes, on every system."""
+    """Write a zip of these, in this order, uncompressed; the same files give the same bytes, on every system."""
     with zipfile.ZipFile(stream, "w") as archive:
         for name, data in files:
             member = zipfile.ZipInfo(name, DATE)
@@ -352,12 +351,12 @@ def write(stream: BinaryIO, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 def name_of(digest: str) -> str:
-    """Of a zip made here, from the sha256 of its bytes: as long as it is the same it is called the same."""
+    """Return the name of a zip made here, from the sha256 of its bytes."""
     return digest[:32] + ENDING
 
 
 def is_own(file: Path) -> bool:
-    """Whether a zip was made here, and not changed since."""
+    """Return whether a zip was made here, and not changed since."""
     if not re.fullmatch(r"[0-9a-f]{32}\.zip", file.name):
         return False
     with file.open("rb") as stream:

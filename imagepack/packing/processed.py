@@ -13,9 +13,10 @@ from PIL import Image
 
 from imagepack.engine.memo import Memo, Remembered
 from imagepack.errors import InputError
-from imagepack.images import decode, png, raw_files, zips
 from imagepack.images import manifest as manifests
+from imagepack.images import png, raw_files, raw_names, zips
 from imagepack.images.cuts import PNG_SHARE, cut
+from imagepack.images.faults import Fault
 from imagepack.images.raw_files import TYPICAL_GROUP, RawFile
 from imagepack.packing.restored import find_again
 
@@ -59,10 +60,10 @@ def require_same_files(raw: Path, manifest: Path) -> dict[str, zips.Member]:
         InputError: which files one has and the other has not.
     """
     files, _ = raw_files.find(raw)
-    new, gone = manifests.compare_files(manifest, (raw_files.shown(str(file)) for file in files))
+    new, gone = manifests.compare_files(manifest, (raw_names.as_text(str(file)) for file in files))
     faults = [f"{raw / path}: is not in {manifest}" for path in new] + [f"{raw / path}: is gone" for path in gone]
     if faults:
-        raise InputError(raw_files.listed(f"{raw} has changed since it was validated: {VALIDATE_AGAIN}", faults))
+        raise InputError(raw_files.listing(f"{raw} has changed since it was validated: {VALIDATE_AGAIN}", faults))
     return {file.path: file for file in files if isinstance(file, zips.Member)}
 
 
@@ -142,7 +143,7 @@ def _write(
 def _frames(zipped: dict[str, zips.Member], accepted: pl.DataFrame) -> list[Frame]:
     frames = []
     for path, number, size, digest in accepted.select("path", "frame", "bytes", "sha256").iter_rows():
-        file = decode.file_of(path, number)
+        file = manifests.file_of(path, number)
         frames.append(Frame(path, number, bytes.fromhex(digest), size, zipped.get(file) or file))
     return frames
 
@@ -159,7 +160,7 @@ def _pngs(raw: Path, png_of: Remembered, args: tuple, frames: list[Frame]) -> It
     for frame in frames:
         try:
             content = png_of.by_id(frame.id, partial(_read_validated, raw, frame), *args, frame.number)
-        except decode.Fault as error:
+        except Fault as error:
             changed = f"{raw / str(frame.file)} has changed since it was validated ({error}): {VALIDATE_AGAIN}"
             raise InputError(changed) from None
         yield f"{frame.path}.png", content
@@ -173,7 +174,7 @@ def _read_validated(raw: Path, frame: Frame) -> bytes:
     """
     data = raw_files.read(raw, frame.file)
     if manifests.frame_id(hashlib.sha256(data).hexdigest(), frame.number) != frame.id.hex():
-        raise decode.Fault("decode_error", "other bytes")
+        raise Fault("decode_error", "other bytes")
     return data
 
 

@@ -171,7 +171,7 @@ class Augment:
         object.__setattr__(self, "ops", tuple(self.ops))
 
     def _fault(self, knob) -> str | None:
-        """What is wrong with a field's value, in words."""
+        """Return what is wrong with a field's value, in words."""
         value, low, high = getattr(self, knob.name), knob.metadata["ge"], knob.metadata["le"]
         number = Integral if knob.type is int else Real
         if isinstance(value, number) and low <= value <= high:
@@ -215,11 +215,11 @@ class Augment:
             raise ValueError(f"an epoch is 0, 1, 2, ..., not {epoch!r}")
 
         def draw(operation: str) -> list[float]:
-            """Four numbers uniform in [0, 1), of this image, epoch and operation alone."""
+            """Return four numbers uniform in [0, 1), of this image, epoch and operation alone."""
             return [number / 2**32 for number in struct.unpack("<4I", self._key(operation, image_id, epoch))]
 
         def around(middle: float, operation: str) -> float:
-            """Uniform, up to the operation's knob away from `middle`."""
+            """Return a number uniform up to the operation's knob away from `middle`."""
             amount = getattr(self, operation)
             return middle + (2 * draw(operation)[0] - 1) * amount if amount else middle
 
@@ -238,19 +238,19 @@ class Augment:
         )
 
     def _key(self, operation: str, image_id: bytes, epoch: int) -> bytes:
-        """16 bytes that are as good as random."""
+        """Return 16 bytes that are as good as random."""
         key = f"{self.seed}/{epoch}/{operation}/".encode() + image_id
         return hashlib.blake2b(key, digest_size=16).digest()
 
     def _box(self, share: float, ratio: float, right: float, down: float) -> tuple[float, float, float, float]:
-        """The crop, of four numbers in [0, 1)."""
+        """Return the crop, from four numbers in [0, 1)."""
         share = 1 - share * (1 - self.crop)
         widest = min(math.log(self.aspect), -math.log(share))  # a wider one does not fit in
         ratio = math.exp((2 * ratio - 1) * widest)
-        return _place(math.sqrt(share * ratio), math.sqrt(share / ratio), right, down)
+        return _box_at(math.sqrt(share * ratio), math.sqrt(share / ratio), right, down)
 
     def _apply(self, op: Op, image: np.ndarray, image_id: bytes, epoch: int) -> np.ndarray:
-        """One of `ops`, with random numbers of its own."""
+        """Apply one of `ops`, with random numbers of its own."""
         key = int.from_bytes(self._key(op.__name__, image_id, epoch), "little")
         result = op(image, np.random.Generator(np.random.Philox(key=key)))
         if _kind(result) != _kind(image):
@@ -291,20 +291,20 @@ def normalise(images: np.ndarray, mean: np.ndarray, std: np.ndarray, out: np.nda
 
 
 def _kind(array: np.ndarray) -> tuple[str, ...]:
-    """Data type and shape, for comparison and messages; the type of what is no array."""
+    """Return data type and shape, for comparison and messages; the type of what is no array."""
     return (str(array.dtype), str(array.shape)) if isinstance(array, np.ndarray) else (type(array).__name__,)
 
 
-def _place(width: float, height: float, right: float, down: float) -> tuple[float, float, float, float]:
-    """A box of this size, as far to the right and down as these shares of the room say."""
+def _box_at(width: float, height: float, right: float, down: float) -> tuple[float, float, float, float]:
+    """Return a box of this size, moved right and down by these shares of the room that is left."""
     left, top = right * (1 - width), down * (1 - height)
     return left, top, min(1.0, left + width), min(1.0, top + height)
 
 
 def _rectangle(area: float, aspect: float, right: float, down: float) -> tuple[float, float, float, float]:
-    """What is erased, of four numbers in [0, 1): area and aspect as in Zhong et al. 2017, the area kept to a fifth."""
+    """Return what is erased, from four numbers in [0, 1): as Zhong et al. 2017, of at most a fifth of the area."""
     area, aspect = 0.02 + 0.18 * area, 0.3 ** (2 * aspect - 1)
-    return _place(math.sqrt(area / aspect), math.sqrt(area * aspect), right, down)
+    return _box_at(math.sqrt(area / aspect), math.sqrt(area * aspect), right, down)
 
 
 def _move(image: np.ndarray, sampled: Sampled) -> Image.Image:
@@ -329,7 +329,7 @@ def _move(image: np.ndarray, sampled: Sampled) -> Image.Image:
 
 
 def _affine(angle: float, box: tuple[float, ...], width: int, height: int) -> tuple[tuple[float, ...], int]:
-    """Where the result's pixels come from: the six numbers of Image.transform, and the margin that the image needs.
+    """Return where pixels come from: the six numbers of Image.transform, and the margin that the image needs.
 
     Multiples of 2^-20: with these, coordinates and interpolation are exact in double precision.
     """
@@ -349,7 +349,7 @@ def _affine(angle: float, box: tuple[float, ...], width: int, height: int) -> tu
 
 
 def _tone(picture: Image.Image, sampled: Sampled) -> Image.Image:
-    """Brightness, contrast, saturation and hue, in one pass over the pixels."""
+    """Change brightness, contrast, saturation and hue, in one pass over the pixels."""
     colours = picture.mode == "RGB" and (sampled.saturation != 1 or sampled.hue != 0)
     if sampled.brightness == 1 and sampled.contrast == 1 and not colours:
         return picture
@@ -369,7 +369,7 @@ def _tone(picture: Image.Image, sampled: Sampled) -> Image.Image:
 
 
 def _mean(picture: Image.Image) -> tuple[int, ...] | int:
-    """The mean colour, or the mean level of greyscale; numpy's mean over pixels takes ten times as long."""
+    """Return the mean colour, or the mean level of greyscale; numpy's mean over pixels takes ten times as long."""
     return picture.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
 
 

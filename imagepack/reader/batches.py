@@ -19,8 +19,8 @@ from imagepack.reader.augment import Augment
 if TYPE_CHECKING:
     from imagepack.reader.packed_images import PackedImages
 
-AT_ONCE = 1 << 16
-"""Positions whose images are looked up in one step."""
+POSITIONS_A_STEP = 1 << 16
+"""Positions of an epoch whose images are looked up in one step."""
 WINDOW = 64
 """Shards among which images of a pack that is not on this machine are shuffled."""
 
@@ -51,17 +51,9 @@ class Batches:
         weights: np.ndarray | None,
         prefetch: int,
     ) -> None:
-        size, seed, epoch, rank, world_size, prefetch = (
-            _whole(name, value)
-            for name, value in {
-                "size": size,
-                "seed": seed,
-                "epoch": epoch,
-                "rank": rank,
-                "world_size": world_size,
-                "prefetch": prefetch,
-            }.items()
-        )
+        names = ("size", "seed", "epoch", "rank", "world_size", "prefetch")
+        values = (size, seed, epoch, rank, world_size, prefetch)
+        size, seed, epoch, rank, world_size, prefetch = map(_whole, names, values)
         for fault, words in (
             (size < 1, f"a batch needs at least 1 image, not {size}"),
             (not 0 <= rank < world_size, f"rank must be 0 to world_size - 1 = {world_size - 1}, is {rank}"),
@@ -80,7 +72,7 @@ class Batches:
         self._running: object = None
 
     def __len__(self) -> int:
-        """Batches of a whole epoch on this rank; the same on every rank."""
+        """Return the batches of a whole epoch on this rank; the same on every rank."""
         together = self._size * self._world
         return len(self._dataset) // together if self._drop_last else -(-len(self._dataset) // together)
 
@@ -101,7 +93,7 @@ class Batches:
             self.epoch, self.samples = self._next
 
     def _ahead(self, epoch: int, samples: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        """Batches and how far they lead, made by threads while the caller works on those before."""
+        """Yield batches and how far they lead, made by threads while the caller works on those before."""
         steps = self._steps(epoch, samples)
         if not self._prefetch:
             yield from (self._make(self._buffers.get(len(step[0])), epoch, *step) for step in steps)
@@ -126,7 +118,7 @@ class Batches:
                     future.cancel()
 
     def _fetching(self, steps: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:
-        """The same steps, while a thread fetches the shards of those to come: as far ahead as a window has images."""
+        """Yield the same steps while a thread fetches the shards of those to come, as far ahead as a window reaches."""
         shards = len(self._dataset.index.shard_names)
         images = len(self._dataset) * min(WINDOW, shards) // shards
         coming: deque[tuple[np.ndarray, int]] = deque()
@@ -142,7 +134,7 @@ class Batches:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _steps(self, epoch: int, samples: int) -> Iterator[tuple[np.ndarray, int]]:
-        """Positions in the dataset of each batch of this rank, and the images that all ranks have had with it.
+        """Yield the positions of each batch of this rank, and how many images all ranks have had with it.
 
         All ranks together take `size * world_size` images at a time, a rank those at its place. What is left at the
         end is shared out evenly; if it does not come out even, some of the epoch's first images fill the gap, so that
@@ -152,7 +144,7 @@ class Batches:
         indices = self._indices(epoch)
         while samples < (end := self._end()):
             parts, leads = [], []
-            while samples < end and len(leads) * self._size < AT_ONCE:
+            while samples < end and len(leads) * self._size < POSITIONS_A_STEP:
                 share = min(self._size, -(-(total - samples) // self._world))
                 parts.append(np.arange(share) + (samples + self._rank * share))
                 samples = min(total, samples + together)
@@ -161,11 +153,11 @@ class Batches:
             yield from zip(np.split(chosen, np.cumsum([len(part) for part in parts[:-1]])), leads, strict=True)
 
     def _end(self) -> int:
-        """An epoch is over once all ranks together have had so many images."""
+        """Return how many images all ranks together have had when an epoch is over."""
         return len(self._dataset) - (self._size * self._world - 1 if self._drop_last else 0)
 
     def _indices(self, epoch: int):
-        """The function from positions in this epoch's order to positions in the dataset."""
+        """Return the function from positions in this epoch's order to positions in the dataset."""
         total, key = len(self._dataset), order.key(self.seed, epoch)
         if self._cumulated is not None:
             return lambda positions: np.searchsorted(self._cumulated, order.uniform(positions, key), "right")
@@ -186,14 +178,14 @@ class Batches:
 
     @cached_property
     def _order(self) -> str:
-        """What decides the order beside seed and epoch."""
+        """Return what decides the order beside seed and epoch."""
         if self._cumulated is not None:
             return f"weighted {hashlib.sha256(self._cumulated).hexdigest()}"
         windows = self._dataset.remote and self._dataset.bounds() is not None
         return ("shuffled in windows" if windows else "shuffled") if self._shuffle else "as packed"
 
     def state_dict(self) -> dict[str, int | str]:
-        """Where this is: small, JSON, the same on every rank."""
+        """Return where this is: small, JSON, the same on every rank."""
         return {
             "dataset": self._dataset.selection_digest,
             "order": self._order,
@@ -231,7 +223,7 @@ class _Buffers:
     """Memory for batches, used again once nobody has it any more: new memory costs as much as the copy into it."""
 
     def __init__(self, shape: tuple[int, ...], most: int) -> None:
-        """Args: shape: of a full batch, uint8; most: arrays that are kept to be used again."""
+        """Keep at most `most` arrays to be used again; `shape` is that of a full batch, uint8."""
         self._shape, self._most, self._lock = shape, most, threading.Lock()
         self._all = [np.empty(0, np.uint8)]
         (self._unused,) = self._references()  # so many has an array that is only in the list
@@ -242,7 +234,7 @@ class _Buffers:
         return [sys.getrefcount(buffer) for buffer in self._all]
 
     def get(self, count: int) -> np.ndarray:
-        """An array of `count` images that is nobody else's; whoever has it, or a view of it, keeps it."""
+        """Return an array of `count` images that is nobody else's; whoever has it, or a view of it, keeps it."""
         with self._lock:
             counts = self._references() if self._counted else []
             for buffer, has in zip(self._all, counts, strict=False):
@@ -261,7 +253,7 @@ class _Windows:
     """A shuffle that keeps to WINDOW shards at a time: the shards in random order, the images of a window mixed."""
 
     def __init__(self, bounds: np.ndarray, key: np.uint64) -> None:
-        """Args: bounds: int64, (S + 1,): shard s has the images of the dataset bounds[s] to bounds[s + 1] - 1."""
+        """Shuffle by `bounds`, int64, (S + 1,): shard s has the dataset's images bounds[s] to bounds[s + 1] - 1."""
         self._shards = order.permute(np.arange(len(bounds) - 1), len(bounds) - 1, key)
         self._begins = bounds[self._shards]
         self._ends = np.cumsum(bounds[self._shards + 1] - self._begins)  # in the new order
@@ -283,7 +275,7 @@ class _Windows:
 
 
 def _cumulate(weights: np.ndarray, count: int) -> np.ndarray:
-    """Float64, (N,), rising to 1.
+    """Return the cumulated shares of weights: float64, (N,), rising to 1.
 
     Raises:
         ValueError: not a finite number of 0 or more for each image, or all 0.
@@ -299,7 +291,7 @@ def _cumulate(weights: np.ndarray, count: int) -> np.ndarray:
 
 
 def _whole(name: str, value: object) -> int:
-    """`value`, if it is a whole number.
+    """Return `value`, if it is a whole number.
 
     Raises:
         ValueError: it is none.
@@ -311,5 +303,5 @@ def _whole(name: str, value: object) -> int:
 
 
 def _cores() -> int:
-    """That this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

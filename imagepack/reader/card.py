@@ -19,7 +19,7 @@ CLASSES, THUMBNAILS, THUMBNAIL = 20, 5, 64
 
 
 def facts(dataset: "PackedImages") -> dict[str, str]:
-    """What there is to say of the whole, by name."""
+    """Return what there is to say of the whole, by name."""
     height, width, channels = dataset.shape
     mean, std = (" ".join(f"{value:.3f}" for value in values) for values in (dataset.mean, dataset.std))
     index = dataset.index
@@ -35,13 +35,13 @@ def facts(dataset: "PackedImages") -> dict[str, str]:
 
 
 def counts(dataset: "PackedImages") -> np.ndarray:
-    """Images by class and split: int64, (K, len(SPLITS))."""
+    """Count images by class and split: int64, (K, len(SPLITS))."""
     cells = dataset.labels * len(SPLITS) + dataset.splits
     return np.bincount(cells, minlength=len(dataset.classes) * len(SPLITS)).reshape(-1, len(SPLITS))
 
 
 def text(dataset: "PackedImages") -> str:
-    """The card for a terminal."""
+    """Return the card for a terminal."""
     table = counts(dataset)
     shown = list(zip(map(visible, dataset.classes[:CLASSES]), table.tolist(), strict=False))
     if len(table) > CLASSES:
@@ -61,7 +61,7 @@ def text(dataset: "PackedImages") -> str:
 
 
 def html(dataset: "PackedImages") -> str:
-    """The card for a notebook, with some images of each class; every name escaped."""
+    """Return the card for a notebook, with some images of each class; every name escaped."""
     lines = "".join(f"<tr><th>{key}</th><td>{escape(value)}</td></tr>" for key, value in facts(dataset).items())
     head = "".join(f"<th>{split}</th>" for split in SPLITS)
     body = []

@@ -16,7 +16,7 @@ VERSION = 1
 SPLITS = ("train", "val", "test", "excluded")
 """Excluded are images that look like one of another split: in training, they would give its answers away."""
 ENCODINGS = {"raw": "", "png": "PNG", "jpeg": "JPEG"}
-"""How a shard holds its images, and Pillow's name for it; raw is one uint8 array."""
+"""How a shard holds its images, and Pillow's name for that; raw is one uint8 array."""
 INDEX_NAME = "dataset.h5"
 SHARDS_NAME = "shards"
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.h5")
@@ -87,7 +87,7 @@ class Index:
     std: np.ndarray
 
     def digest(self) -> str:
-        """Hexadecimal sha256 that two packs share if and only if they hold the same data in the same order."""
+        """Return a sha256, hexadecimal: two packs share it if and only if they hold the same data in the same order."""
         content = hashlib.sha256(repr((VERSION, self.shape, self.encoding, self.classes)).encode())
         content.update("\n".join(self.shard_names).encode())
         parts = {
@@ -103,7 +103,7 @@ class Index:
 
 
 @dataclass(frozen=True)
-class Place:
+class ShardLayout:
     """Where a shard's images lie in its file.
 
     Attributes:
@@ -129,7 +129,7 @@ def write_shard(folder: Path, images: np.ndarray | Sequence[bytes], ids: np.ndar
 
 
 def shard_content(images: np.ndarray | Sequence[bytes], ids: np.ndarray) -> bytes:
-    """The bytes of a shard; the same images and ids give the same with every h5py since 3.11.
+    """Return the bytes of a shard; the same images and ids give the same with every h5py since 3.11.
 
     Args:
         images: uint8, (n, H, W, C); or n image files, encoded.
@@ -147,7 +147,7 @@ def shard_content(images: np.ndarray | Sequence[bytes], ids: np.ndarray) -> byte
 
 
 def shard_name(content: bytes) -> str:
-    """The file name of a shard with this content."""
+    """Return the file name of a shard with this content."""
     return f"{hashlib.sha256(content).hexdigest()}.h5"
 
 
@@ -262,16 +262,16 @@ def _require_sound(index: Index) -> None:
 
 
 def _require_cuts(name: str, starts: np.ndarray, end: int, least: int) -> None:
-    """Where parts begin: from 0 to `end`, each part with at least so many.
+    """Refuse starts of parts that do not go from 0 to `end`, each part with at least so many.
 
     Raises:
-        ValueError: they do not.
+        ValueError: the fault.
     """
     if starts[0] != 0 or starts[-1] != end or (starts[1:] < starts[:-1] + least).any():
         raise ValueError(f"{name} does not go from 0 to {end} in order")
 
 
-def read_place(path: Path, index: Index, shard: int) -> Place:
+def read_layout(path: Path, index: Index, shard: int) -> ShardLayout:
     """Look into a shard and say where its images lie; no pixel is read.
 
     Raises:
@@ -297,7 +297,7 @@ def read_place(path: Path, index: Index, shard: int) -> Place:
             raise ValueError("images beyond its end")
     except Exception as error:
         raise PackError(f"{path} is damaged ({error}): {AGAIN}") from error
-    return Place(offset + begins, checksums)
+    return ShardLayout(offset + begins, checksums)
 
 
 def check_size(path: Path, size: int) -> None:
@@ -313,13 +313,13 @@ def check_size(path: Path, size: int) -> None:
 
 
 def _is_kept_by_content(target: Path, shard: Path) -> bool:
-    """Whether a link leads to DVC's cache (`cache.type symlink`), or to a store of files named after their sha256."""
+    """Return whether a link leads to DVC's cache (`cache.type symlink`), or to a store of files named by sha256."""
     dvc = re.fullmatch(r"[0-9a-f]{2}/[0-9a-f]{30}", f"{target.parent.name}/{target.name}")
     return bool(dvc) or target.stem == shard.stem
 
 
 def _plain(file: h5py.File, name: str) -> h5py.Dataset:
-    """A dataset whose bytes lie in this file, in one piece and as they are.
+    """Return a dataset whose bytes lie in this file, in one piece and as they are.
 
     Raises:
         ValueError: it is none: a link, virtual, external, chunked or filtered.
@@ -336,7 +336,7 @@ def _plain(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _array(file: h5py.File, name: str, dtype: str) -> np.ndarray:
-    """All of a plain dataset of this type, which cannot be larger than the file."""
+    """Return all of a plain dataset of this type, which cannot be larger than the file."""
     dataset = _plain(file, name)
     if dataset.dtype != dtype:
         raise ValueError(f"{name} is of type {dataset.dtype}, not {np.dtype(dtype)}")
@@ -346,7 +346,7 @@ def _array(file: h5py.File, name: str, dtype: str) -> np.ndarray:
 
 
 def _offset(file: h5py.File, name: str, shape: tuple[int, ...]) -> int:
-    """Where the uint8 pixels begin in the file, bytes."""
+    """Return where the uint8 pixels begin in the file, bytes."""
     pixels = _plain(file, name)
     if pixels.shape != shape or pixels.dtype != np.uint8:
         raise ValueError(f"{name} is {pixels.dtype}{pixels.shape}, where the index says uint8{shape}")
@@ -356,7 +356,7 @@ def _offset(file: h5py.File, name: str, shape: tuple[int, ...]) -> int:
 
 
 def _file_image(arrays: dict[str, np.ndarray], attributes: dict | None = None, index: Index | None = None) -> bytes:
-    """The bytes of an HDF5 file with these datasets, contiguous and without times: a function of its arguments.
+    """Return an HDF5 file with these datasets, contiguous and without times: a function of its arguments.
 
     In memory first, since HDF5 does not report a full disk cleanly.
     """
@@ -394,7 +394,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def _fixed_text(texts: Sequence[str]) -> np.ndarray:
-    """UTF-8 of fixed length, padded with zeros, as h5py stores without a heap."""
+    """Return UTF-8 of fixed length, padded with zeros, as h5py stores without a heap."""
     encoded = [text.encode() for text in texts]
     length = max(map(len, encoded), default=1)
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", length))

@@ -22,7 +22,7 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 def key(*parts: int) -> np.uint64:
-    """One uint64 of several numbers, 0 to 2**64 - 1 each, such as seed and epoch."""
+    """Return one uint64 of several numbers, 0 to 2**64 - 1 each, such as seed and epoch."""
     state = np.zeros(1, np.uint64)
     for part in parts:
         state = mix(state + np.uint64(0x9E3779B97F4A7C15) ^ mix(np.array([part], np.uint64)))
@@ -30,7 +30,7 @@ def key(*parts: int) -> np.uint64:
 
 
 def permute(positions: np.ndarray, count: int, key: np.uint64) -> np.ndarray:
-    """Where a permutation of `count` things, chosen by `key`, takes each position.
+    """Return where a permutation of `count` things, chosen by `key`, takes each position.
 
     A Feistel network on the smallest even number of bits that holds `count`; what falls beyond is sent through again
     until it does not (Black and Rogaway, Ciphers with arbitrary finite domains, 2002).
@@ -58,5 +58,5 @@ def permute(positions: np.ndarray, count: int, key: np.uint64) -> np.ndarray:
 
 
 def uniform(positions: np.ndarray, key: np.uint64) -> np.ndarray:
-    """A number in [0, 1) for each position: float64, of the same length."""
+    """Return a number in [0, 1) for each position: float64, of the same length."""
     return (mix(mix(positions.astype(np.uint64)) ^ key) >> np.uint64(11)) / 2.0**53

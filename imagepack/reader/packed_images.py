@@ -25,7 +25,7 @@ class Folder:
         self.path = path
 
     def read_index(self, require_shards: bool = True) -> tuple[packs.Index, str]:
-        """dataset.h5, and the pack's digest.
+        """Return dataset.h5, and the pack's digest.
 
         Raises:
             PackError: it cannot be read; a shard is missing or of another size, if they are required.
@@ -36,11 +36,11 @@ class Folder:
         return index, digest
 
     def shard(self, name: str, size: int) -> Path:
-        """Where a shard is."""
+        """Return where a shard is."""
         return self.path / packs.SHARDS_NAME / name
 
     def provenance(self, digest: str) -> dict:
-        """Revision and params, if git knows that this pack is that of the commit which is checked out."""
+        """Return revision and params, if git knows that this pack is that of the commit which is checked out."""
         from imagepack.dvc import provenance
 
         return provenance.of_folder(self.path, digest)
@@ -121,7 +121,7 @@ class PackedImages:
         return packed
 
     def _open(self, source, verify: str) -> None:
-        """Be all images of the pack that `source` has: a Folder, or what is like it."""
+        """Take all images of the pack in `source`: a Folder, or what has the same methods."""
         self._source, self._verify = source, verify
         self.index, self.digest = source.read_index()
         self._shards = Shards(self.index, source.shard, verify, source.fetch)
@@ -130,7 +130,7 @@ class PackedImages:
         self.mean, self.std = (values.astype(np.float32) for values in (self.index.mean, self.index.std))
 
     def __getstate__(self) -> dict:
-        """Where the pack is, and which of its images: another process reads the rest by itself."""
+        """Return where the pack is, and which of its images: another process reads the rest by itself."""
         rows = None if np.array_equal(self._rows, np.arange(len(self.index.labels))) else self._rows
         return {"source": self._source, "verify": self._verify, "digest": self.digest, "rows": rows}
 
@@ -162,27 +162,27 @@ class PackedImages:
         return self.index.ids[self._rows]
 
     def ids_of(self, indices: np.ndarray) -> np.ndarray:
-        """The ids of some images: uint8, (n, 32)."""
+        """Return the ids of some images: uint8, (n, 32)."""
         return self.index.ids[self._rows[indices]]
 
     def path(self, i: int) -> str:
-        """Where image `i` came from, below data/raw."""
+        """Return where image `i` came from, below data/raw."""
         return self.index.paths[self._rows[i]]
 
     def split(self, name: str) -> Self:
-        """The images of the split `name`: train, val, test, or excluded (from all three, as twins of others)."""
+        """Return the images of the split `name`: train, val, test, or excluded (from all three, as twins of others)."""
         if name not in packs.SPLITS:
             raise ValueError(f"no split {name!r}: there are {', '.join(packs.SPLITS)}")
         return self.subset(self.splits == packs.SPLITS.index(name))
 
     def of_classes(self, *names: str) -> Self:
-        """The images of these classes; their labels stay as they are."""
+        """Return the images of these classes; their labels stay as they are."""
         if unknown := [name for name in names if name not in self.classes]:
             raise ValueError(f"no class {', '.join(map(repr, unknown))}: there are {', '.join(self.classes)}")
         return self.subset(np.isin(self.labels, [self.classes.index(name) for name in names]))
 
     def fraction(self, share: float, seed: int = 0) -> Self:
-        """A random share of the images, 0 to 1: each is in it or not by its id, whatever others there are.
+        """Return a random share of the images, 0 to 1: each is in it or not by its id, whatever others there are.
 
         So a larger share has all images of a smaller one with the same seed, and new images change nothing for others.
         """
@@ -194,7 +194,7 @@ class PackedImages:
         return self.subset(order.uniform(first, order.key(seed)) < share)
 
     def subset(self, which: np.ndarray | Sequence[int]) -> Self:
-        """Some of the images: a bool for each, or their positions, in the order they are to have."""
+        """Return some of the images: a bool for each, or their positions, in the order they are to have."""
         part = object.__new__(type(self))  # not a copy, which would open the pack once more
         own = ("labels", "selection_digest")
         part.__dict__ |= {name: value for name, value in self.__dict__.items() if name not in own}
@@ -202,7 +202,7 @@ class PackedImages:
         return part
 
     def _positions(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
-        """int64, (n,), 0 to N - 1, from positions (negative ones count from the end) or a bool for each image.
+        """Return int64, (n,), 0 to N - 1, from positions (negative ones count from the end) or a bool for each image.
 
         Raises:
             IndexError: out of range, or a mask of another length.
@@ -222,7 +222,7 @@ class PackedImages:
 
     @cached_property
     def selection_digest(self) -> str:
-        """Hexadecimal, of the pack and of which of its images these are, in which order."""
+        """Return a digest, hexadecimal, of the pack and of which of its images these are, in which order."""
         chosen = hashlib.sha256(self.digest.encode())
         chosen.update(self._rows.astype("<i8"))
         return chosen.hexdigest()
@@ -231,7 +231,7 @@ class PackedImages:
         return len(self._rows)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """Image `i`, a fresh uint8 (H, W, C), and its label."""
+        """Return image `i`, a fresh uint8 (H, W, C), and its label."""
         try:
             position = operator.index(i)
         except TypeError:
@@ -239,7 +239,7 @@ class PackedImages:
         return self.__getitems__([position])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[np.ndarray, int]]:
-        """Several at once, which DataLoader asks for: the same as one by one, and faster."""
+        """Return several at once, which DataLoader asks for: the same as one by one, and faster."""
         positions = self._positions(indices)
         return list(zip(self.take(positions), self.labels[positions].tolist(), strict=True))
 
@@ -281,7 +281,7 @@ class PackedImages:
         weights: np.ndarray | None = None,
         prefetch: int = 2,
     ) -> Batches:
-        """Batches for training; each iteration over them is an epoch.
+        """Return batches for training; each iteration over them is an epoch.
 
         Args:
             size: images a batch; the last may have fewer.
@@ -315,16 +315,16 @@ class PackedImages:
         )
 
     def class_weights(self) -> np.ndarray:
-        """Float64, (N,), for `batches(weights=...)`: each class is drawn as often as any other."""
+        """Return float64, (N,), for `batches(weights=...)`: each class is drawn as often as any other."""
         return 1 / np.bincount(self.labels, minlength=len(self.classes))[self.labels]
 
     def bounds(self) -> np.ndarray | None:
-        """Int64, (S + 1,): where the images of each shard begin; None if these are not in the pack's order."""
+        """Return int64, (S + 1,): where each shard's images begin; None if these are not in the pack's order."""
         in_order = (self._rows[1:] > self._rows[:-1]).all()
         return np.searchsorted(self._rows, self.index.shard_starts) if in_order else None
 
     def _repr_html_(self) -> str:
-        """What notebooks show."""
+        """Return what notebooks show."""
         return card.html(self)
 
     def __repr__(self) -> str:

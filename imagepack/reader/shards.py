@@ -1,4 +1,4 @@
-"""Rows of the shards, straight into an array: HDF5 says once where they lie and is left out from then on."""
+"""Read rows of the shards straight into an array: HDF5 says once where they lie and is not used from then on."""
 
 import ctypes
 import errno
@@ -18,15 +18,15 @@ import numpy as np
 from PIL import Image
 
 from imagepack.reader import format as packs
-from imagepack.reader.format import AGAIN, Index, PackError, Place
+from imagepack.reader.format import AGAIN, Index, PackError, ShardLayout
 
-OPEN_FILES, AT_ONCE = 128, 64
-"""Shards that stay open, and those that one thread has open besides; systems mostly allow 1,024 files to a process."""
+OPEN_FILES, OPEN_A_THREAD = 128, 64
+"""Shards that stay open, and how many more a thread may open; systems mostly allow 1,024 files to a process."""
 VERIFY = ("never", "first-read", "always")
 
 
 class MappedFile:
-    """A file in memory, which goes once nobody has it any more: no reader could tell whether another still reads.
+    """A file mapped into memory, closed once nobody has it any more: no reader can tell whether another still reads.
 
     Attributes:
         address: of its first byte, for C.
@@ -42,7 +42,7 @@ class MappedFile:
         self.address = self.view.ctypes.data
 
     def require_whole(self) -> None:
-        """To read on where a file has been cut off would end the process.
+        """Refuse a file that has been cut off: to read on would end the process.
 
         Raises:
             PackError: the file is shorter than it was.
@@ -51,11 +51,8 @@ class MappedFile:
             raise PackError(f"{self.path} has become shorter while it was read: {AGAIN}")
 
 
-_all: "weakref.WeakSet[Shards]" = weakref.WeakSet()
-
-
 class Shards:
-    """The pixels of a pack. Of threads and forked processes each may read at any time; pickled, it opens files anew."""
+    """The pixels of a pack. Threads and forked processes may read at any time; unpickled, it opens the files anew."""
 
     def __init__(
         self,
@@ -81,10 +78,10 @@ class Shards:
 
     def _reset(self) -> None:
         """Have nothing open and no lock taken."""
-        _all.add(self)
+        _of_this_process().add(self)
         self._lock = threading.Lock()
-        self._files: OrderedDict[int, tuple[MappedFile, Place]] = OrderedDict()
-        self._places: dict[int, Place] = {}
+        self._files: OrderedDict[int, tuple[MappedFile, ShardLayout]] = OrderedDict()
+        self._layouts: dict[int, ShardLayout] = {}
         self._seen: dict[int, np.ndarray] = {}
 
     def __getstate__(self) -> dict:
@@ -115,16 +112,16 @@ class Shards:
         self.fetch(rows)
         shards = np.searchsorted(self._index.shard_starts, rows, "right") - 1
         inside = rows - self._index.shard_starts[shards]
-        if len(set(shards.tolist())) <= AT_ONCE:  # in the order of `out`, which is faster
+        if len(set(shards.tolist())) <= OPEN_A_THREAD:  # in the order of `out`, which is faster
             self._read_some(range(len(rows)), shards.tolist(), inside.tolist(), out)
             return
         by_shard = np.argsort(shards, kind="stable")
         changes = np.flatnonzero(np.diff(shards[by_shard])) + 1
-        for places in np.split(by_shard, changes[AT_ONCE - 1 :: AT_ONCE]):
+        for places in np.split(by_shard, changes[OPEN_A_THREAD - 1 :: OPEN_A_THREAD]):
             self._read_some(places.tolist(), shards[places].tolist(), inside[places].tolist(), out)
 
     def _read_some(self, places: Sequence[int], shards: list[int], inside: list[int], out: np.ndarray) -> None:
-        """Images of few shards, since each takes a file descriptor: where in `out`, of which shard, which row of it."""
+        """Copy images of few shards, since each takes a file descriptor: row `inside` of shard to a place in `out`."""
         opened = {shard: self._open(shard) for shard in dict.fromkeys(shards)}
         for file, _ in opened.values():
             file.require_whole()
@@ -143,19 +140,19 @@ class Shards:
         places: Sequence[int],
         shards: list[int],
         inside: list[int],
-        opened: dict[int, tuple[MappedFile, Place]],
+        opened: dict[int, tuple[MappedFile, ShardLayout]],
         out: np.ndarray,
     ) -> None:
-        """Raw images, by C's memmove: it lets other threads run, and what Python adds to it is a tenth."""
+        """Copy raw images by C's memmove: it lets other threads run, and what Python adds to it is a tenth."""
         size, target = math.prod(self._index.shape), out.ctypes.data
-        begins = {shard: file.address + int(place.offsets[0]) for shard, (file, place) in opened.items()}
+        begins = {shard: file.address + int(layout.offsets[0]) for shard, (file, layout) in opened.items()}
         for i, shard, row in zip(places, shards, inside, strict=True):
             ctypes.memmove(target + i * size, begins[shard] + row * size, size)
 
-    def _decode(self, shard: int, row: int, file: MappedFile, place: Place, out: np.ndarray) -> None:
-        data = file.view[place.offsets[row] : place.offsets[row + 1]]
+    def _decode(self, shard: int, row: int, file: MappedFile, layout: ShardLayout, out: np.ndarray) -> None:
+        data = file.view[layout.offsets[row] : layout.offsets[row + 1]]
         if self._verify != "never":
-            self._check(shard, row, place, data)
+            self._check(shard, row, layout, data)
         try:
             with Image.open(io.BytesIO(data), formats=[packs.ENCODINGS[self._index.encoding]]) as image:
                 if (image.height, image.width, len(image.getbands())) != self._index.shape:
@@ -164,29 +161,29 @@ class Shards:
         except Exception as error:
             raise PackError(f"{file.path}: image {row} is damaged ({error}): {AGAIN}") from error
 
-    def _check(self, shard: int, row: int, place: Place, data: np.ndarray) -> None:
+    def _check(self, shard: int, row: int, layout: ShardLayout, data: np.ndarray) -> None:
         """Compare with the checksum, unless that was done and once is enough."""
-        seen = self._seen.setdefault(shard, np.zeros(len(place.checksums), bool))
+        seen = self._seen.setdefault(shard, np.zeros(len(layout.checksums), bool))
         if seen[row] and self._verify == "first-read":
             return
-        if _crc32c()(data.reshape(-1)) != place.checksums[row]:
+        if _crc32c()(data.reshape(-1)) != layout.checksums[row]:
             name = self._index.shard_names[shard]
             raise PackError(f"image {row} of shard {name} does not match its checksum: {AGAIN}")
         seen[row] = True
 
     def bad_rows(self, shard: int) -> list[int]:
-        """Which images of a shard, counted from 0, do not match their checksums.
+        """Return which images of a shard, counted from 0, do not match their checksums.
 
         Raises:
             PackError: the shard cannot be read at all.
         """
-        file, place = self._open(shard)
+        file, layout = self._open(shard)
         file.require_whole()
-        parts = (file.view[start:stop] for start, stop in itertools.pairwise(place.offsets.tolist()))
-        return [row for row, data in enumerate(parts) if _crc32c()(data) != place.checksums[row]]
+        parts = (file.view[start:stop] for start, stop in itertools.pairwise(layout.offsets.tolist()))
+        return [row for row, data in enumerate(parts) if _crc32c()(data) != layout.checksums[row]]
 
-    def _open(self, shard: int) -> tuple[MappedFile, Place]:
-        """A shard's file, and where its images lie in it; looked into once, kept open while it is among the latest.
+    def _open(self, shard: int) -> tuple[MappedFile, ShardLayout]:
+        """Return a shard's file, and where its images lie in it; looked into once, kept open while among the latest.
 
         A file that is put out of the list is closed by Python once nobody reads from it any more.
         """
@@ -195,34 +192,33 @@ class Shards:
                 self._files.move_to_end(shard)
                 return self._files[shard]
         path = self._find(self._index.shard_names[shard], int(self._index.shard_bytes[shard]))
-        if (place := self._places.get(shard)) is None:
-            place = packs.read_place(path, self._index, shard)
+        if (layout := self._layouts.get(shard)) is None:
+            layout = packs.read_layout(path, self._index, shard)
         try:
-            opened = MappedFile(path), place
+            opened = MappedFile(path), layout
         except OSError as error:
             fix = "raise the limit (ulimit -n)" if error.errno == errno.EMFILE else "check its permissions"
             raise PackError(f"{path} cannot be opened ({error.strerror}): {fix}") from None
         with self._lock:
-            self._places[shard] = place
+            self._layouts[shard] = layout
             self._files[shard] = opened
             while len(self._files) > OPEN_FILES:
                 self._files.popitem(last=False)
         return opened
 
 
-def _after_fork() -> None:
-    """A thread of the parent's may have had a lock, and is not here to open it."""
-    for shards in list(_all):
-        shards._reset()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+@functools.cache
+def _of_this_process() -> "weakref.WeakSet[Shards]":
+    """Return all Shards; a forked process makes their locks anew, since its parent's thread cannot open one here."""
+    every = weakref.WeakSet()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: [shards._reset() for shards in list(every)])
+    return every
 
 
 @functools.cache
 def _crc32c() -> Callable[[np.ndarray], int]:
-    """From uint8 (n,) to its CRC-32C."""
+    """Return the function from uint8 (n,) to its CRC-32C."""
     try:
         from google_crc32c import value
     except ImportError:

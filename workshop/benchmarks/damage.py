@@ -21,7 +21,7 @@ from PIL import Image
 
 from imagepack.engine import workers
 from imagepack.errors import InputError
-from imagepack.images import decode, file_structure
+from imagepack.images import containers, decode, strict
 from stages.validate import Validate
 from workshop.benchmarks import measure, photographs
 from workshop.benchmarks.pipeline import positive
@@ -95,8 +95,8 @@ def region(data: bytes, kind: str) -> tuple[int, int]:
     """Where damage is put: the longest scan of a JPEG, the last of a phone's, of other files all but the ends."""
     if not kind.startswith(("JPEG", "MPO")):
         return MARGIN, len(data) - MARGIN
-    starts = [end for number, _, end in file_structure.jpeg_markers(data) if number == file_structure.JPEG_SCAN]
-    ends = [file_structure.JPEG_MARKER.search(data, start) for start in starts]
+    starts = [end for number, _, end in containers.jpeg_segments(data) if number == containers.JPEG_SCAN]
+    ends = [containers.JPEG_MARKER.search(data, start) for start in starts]
     scans = [(start, end.start() if end else len(data)) for start, end in zip(starts, ends, strict=True)]
     if kind.startswith("MPO"):
         return scans[-1]
@@ -119,8 +119,8 @@ def fault(data: bytes) -> str:
     """The code that validate gives a file's pixels, or an empty text."""
     try:
         image = decode.open_image(data)
-        decode.decode_strictly(image, data)
-        for _ in decode.later_frames(image, data, Validate().max_frames, Validate().max_pixels):
+        strict.decode_strictly(image, data)
+        for _ in strict.later_frames(image, data, Validate().max_frames, Validate().max_pixels):
             pass
     except decode.Fault as found:
         return found.code

@@ -17,7 +17,7 @@ from PIL import Image
 
 from imagepack.errors import InputError
 from imagepack.images import png
-from imagepack.images.decode import Fault
+from imagepack.images.faults import Fault
 from imagepack.packing.processed import decode_png
 from stages.preprocess import Preprocess, fit, read
 from workshop.benchmarks import measure, photographs

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagepack.images.decode import with_end
+from imagepack.images.jpeg import with_end
 from stages.preprocess import Preprocess, preprocess
 from stages.validate import Levels, Validate
 

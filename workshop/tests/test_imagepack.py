@@ -20,7 +20,7 @@ from conftest import REPOSITORY, Workspace, add_pictures
 from imagepack import PackedImages, PackError
 from imagepack.reader import format as packs
 from imagepack.reader import shards
-from imagepack.reader.format import read_place
+from imagepack.reader.format import read_layout
 from stages.pack import Pack
 from stages.preprocess import Preprocess
 from stages.validate import Levels, Validate
@@ -401,7 +401,7 @@ def flip_a_pixel(folder: Path, image: int) -> None:
     index = PackedImages(folder).index
     shard = int(np.searchsorted(index.shard_starts, image, "right")) - 1
     path = folder / "shards" / index.shard_names[shard]
-    offset = int(read_place(path, index, shard).offsets[image - index.shard_starts[shard]])
+    offset = int(read_layout(path, index, shard).offsets[image - index.shard_starts[shard]])
     data = bytearray(path.read_bytes())
     data[offset + 100] ^= 1
     path.write_bytes(data)
@@ -481,7 +481,7 @@ def test_a_damaged_image_of_an_encoded_pack_is_named(workspace: Workspace):
     add_pictures(workspace.raw, 3)
     packed = workspace.run(packed=Pack(encoding="png"))
     (path,) = workspace.packed.glob("shards/*")
-    offset = int(read_place(path, packed.index, 0).offsets[1])
+    offset = int(read_layout(path, packed.index, 0).offsets[1])
     data = bytearray(path.read_bytes())
     data[offset : offset + 40] = bytes(40)
     path.write_bytes(data)

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms
 
 from imagepack.engine.memo import NO_MEMO
 from imagepack.errors import InputError
-from imagepack.images import file_structure, png
+from imagepack.images import containers, damage, png
 from imagepack.packing.processed import Frame, write_images
 from stages.preprocess import Preprocess, fit, make_png, preprocess, read
 from stages.validate import Validate
@@ -411,8 +411,8 @@ def test_a_png_gives_every_pixel_back(mode: str, size: tuple[int, int]):
     noise = np.random.default_rng(7).integers(0, 256, (size[1], size[0], 3), dtype="u1")
     image = Image.fromarray(noise).convert(mode)
     data = png.encode(image)
-    assert file_structure.damaged_png_chunk(data) == ""
-    assert file_structure.end_of(data, "PNG") == len(data)
+    assert damage.damaged_png_chunk(data) == ""
+    assert containers.end_of(data, "PNG") == len(data)
     again = Image.open(io.BytesIO(data))
     assert (again.mode, again.tobytes()) == (mode, image.tobytes())
     assert png.decode(data).tobytes() == image.tobytes()

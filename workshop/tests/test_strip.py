@@ -23,8 +23,8 @@ from PIL import Image, ImageCms, ImageSequence, TiffImagePlugin
 
 from imagepack.checks import metadata
 from imagepack.checks.metadata import OWNER, PERSON, PLACE, POSITION, SERIAL
-from imagepack.commands.bare_files import bare
-from imagepack.images import file_structure, zips
+from imagepack.commands.strip_file import without_metadata
+from imagepack.images import containers, zips
 from stages.validate import Validate
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
@@ -194,9 +194,9 @@ def strip(*arguments: str, code: int = 0) -> str:
 def encoded_pixels(data: bytes) -> list[bytes]:
     """The parts of a JPEG, PNG or WebP in which the pixels are, as they stand in the file."""
     if data.startswith(b"\xff\xd8"):
-        begin = next(start for kind, start, _ in file_structure.jpeg_markers(data) if kind == file_structure.JPEG_SCAN)
-        return [data[begin : file_structure.end_of(data, "JPEG")]]
-    parts = metadata.png_chunks(data) if data.startswith(b"\x89PNG") else metadata.webp_chunks(data)
+        begin = next(start for kind, start, _ in containers.jpeg_segments(data) if kind == containers.JPEG_SCAN)
+        return [data[begin : containers.end_of(data, "JPEG")]]
+    parts = containers.png_chunks(data) if data.startswith(b"\x89PNG") else containers.webp_chunks(data)
     return [data[start:end] for kind, start, end in parts if kind in (b"IDAT", b"fdAT", b"VP8 ", b"VP8L", b"ANMF")]
 
 
@@ -341,7 +341,7 @@ def test_killed_at_any_moment_every_file_is_old_or_new_and_a_second_run_ends_it(
     data = CASES["exif.jpg"][1]
     for number in range(600):
         write(RAW / f"cat/{number}.jpg", data + bytes([number % 256, number // 256]))
-    new = bare(data, 6)
+    new = without_metadata(data, 6)
     for number in (5, 200):  # killed when this file is new
         process = subprocess.Popen(COMMAND, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
         while process.poll() is None and (RAW / f"cat/{number}.jpg").read_bytes() != new:

@@ -26,7 +26,7 @@ from conftest import REPOSITORY, Project, Workspace, add_pictures, check_one, co
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imagepack.commands.zips import plan, read_all, unzip_all, zip_all
+from imagepack.commands.zips import hash_files, plan, unzip_all, zip_all
 from imagepack.errors import InputError
 from imagepack.images import raw_files, zips
 from imagepack.packing.processed import images_per_zip
@@ -156,7 +156,7 @@ def test_the_order_is_that_of_a_walk_wherever_files_are(names: list[str]):
             except OSError:
                 continue
         walked = list(raw_files._walk(Path(folder)))
-    assert sorted(random.Random(0).sample(walked, len(walked)), key=raw_files._walked) == walked
+    assert sorted(random.Random(0).sample(walked, len(walked)), key=raw_files._walk_order) == walked
 
 
 # Zips as they should not be
@@ -327,7 +327,7 @@ def test_a_member_that_cannot_be_used_is_a_finding_about_it_alone(raw: Path, mem
         found[row[0]] = findings
     assert found.pop("cat/good.png") == found.pop("cat/img0.png") == found.pop("cat/img1.png") == []
     ((path, findings),) = found.items()
-    assert path == raw_files.shown(os.fsdecode(member["name"]))
+    assert path == raw_files.as_text(os.fsdecode(member["name"]))
     assert [each for each in findings if each[0] == code and each[1].startswith(seen)], findings
     json.dumps(findings, ensure_ascii=False).encode()  # text that can be written
 
@@ -530,7 +530,7 @@ def test_few_zips_change_with_few_files(here: Path):
 
     def planned() -> set[tuple]:
         paths = raw_files.tracked(here)[0]
-        return {tuple(file.digest for file in group) for group in plan(read_all(here, paths))}
+        return {tuple(file.digest for file in group) for group in plan(hash_files(here, paths))}
 
     before = planned()
     assert 4 < len(before) < 20

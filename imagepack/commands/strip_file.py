@@ -1,4 +1,4 @@
-"""The same picture file without its metadata: its parts are copied as they stand, and nothing is encoded again.
+"""A picture file without its metadata: its parts are copied as they stand, and nothing is encoded again.
 
 What stays is what bears on the pixels: the picture's own data, size, palette, transparency, colour profile and
 colour space, resolution, frames of an animation, and the orientation, which gets an EXIF block of its own. All else
@@ -10,36 +10,44 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from imagepack.checks.metadata import Entry, Tiff, png_chunks, webp_chunks
-from imagepack.images import file_structure
+from imagepack.images.containers import (
+    JPEG_BEGINS,
+    JPEG_END,
+    PNG_BEGINS,
+    Entry,
+    Tiff,
+    jpeg_segments,
+    png_chunks,
+    webp_chunks,
+)
 
 JPEG_APPLICATION, JPEG_COMMENT = range(0xE0, 0xF0), 0xFE
 JPEG_JFIF, JPEG_PROFILE, JPEG_ADOBE = (0xE0, b"JFIF\0"), (0xE2, b"ICC_PROFILE\0"), (0xEE, b"Adobe")
 JFIF_BYTES = 16
-"""Of the segment without its preview, length included."""
+"""Bytes of the segment without its preview, with the two of its length."""
 PNG_KEPT = (
     *(b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"mDCV", b"mDCv", b"cLLI", b"cLLi"),
     *(b"sBIT", b"bKGD", b"hIST", b"sPLT", b"pHYs", b"acTL", b"fcTL", b"fdAT"),
 )
-"""Beside those that every decoder must know, whose names begin with a capital."""
+"""Kept beside those that every decoder must know, whose names begin with a capital."""
 WEBP_KEPT = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP")
 WEBP_EXIF, WEBP_XMP = 0x08, 0x04
-"""Bits of VP8X that say that such a part is there."""
+"""Bits of VP8X that say that there is such a chunk."""
 TIFF_STRIPS, TIFF_TILES = (273, 279), (324, 325)
 TIFF_KEPT = {
     *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 274, 277, 278, 280, 281, 282, 283, 284),
     *(290, 291, 292, 293, 296, 297, 301, 317, 318, 319, 320, 321, 322, 323, 332, 334, 336, 338, 339),
     *(340, 341, 342, 347, 529, 530, 531, 532, 34675, *TIFF_STRIPS, *TIFF_TILES),
 }
-"""Of the tags of TIFF 6.0 those that say how to read the pixels; and the colour profile."""
+"""Tags that say how to read the pixels (TIFF 6.0), and the colour profile."""
 
 
 class CannotStrip(Exception):
-    """A file of which this does not know how to keep the picture alone; says why."""
+    """A file whose picture cannot be kept alone; says why."""
 
 
-def bare(data: bytes, orientation: int) -> bytes:
-    """The file without its metadata.
+def without_metadata(data: bytes, orientation: int) -> bytes:
+    """Return the file without its metadata.
 
     Args:
         data: a JPEG, PNG, WebP or TIFF that decodes.
@@ -51,9 +59,9 @@ def bare(data: bytes, orientation: int) -> bytes:
     if data[4:8] == b"ftyp":
         raise CannotStrip("is an AVIF or HEIC, which is not taken apart here: save it again without its metadata")
     try:
-        if data.startswith(b"\xff\xd8"):
+        if data.startswith(JPEG_BEGINS):
             return b"".join(_jpeg(data, orientation))
-        if data.startswith(b"\x89PNG"):
+        if data.startswith(PNG_BEGINS):
             return b"".join(_png(data, orientation))
         if data.startswith(b"RIFF"):
             return _webp(data, orientation)
@@ -63,25 +71,26 @@ def bare(data: bytes, orientation: int) -> bytes:
 
 
 def exif_of(orientation: int) -> bytes:
-    """An EXIF block that says this alone."""
+    """Return an EXIF block that says nothing else."""
     return struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0)
 
 
 def _jpeg(data: bytes, orientation: int) -> Iterator[bytes]:
     head, kept_from = [data[:2]], 2
     parts = []
-    for kind, start, end in file_structure.jpeg_markers(data):
-        if kind == file_structure.JPEG_END:
+    for kind, start, end in jpeg_segments(data):
+        if kind == JPEG_END:
             parts.append(data[kept_from:end])
             break
         if kind != JPEG_COMMENT and kind not in JPEG_APPLICATION:
             continue
-        parts.append(data[kept_from : start - 2])
+        segment = data[start - 4 : end]
+        parts.append(data[kept_from : start - 4])
         kept_from = end
-        if _begins(data, kind, start, JPEG_JFIF):
-            head.append(_without_preview(data[start - 2 : end]))
-        elif _begins(data, kind, start, JPEG_PROFILE) or _begins(data, kind, start, JPEG_ADOBE):
-            parts.append(data[start - 2 : end])
+        if _is(segment, JPEG_JFIF):
+            head.append(_without_preview(segment))
+        elif _is(segment, JPEG_PROFILE) or _is(segment, JPEG_ADOBE):
+            parts.append(segment)
     else:
         parts.append(data[kept_from:])
     yield from head
@@ -91,13 +100,13 @@ def _jpeg(data: bytes, orientation: int) -> Iterator[bytes]:
     yield from parts
 
 
-def _begins(data: bytes, kind: int, start: int, segment: tuple[int, bytes]) -> bool:
-    """Whether a segment is of this kind, and its content begins so."""
-    return kind == segment[0] and data.startswith(segment[1], start + 2)
+def _is(segment: bytes, known: tuple[int, bytes]) -> bool:
+    """Return whether a segment is of this kind, and its content begins so."""
+    return segment[1] == known[0] and segment.startswith(known[1], 4)
 
 
 def _without_preview(jfif: bytes) -> bytes:
-    """Marker and segment; a preview may show what was cut away from the picture."""
+    """Return a JFIF segment without its preview, which may show what was cut away from the picture."""
     if len(jfif) < 2 + JFIF_BYTES:
         return jfif
     return jfif[:2] + struct.pack(">H", JFIF_BYTES) + jfif[4:JFIF_BYTES] + b"\0\0"
@@ -106,23 +115,25 @@ def _without_preview(jfif: bytes) -> bytes:
 def _png(data: bytes, orientation: int) -> Iterator[bytes]:
     yield data[:8]
     for kind, start, end in png_chunks(data):
+        chunk = data[start - 8 : end + 4]
         if kind == b"IHDR":
-            yield data[start:end]
+            yield chunk
             if orientation != 1:
                 block = b"eXIf" + exif_of(orientation)
                 yield struct.pack(">I", len(block) - 4) + block + struct.pack(">I", zlib.crc32(block))
         elif kind[:1].isupper() or kind in PNG_KEPT:
-            yield data[start:end]
+            yield chunk
 
 
 def _webp(data: bytes, orientation: int) -> bytes:
     parts = []
     for kind, start, end in webp_chunks(data):
+        chunk = data[start - 8 : end + (end - start) % 2]
         if kind == b"VP8X":
-            flags = data[start + 8] & ~(WEBP_EXIF | WEBP_XMP) | (WEBP_EXIF if orientation != 1 else 0)
-            parts.append(data[start : start + 8] + bytes([flags]) + data[start + 9 : end])
+            flags = chunk[8] & ~(WEBP_EXIF | WEBP_XMP) | (WEBP_EXIF if orientation != 1 else 0)
+            parts.append(chunk[:8] + bytes([flags]) + chunk[9:])
         elif kind in WEBP_KEPT:
-            parts.append(data[start:end])
+            parts.append(chunk)
     if orientation != 1:
         block = exif_of(orientation)
         parts.append(b"EXIF" + struct.pack("<I", len(block)) + block)
@@ -131,7 +142,7 @@ def _webp(data: bytes, orientation: int) -> bytes:
 
 
 def _tiff(data: bytes) -> bytes:
-    """What is kept stays where it is, so that no offset changes; all other bytes become zeros."""
+    """Return a TIFF in which what is kept stays where it is, so that no offset changes; other bytes become zeros."""
     tiff, out = Tiff(data), bytearray(len(data))
     kept, directories = [(0, 16 if tiff.is_big else 8)], []
     at, seen = tiff.first, set()
@@ -150,7 +161,7 @@ def _tiff(data: bytes) -> bytes:
 
 
 def _directory(tiff: Tiff, at: int, entries: list[Entry], following: int) -> tuple[bytes, int]:
-    """A directory of those entries that are kept, and how many bytes the old one has."""
+    """Return a directory of the entries that are kept, and how many bytes the old one has."""
     begin, width = at + tiff.count.size, tiff.entry.size
     kept = [begin + number * width for number, entry in enumerate(entries) if entry.tag in TIFF_KEPT]
     parts = [tiff.count.pack(len(kept)), *(tiff.data[start : start + width] for start in kept)]
@@ -158,7 +169,7 @@ def _directory(tiff: Tiff, at: int, entries: list[Entry], following: int) -> tup
 
 
 def _kept(tiff: Tiff, entries: list[Entry]) -> Iterator[tuple[int, int]]:
-    """Where the values of the entries that are kept stand, and the pixels."""
+    """Yield where the values of the entries that are kept stand, and the pixels."""
     by_tag = {entry.tag: entry for entry in entries}
     yield from ((entry.start, entry.start + entry.size) for entry in entries if entry.tag in TIFF_KEPT)
     found = [pair for pair in (TIFF_STRIPS, TIFF_TILES) if all(tag in by_tag for tag in pair)]
