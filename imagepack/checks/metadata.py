@@ -35,7 +35,7 @@ POSITION, PLACE, OWNER, PERSON, SERIAL = KINDS = (
     "person shown",
     "serial number",
 )
-"""What a file may say, in words: never what it says."""
+"""What is reported about a file: the kind of thing that it says, never what it says."""
 EXIF_KINDS = {
     0x013B: OWNER,  # Artist
     0x9C9D: OWNER,  # XPAuthor
@@ -77,12 +77,12 @@ JPEG_XMP, JPEG_MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.c
 MORE_XMP_HEADER = len(JPEG_MORE_XMP) + 32 + 4 + 4
 PNG_XMP, PNG_PROFILE = b"XML:com.adobe.xmp", b"Raw profile type "
 MOST_BYTES = 4 * 2**20
-"""Of XMP that are looked at, and that are inflated of all texts of a PNG together."""
+"""The most of XMP that is looked at, and that is inflated of all texts of a PNG together."""
 MOST_DIRECTORIES, MOST_OF_A_TEXT = 4096, 256
-"""Of a TIFF or of EXIF; bytes of a text by which it is told whether it says anything."""
+"""The most directories of a TIFF or EXIF; and bytes of a text that tell whether it says anything."""
 BLANK = b"\0 \t\r\n.-?0"
 UNKNOWN = (b"unknown", b"none", b"n/a")
-"""What cameras write where nobody has told them."""
+"""What cameras write where the value was never set."""
 
 
 def private(data: bytes) -> list[str]:
@@ -274,4 +274,4 @@ def _in_iptc(records: bytes, found: set[str]) -> None:
 
 
 TIFF_PARTS = {700: _in_xmp, 33723: _in_iptc, 34377: _in_photoshop}
-"""What else a TIFF file has, by tag."""
+"""Other blocks of metadata in a TIFF file, by tag."""

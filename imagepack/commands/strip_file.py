@@ -7,9 +7,9 @@ since nobody can say what it holds.
 """
 
 import struct
-import zlib
 from collections.abc import Iterator
 
+from imagepack.images import png
 from imagepack.images.containers import (
     JPEG_BEGINS,
     JPEG_END,
@@ -119,8 +119,7 @@ def _png(data: bytes, orientation: int) -> Iterator[bytes]:
         if kind == b"IHDR":
             yield chunk
             if orientation != 1:
-                block = b"eXIf" + exif_of(orientation)
-                yield struct.pack(">I", len(block) - 4) + block + struct.pack(">I", zlib.crc32(block))
+                yield png.chunk(b"eXIf", exif_of(orientation))
         elif kind[:1].isupper() or kind in PNG_KEPT:
             yield chunk
 
