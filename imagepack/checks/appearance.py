@@ -1,4 +1,4 @@
-"""What an image looks like, in numbers: brightness, sharpness, and what finds its near duplicates."""
+"""Measure what an image looks like: brightness, sharpness, and the hash that finds its near duplicates."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ _BASIS = np.rint(_ONE * np.cos(np.pi * np.outer(np.arange(FREQUENCIES), 2 * np.a
 
 @dataclass(frozen=True)
 class Appearance:
-    """Of an image as seen: upright, 8-bit, over white where it is transparent, no larger than MEASURED_SIDE.
+    """Measures of an image as seen: upright, 8-bit, over white where it is transparent, at most MEASURED_SIDE.
 
     Attributes:
         brightness: mean luma, 0 to 255.

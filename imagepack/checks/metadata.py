@@ -13,20 +13,8 @@ import re
 import struct
 import zlib
 
-from imagepack.images import boxes
-from imagepack.images.containers import (
-    JPEG_BEGINS,
-    JPEG_SCAN,
-    MOST_ENTRIES,
-    PNG_BEGINS,
-    TIFF_BEGINS,
-    Entry,
-    Tiff,
-    is_webp,
-    jpeg_segments,
-    png_chunks,
-    webp_chunks,
-)
+from imagepack.images import boxes, containers
+from imagepack.images.containers import Entry, Tiff
 
 POSITION, PLACE, OWNER, PERSON, SERIAL = KINDS = (
     "GPS position",
@@ -35,7 +23,7 @@ POSITION, PLACE, OWNER, PERSON, SERIAL = KINDS = (
     "person shown",
     "serial number",
 )
-"""What a file may say, in words: never what it says."""
+"""What is reported about a file: the kind of thing that it says, never what it says."""
 EXIF_KINDS = {
     0x013B: OWNER,  # Artist
     0x9C9D: OWNER,  # XPAuthor
@@ -77,12 +65,12 @@ JPEG_XMP, JPEG_MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.c
 MORE_XMP_HEADER = len(JPEG_MORE_XMP) + 32 + 4 + 4
 PNG_XMP, PNG_PROFILE = b"XML:com.adobe.xmp", b"Raw profile type "
 MOST_BYTES = 4 * 2**20
-"""Of XMP that are looked at, and that are inflated of all texts of a PNG together."""
+"""The most of XMP that is looked at, and that is inflated of all texts of a PNG together."""
 MOST_DIRECTORIES, MOST_OF_A_TEXT = 4096, 256
-"""Of a TIFF or of EXIF; bytes of a text by which it is told whether it says anything."""
+"""The most directories of a TIFF or EXIF; and bytes of a text that tell whether it says anything."""
 BLANK = b"\0 \t\r\n.-?0"
 UNKNOWN = (b"unknown", b"none", b"n/a")
-"""What cameras write where nobody has told them."""
+"""What cameras write where the value was never set."""
 
 
 def private(data: bytes) -> list[str]:
@@ -93,13 +81,13 @@ def private(data: bytes) -> list[str]:
     """
     found: set[str] = set()
     try:
-        if data.startswith(JPEG_BEGINS):
+        if data.startswith(containers.JPEG_BEGINS):
             _in_jpeg(data, found)
-        elif data.startswith(PNG_BEGINS):
+        elif data.startswith(containers.PNG_BEGINS):
             _in_png(data, found)
-        elif is_webp(data):
+        elif containers.is_webp(data):
             _in_webp(data, found)
-        elif data.startswith(TIFF_BEGINS):
+        elif data.startswith(containers.TIFF_BEGINS):
             _in_tiff(data, found, is_file=True)
         elif data[4:8] == b"ftyp":
             _in_boxes(data, found)
@@ -110,8 +98,8 @@ def private(data: bytes) -> list[str]:
 
 def _in_jpeg(data: bytes, found: set[str]) -> None:
     more_xmp, photoshop = [], []
-    for kind, start, end in jpeg_segments(data):
-        if kind == JPEG_SCAN:
+    for kind, start, end in containers.jpeg_segments(data):
+        if kind == containers.JPEG_SCAN:
             break
         if kind == 0xE1:
             content = data[start:end]
@@ -141,7 +129,7 @@ def _in_boxes(data: bytes, found: set[str]) -> None:
 
 def _in_png(data: bytes, found: set[str]) -> None:
     left = MOST_BYTES
-    for kind, start, end in png_chunks(data):
+    for kind, start, end in containers.png_chunks(data):
         if kind == b"eXIf":
             _in_exif(data[start:end], found)
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
@@ -189,7 +177,7 @@ def _in_profile(name: bytes, text: bytes, found: set[str]) -> None:
 def _in_webp(data: bytes, found: set[str]) -> None:
     if data[12:16] != b"VP8X":
         return
-    for kind, start, end in webp_chunks(data):
+    for kind, start, end in containers.webp_chunks(data):
         if kind == b"EXIF":
             _in_exif(data[start:end], found)
         elif kind == b"XMP ":
@@ -206,7 +194,7 @@ def _in_exif(block: bytes, found: set[str]) -> None:
 def _in_tiff(data: bytes, found: set[str], is_file: bool = False) -> None:
     """Look at all directories of EXIF, or of a TIFF file, which may have XMP and IPTC in it."""
     tiff = Tiff(data)
-    waiting, seen, left, left_bytes = [(tiff.first, False)], set(), MOST_ENTRIES, MOST_BYTES
+    waiting, seen, left, left_bytes = [(tiff.first, False)], set(), containers.MOST_ENTRIES, MOST_BYTES
     while waiting and left > 0 and len(seen) < MOST_DIRECTORIES:
         at, of_gps = waiting.pop()
         if (at, of_gps) in seen:
@@ -274,4 +262,4 @@ def _in_iptc(records: bytes, found: set[str]) -> None:
 
 
 TIFF_PARTS = {700: _in_xmp, 33723: _in_iptc, 34377: _in_photoshop}
-"""What else a TIFF file has, by tag."""
+"""Other blocks of metadata in a TIFF file, by tag."""

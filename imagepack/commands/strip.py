@@ -45,7 +45,7 @@ NEXT = "\nNext\n  python3 run.py"
 
 @dataclass(frozen=True)
 class Stripped:
-    """What became of a file that has private metadata.
+    """A file that has private metadata, and what became of it.
 
     Attributes:
         path: below data/raw.

@@ -7,19 +7,10 @@ since nobody can say what it holds.
 """
 
 import struct
-import zlib
 from collections.abc import Iterator
 
-from imagepack.images.containers import (
-    JPEG_BEGINS,
-    JPEG_END,
-    PNG_BEGINS,
-    Entry,
-    Tiff,
-    jpeg_segments,
-    png_chunks,
-    webp_chunks,
-)
+from imagepack.images import containers, png
+from imagepack.images.containers import Entry, Tiff
 
 JPEG_APPLICATION, JPEG_COMMENT = range(0xE0, 0xF0), 0xFE
 JPEG_JFIF, JPEG_PROFILE, JPEG_ADOBE = (0xE0, b"JFIF\0"), (0xE2, b"ICC_PROFILE\0"), (0xEE, b"Adobe")
@@ -59,9 +50,9 @@ def without_metadata(data: bytes, orientation: int) -> bytes:
     if data[4:8] == b"ftyp":
         raise CannotStrip("is an AVIF or HEIC, which is not taken apart here: save it again without its metadata")
     try:
-        if data.startswith(JPEG_BEGINS):
+        if data.startswith(containers.JPEG_BEGINS):
             return b"".join(_jpeg(data, orientation))
-        if data.startswith(PNG_BEGINS):
+        if data.startswith(containers.PNG_BEGINS):
             return b"".join(_png(data, orientation))
         if data.startswith(b"RIFF"):
             return _webp(data, orientation)
@@ -78,8 +69,8 @@ def exif_of(orientation: int) -> bytes:
 def _jpeg(data: bytes, orientation: int) -> Iterator[bytes]:
     head, kept_from = [data[:2]], 2
     parts = []
-    for kind, start, end in jpeg_segments(data):
-        if kind == JPEG_END:
+    for kind, start, end in containers.jpeg_segments(data):
+        if kind == containers.JPEG_END:
             parts.append(data[kept_from:end])
             break
         if kind != JPEG_COMMENT and kind not in JPEG_APPLICATION:
@@ -114,20 +105,19 @@ def _without_preview(jfif: bytes) -> bytes:
 
 def _png(data: bytes, orientation: int) -> Iterator[bytes]:
     yield data[:8]
-    for kind, start, end in png_chunks(data):
+    for kind, start, end in containers.png_chunks(data):
         chunk = data[start - 8 : end + 4]
         if kind == b"IHDR":
             yield chunk
             if orientation != 1:
-                block = b"eXIf" + exif_of(orientation)
-                yield struct.pack(">I", len(block) - 4) + block + struct.pack(">I", zlib.crc32(block))
+                yield png.chunk(b"eXIf", exif_of(orientation))
         elif kind[:1].isupper() or kind in PNG_KEPT:
             yield chunk
 
 
 def _webp(data: bytes, orientation: int) -> bytes:
     parts = []
-    for kind, start, end in webp_chunks(data):
+    for kind, start, end in containers.webp_chunks(data):
         chunk = data[start - 8 : end + (end - start) % 2]
         if kind == b"VP8X":
             flags = chunk[8] & ~(WEBP_EXIF | WEBP_XMP) | (WEBP_EXIF if orientation != 1 else 0)

@@ -37,7 +37,7 @@ UNFINISHED = ".zipping-"
 
 
 class Loose(NamedTuple):
-    """A file as it was when it was read first; `path` is below the folder, `digest` a sha256."""
+    """A file as it was when it was hashed; `path` is below the folder, `digest` a sha256, `changed` in ns."""
 
     path: str
     digest: str

@@ -70,7 +70,7 @@ def missing_bytes(data: bytes) -> int:
 def damage(data: bytes) -> int:
     """Return the offset of the first bytes among compressed pixels that no encoder writes; 0 if there are none.
 
-    Of pictures alone: where the frames of a film are is not looked at.
+    In pictures alone: where the frames of a film are is not looked at.
     """
     lengths = {data[start + 21] & 3 for kind, start, _ in _properties(data) if kind == b"hvcC"}
     for kind, start, end in items(data, PICTURES):
@@ -82,7 +82,7 @@ def damage(data: bytes) -> int:
 
 
 def _unit_damage(data: bytes, start: int, end: int) -> int:
-    """As `damage`, of one picture of HEVC: units behind their lengths, which do not hold what begins one elsewhere."""
+    """Return the same for one picture of HEVC: its units follow their lengths, and hold no bytes that begin a unit."""
     while start < end:
         unit, start = start + 4, start + 4 + int.from_bytes(data[start : start + 4], "big")
         if start == unit or start > end:

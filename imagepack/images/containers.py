@@ -28,7 +28,7 @@ TYPE_BYTES |= dict.fromkeys((5, 10, 12, 16, 17, 18), 8)
 UNSIGNED = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 """Types of whole numbers without a sign, as `struct` has them."""
 MOST_ENTRIES = 100_000
-"""Of a directory of a TIFF."""
+"""Entries of a TIFF's directory that are read."""
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:

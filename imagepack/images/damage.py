@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from imagepack.images.containers import GIF_FRAME, gif_blocks, gif_palette, png_chunks, webp_chunks
 
 INFLATED_A_STEP = 1 << 20
-"""Bytes."""
+"""Bytes of a PNG or TIFF that are inflated in one step."""
 PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -25,7 +25,7 @@ ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 WEBP_REST = 8
 """Bytes without which no sound WebP decodes: libwebp was seen to need the last 4 of its lossy coder, 2 of the other."""
 MOST_PIXELS = 2**25
-"""Of a WebP: decoding a larger one a second time could need more memory than the first."""
+"""A larger WebP is not decoded a second time, which could need more memory than the first."""
 UNUSED = 255
 """Number of a colour that few GIFs have."""
 EARLY, LATE = "its pixels are complete before its data end", "its data end before its pixels are complete"

@@ -9,16 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from imagepack.images import boxes, containers, frames, jpeg, jpeg_xl, tiff
+from imagepack.images import boxes, containers, formats, frames, jpeg, jpeg_xl, tiff
 from imagepack.images.faults import Fault, of_error
-from imagepack.images.formats import (
-    candidates,
-    format_in_boxes,
-    format_of,
-    has_extra,
-    prepare_codecs,
-    why_unidentified,
-)
 from imagepack.images.pixels import BITS, OPAQUE
 
 MODES = (
@@ -40,26 +32,26 @@ def open_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
     Raises:
         Fault: not_image, unsupported_format, unsupported_variant, decode_error or bomb.
     """
-    prepare_codecs()
+    formats.prepare_codecs()
     Image.MAX_IMAGE_PIXELS = max_pixels or 2**31 - 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata, of no consequence for the pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            if jpeg_xl.begins(data) and has_extra("JXL"):
+            if jpeg_xl.begins(data) and formats.has_extra("JXL"):
                 _require_simple_jpeg_xl(data)
-            image = Image.open(io.BytesIO(data), formats=[*candidates(data), "DIB"])
+            image = Image.open(io.BytesIO(data), formats=[*formats.candidates(data), "DIB"])
             _prepare(image, data)
             return image
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             pixels = re.search(r"\((\d+) pixels\)", str(error))
             raise Fault("bomb", f"{pixels[1] if pixels else 'many'} pixels, more than {max_pixels}") from None
         except UnidentifiedImageError:
-            raise why_unidentified(data) from None
+            raise formats.why_unidentified(data) from None
         except (MemoryError, Fault):
             raise
         except Exception as error:  # noqa: BLE001  (Pillow's plugins raise whatever broke)
-            in_boxes = format_in_boxes(data) and boxes.missing_bytes(data)
+            in_boxes = formats.format_in_boxes(data) and boxes.missing_bytes(data)
             if missing := containers.missing_webp_bytes(data) or in_boxes:
                 raise Fault("truncated", f"{missing} bytes are not there") from None
             raise of_error(error) from None
@@ -143,7 +135,7 @@ def open_decoded(
     image = open_image(jpeg.with_end(data), max_pixels)
     try:
         frames.go_to(image, frame)
-        if at_least and format_of(image) == "JPEG" and image.draft(None, at_least(image.size)):
+        if at_least and formats.format_of(image) == "JPEG" and image.draft(None, at_least(image.size)):
             with contextlib.suppress(Fault):
                 decode(image)
                 return image

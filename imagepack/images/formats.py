@@ -23,7 +23,7 @@ EXTENSIONS = {
 }
 """The formats that are read, by Pillow's names for them, and what their files are called."""
 VARIANTS = {"MPO": "JPEG", "DIB": "BMP"}
-"""What Pillow calls otherwise: a phone's JPEG with more pictures behind it, a BMP without the file's header."""
+"""Formats that Pillow tells apart: a phone's JPEG with more pictures behind it, a BMP without the file's header."""
 EXTRAS = {"HEIF": ("HEIC", "pillow_heif", "heic"), "JXL": ("JPEG XL", "pillow_jxl", "jxl")}
 """Formats that need another library: what people call them, its module, and the extra of pyproject.toml."""
 ALWAYS = [form for form in EXTENSIONS if form not in EXTRAS]

@@ -32,9 +32,9 @@ FACTS = {
     "sharpness": pl.Float32,
     "signature": pl.UInt32,  # where among the signatures, which are apart, its is; left out of the file
 }
-"""What validate finds out about each file by itself. Beside it the manifest has, of type String and lists of it,
-`status` (accepted or rejected), `issues` (codes), `seen` (what was seen, an entry an issue) and `group` (a name that
-images which look alike share; else empty)."""
+"""What validate finds out about each file by itself. The manifest also has `status` (accepted or rejected), `issues`
+(a list of codes), `seen` (what was seen, for each) and `group` (a name that images which look alike share; else empty).
+"""
 
 FILE = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
 """The file in which the image of a row is stored."""

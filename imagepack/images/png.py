@@ -13,13 +13,14 @@ import numpy as np
 from PIL import Image
 from zlib_ng import zlib_ng
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from imagepack.images.containers import PNG_BEGINS
+
 COLOUR_TYPES = {"L": 0, "RGB": 2}
 HEADER = struct.Struct(">IIBBBBB")
-BEFORE, BEHIND = len(SIGNATURE) + 8 + HEADER.size + 4 + 8, 4 + 12
+BEFORE, BEHIND = len(PNG_BEGINS) + 8 + HEADER.size + 4 + 8, 4 + 12
 """Bytes around the compressed pixels."""
 MOST_PACKED = 1032
-"""Bytes that a byte of deflate can hold."""
+"""Bytes that one byte of deflate can stand for, at most."""
 UP, LEVEL, WINDOW_BITS, MEMORY = 2, 1, 15, 9
 
 
@@ -42,7 +43,7 @@ def decode(data: bytes) -> np.ndarray | None:
     """
     if len(data) < BEFORE + BEHIND:
         return None
-    width, height, _, colours, *_ = HEADER.unpack_from(data, len(SIGNATURE) + 8)
+    width, height, _, colours, *_ = HEADER.unpack_from(data, len(PNG_BEGINS) + 8)
     stored, channels = data[BEFORE:-BEHIND], {0: 1, 2: 3}.get(colours, 0)
     size = height * (1 + width * channels)
     if not width * height * channels or size > MOST_PACKED * len(stored):
@@ -63,8 +64,9 @@ def decode(data: bytes) -> np.ndarray | None:
 def _file(width: int, height: int, colours: int, stored: bytes) -> bytes:
     """Return the file of pixels that are filtered and compressed."""
     chunks = ((b"IHDR", HEADER.pack(width, height, 8, colours, 0, 0, 0)), (b"IDAT", stored), (b"IEND", b""))
-    return SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
+    return PNG_BEGINS + b"".join(chunk(kind, data) for kind, data in chunks)
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """Return a chunk: length, kind, content, checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

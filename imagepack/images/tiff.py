@@ -41,7 +41,7 @@ YCBCR = 6
 REVERSED, REVERSE = 2, bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 """A value of FILL_ORDER, and each byte with its bits the other way round."""
 MOST_IN_STRIP = 3 * 2**25
-"""Bytes of a strip by LZW: decoding a larger one a second time could need more memory than the first."""
+"""A strip by LZW of more bytes is not decoded a second time, which could need more memory than the first."""
 LZW_END, MARK = 257, 0xA5
 """The last code, which is also the code for "clear" plus 1; and any byte."""
 

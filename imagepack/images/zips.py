@@ -36,7 +36,7 @@ NAME_BYTES = struct.Struct("<28xH")
 """The length of the name in an ENTRY, which takes less time than all of it."""
 LONGEST_COMMENT = 65535
 FULL16, FULL32 = 0xFFFF, 0xFFFFFFFF
-"""Where these stand, the number stands in the part for large zips."""
+"""Stand for a number that is in the part for large zips."""
 
 
 class Damaged(Exception):

@@ -33,15 +33,17 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Sampled:
-    """What was drawn for an image and an epoch, in the order in which it is applied. Boxes are left, top, right, bottom
-    as shares, 0 to 1, of width and height."""
+    """What was drawn for an image and an epoch, in the order in which it is applied.
+
+    Boxes are left, top, right, bottom as shares, 0 to 1, of width and height.
+    """
 
     hflip: bool = False
     vflip: bool = False
     angle: float = 0.0
     """Degrees, counterclockwise, about the centre of `box`; what comes in from outside is the edge's mirror image."""
     box: tuple[float, float, float, float] = WHOLE
-    """What is kept of the flipped image, and then scaled back to full size."""
+    """The part of the flipped image that is kept, and scaled back to full size."""
     brightness: float = 1.0
     """Factor, as are the next two."""
     contrast: float = 1.0
@@ -54,8 +56,11 @@ class Sampled:
     """The part of the result that is blanked."""
 
     def words(self, grey: bool = False) -> list[str]:
-        """What was done, in short: ["flip", "+7°", "crop 86 %"]. Left out is what would read as nothing, and colours
-        where the image is greyscale."""
+        """Return what was done, in short: ["flip", "+7°", "crop 86 %"]; what rounds to nothing is left out.
+
+        Args:
+            grey: the image is greyscale, so nothing is said of colours.
+        """
         left, top, right, bottom = self.box
         wide, tall = right - left, bottom - top
         told = [

@@ -1,4 +1,4 @@
-"""Batches: an endless run of epochs that can stop anywhere and go on, here or on another number of machines."""
+"""Batches: epochs without an end, which can stop anywhere and go on, here or on another number of machines."""
 
 import hashlib
 import operator
@@ -77,7 +77,7 @@ class Batches:
         return len(self._dataset) // together if self._drop_last else -(-len(self._dataset) // together)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Run to the end of the epoch. Who leaves before, begins the next epoch next time.
+        """Run to the end of the epoch. A loop that is left before begins the next epoch next time.
 
         Yields:
             Images, uint8 (n, H, W, C), and labels, int64 (n,); arrays of the caller's own.
@@ -220,13 +220,13 @@ class Batches:
 
 
 class _Buffers:
-    """Memory for batches, used again once nobody has it any more: new memory costs as much as the copy into it."""
+    """Memory for batches, used again once nobody holds it: new memory costs as much as the copy into it."""
 
     def __init__(self, shape: tuple[int, ...], most: int) -> None:
         """Keep at most `most` arrays to be used again; `shape` is that of a full batch, uint8."""
         self._shape, self._most, self._lock = shape, most, threading.Lock()
         self._all = [np.empty(0, np.uint8)]
-        (self._unused,) = self._references()  # so many has an array that is only in the list
+        (self._unused,) = self._references()  # references to an array that is only in the list
         self._all.clear()
         self._counted = getattr(sys, "_is_gil_enabled", lambda: True)()  # without Python's lock, counts tell less
 

@@ -1,4 +1,4 @@
-"""What a pack holds, at a glance: lines for a terminal, HTML with thumbnails for a notebook."""
+"""A card that says what a pack holds: lines for a terminal, HTML with thumbnails for a notebook."""
 
 import base64
 import io

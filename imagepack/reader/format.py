@@ -22,7 +22,7 @@ SHARDS_NAME = "shards"
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.h5")
 """The digest of the shard's own bytes: so no name leads out of shards/."""
 AGAIN = "remove it, then get it again with `dvc checkout` or `dvc pull`"
-"""DVC goes by time and size, and leaves in its place a file of which both are as they were."""
+"""Remove first: DVC goes by time and size, and does not replace a file of which both are unchanged."""
 
 
 class PackError(Exception):

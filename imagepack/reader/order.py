@@ -1,4 +1,4 @@
-"""The order of training: a function from positions to images, kept nowhere, the same on every machine.
+"""The order of training: a function from positions to images, computed and not stored, the same on every machine.
 
 Numbers come from splitmix64 (Steele et al., Fast splittable pseudorandom number generators, 2014) and not from numpy's
 generators, whose streams may change between versions: a checkpoint is to be resumed years later.
@@ -8,7 +8,7 @@ import numpy as np
 
 ROUNDS = 8
 LEAST_BITS = 8
-"""Of a permutation's domain: with fewer, few of all permutations would occur."""
+"""A permutation is of so many bits at least: with fewer, few of all permutations would occur."""
 
 
 def mix(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Every image of a pack against its checksum."""
+"""Compare every image of a pack with its checksum."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from imagepack.reader.shards import Shards
 
 
 def verify(source: Folder) -> Iterator[tuple[int, list[str]]]:
-    """Read all shards, several at a time.
+    """Check all shards, several at a time.
 
     Yields:
         For each shard in order how many images it has, and what is wrong, a line each: with the shard, or with a row
