@@ -19,7 +19,7 @@ import polars as pl
 from PIL import Image, ImageCms, ImageOps
 
 from imagepack.engine.inputs import Input
-from imagepack.engine.memo import NO_MEMO, Memo, Remembered
+from imagepack.engine.memo import NO_MEMO, Memo, Memoised
 from imagepack.engine.params import Preprocess
 from imagepack.engine.stage import empty_folder, run_stage
 from imagepack.errors import InputError
@@ -109,7 +109,7 @@ def images_per_zip(params: Preprocess) -> int:
     return max(1, int(zips.TYPICAL_BYTES / (params.size**2 * len(params.mode) * PNG_SHARE)))
 
 
-def write_images(raw: Path, out: Path, params: Preprocess, png_of: Remembered, frames: list[Frame]) -> None:
+def write_images(raw: Path, out: Path, params: Preprocess, png_of: Memoised, frames: list[Frame]) -> None:
     """Runs in a worker.
 
     Raises:
@@ -121,7 +121,7 @@ def write_images(raw: Path, out: Path, params: Preprocess, png_of: Remembered, f
 
 
 def write_zip(
-    raw: Path, out: Path, params: Preprocess, png_of: Remembered, zip_of: Remembered, frames: list[Frame]
+    raw: Path, out: Path, params: Preprocess, png_of: Memoised, zip_of: Memoised, frames: list[Frame]
 ) -> None:
     """As `write_images`, into one zip, which is called after its content."""
     require_sizes(raw, frames)
@@ -137,7 +137,7 @@ def require_sizes(raw: Path, frames: list[Frame]) -> None:
             raise InputError(f"{raw / str(frame.file)} has changed since it was validated (its size): {AGAIN}")
 
 
-def _pngs(raw: Path, params: Preprocess, png_of: Remembered, frames: list[Frame]) -> Iterator[tuple[str, bytes]]:
+def _pngs(raw: Path, params: Preprocess, png_of: Memoised, frames: list[Frame]) -> Iterator[tuple[str, bytes]]:
     """Path below `out`, and content. What the memo has of an image is of its id, so that its file need not be read."""
     for frame in frames:
         try:

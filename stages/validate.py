@@ -21,10 +21,9 @@ from imagepack.checks.appearance import SIGNATURE_BYTES, Appearance
 from imagepack.checks.examination import Examination, Limits, Seen, examine
 from imagepack.engine import workers
 from imagepack.engine.inputs import Input
-from imagepack.engine.memo import NO_MEMO, Memo, Remembered
+from imagepack.engine.memo import NO_MEMO, Memo, Memoised, NotMemoised
 from imagepack.engine.params import Level, Levels, Validate
 from imagepack.engine.stage import run_stage
-from imagepack.engine.unkept import Unkept
 from imagepack.errors import InputError
 from imagepack.images import decode, raw_files
 from imagepack.images import manifest as manifests
@@ -212,7 +211,7 @@ class Checked:
 
 
 def check_files(
-    raw: Path, params: Validate, encoded: Remembered, examine: Remembered, files: list[RawFile]
+    raw: Path, params: Validate, encoded: Memoised, examine: Memoised, files: list[RawFile]
 ) -> tuple[list[tuple], list[Finding]]:
     """Facts, a row a file (or a frame, where files are split), and findings; runs in a worker.
 
@@ -227,7 +226,7 @@ def check_files(
 
 
 def _check_some(
-    raw: Path, params: Validate, encoded: Remembered, examine: Remembered, files: list[RawFile]
+    raw: Path, params: Validate, encoded: Memoised, examine: Memoised, files: list[RawFile]
 ) -> tuple[list[tuple], list[Finding]]:
     """As `check_files`; a function of its own, so that the bytes of these files are gone before others are read."""
     opened = [raw_files.open_one(raw, file, *_reading(params)) for file in files]
@@ -240,10 +239,10 @@ def _check_some(
 def encode(checked: Checked) -> bytes:
     """For the memo."""
     data = json.dumps([checked.rows, checked.findings], default=bytes.hex).encode()
-    return Unkept(data) if checked.for_now else data
+    return NotMemoised(data) if checked.for_now else data
 
 
-def check_opened(opened: list[raw_files.Opened], params: Validate, examine: Remembered) -> Checked:
+def check_opened(opened: list[raw_files.Opened], params: Validate, examine: Memoised) -> Checked:
     """Decode these files, each once."""
     rows, findings, for_now = [], [], False
     for file in opened:
@@ -256,7 +255,7 @@ def check_opened(opened: list[raw_files.Opened], params: Validate, examine: Reme
 
 
 def check_file(
-    file: raw_files.Opened, params: Validate, examine: Remembered
+    file: raw_files.Opened, params: Validate, examine: Memoised
 ) -> tuple[list[tuple[tuple, list[Seen]]], bool]:
     """Decode one file: its facts and its findings (code, what was seen), where params split files also of later frames.
 
