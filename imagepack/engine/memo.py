@@ -58,12 +58,14 @@ class StoreSpec:
         stage: its name, for messages.
         folder: a text, since a cluster demands of a Path that all machines see it, and this can be done without.
         limit: as of memo_store.Store.
+        needed: what the stage depends on.
         on_cluster: workers are those of a Dask cluster.
     """
 
     stage: str
     folder: str
     limit: int
+    needed: Dependencies
     on_cluster: bool
 
 
@@ -109,10 +111,10 @@ class Memo:
     ) -> None:
         self.asked, self.taken, self._said = 0, 0, set()
         self.earlier = earlier
-        self._needed, self._spec, self._store = needed, None, None
+        self._spec, self._store = None, None
         if folder and limit:
             on_cluster = bool(os.environ.get("DASK_SCHEDULER_ADDRESS"))
-            self._spec = StoreSpec(folder.name, str(folder.absolute()), limit, on_cluster)
+            self._spec = StoreSpec(folder.name, str(folder.absolute()), limit, needed, on_cluster)
             self._open()
 
     @classmethod
@@ -155,6 +157,7 @@ class Memo:
         function: Callable[..., Made],
         shorten: Callable[[Made], bytes] | None = None,
         restore: Callable[[bytes], Made | None] | None = None,
+        with_stage_file: bool = True,
     ) -> "Memoised":
         """Return `function` with a memory: picklable, for workers.
 
@@ -163,13 +166,16 @@ class Memo:
                 arguments whose repr says all of them. Returns bytes, if there is no `shorten`.
             shorten: what to keep of a result.
             restore: the result again from that, or None if that is not possible now.
+            with_stage_file: whether results may depend on what the user edits in the stage's own file.
         """
         if self._spec is None:
             return Memoised(function)
-        if not self._needed.unchanged():
+        if not self._spec.needed.unchanged():
             self._say(f"{self._spec.stage}: goes on without its memo in {self._spec.folder}: {EDITED}")
             return Memoised(function)
-        return Memoised(function, self._needed, self._spec, shorten, restore)
+        needed = self._spec.needed
+        code = needed.digest + (needed.own if with_stage_file else b"")
+        return Memoised(function, self._spec, code, shorten, restore)
 
     def map_in_order(
         self,
@@ -183,7 +189,7 @@ class Memo:
         """As workers.map_in_order, for a `function` that calls what `of` returned: its results are kept and counted."""
         if lost is not None:
             options["lost"] = lambda item, what: (lost(item, what), WorkerReport())
-        reporting = partial(_with_report, function, self._spec, self._needed)
+        reporting = partial(_with_report, function, self._spec)
         results = workers.map_in_order(reporting, tasks, total, desc, **options)
         blocks, looked = [], time.monotonic()
         try:
@@ -232,8 +238,8 @@ class Memoised:
     """A function whose results are looked up first. Picklable; each process opens the store for itself."""
 
     function: Callable[..., Made]
-    needed: Dependencies = NOTHING
     store: StoreSpec | None = None
+    code: bytes = b""
     shorten: Callable[[Made], bytes] | None = None
     restore: Callable[[bytes], Made | None] | None = None
 
@@ -255,10 +261,9 @@ class Memoised:
         """
         if self.store is None:
             return self.function(read(), *arguments)
-        handle = _handle(self.store, self.needed)
-        own = b"" if self.function.__module__.startswith("imagepack.") else self.needed.own
+        handle = _handle(self.store)
         call = f"{self.function.__qualname__} {arguments!r}".encode()
-        key = hashlib.sha256(self.needed.digest + own + content + call).digest()
+        key = hashlib.sha256(self.code + content + call).digest()
         made = kept = handle.get(key)
         if kept is not None and self.restore:
             made = self.restore(kept)
@@ -278,14 +283,14 @@ class Memoised:
 class StoreHandle:
     """A worker's access to the store: gathers what is to be written, and goes on without where the store fails."""
 
-    def __init__(self, spec: StoreSpec, needed: Dependencies) -> None:
+    def __init__(self, spec: StoreSpec) -> None:
         self._spec, self._store = spec, None
         self._pending: list[tuple[bytes, bytes]] = []
         self._pending_bytes, self._full = 0, False
         self.report = WorkerReport()
-        if spec.on_cluster and not needed.same_here():  # the cluster asks for the same of the most important alone
+        if spec.on_cluster and not spec.needed.same_here():  # the cluster asks for the same of the most important alone
             self._give_up(f"code, libraries or Python on {platform.node()} are not those of the stage")
-        elif not spec.on_cluster and not needed.unchanged():  # what was loaded may not be what the digest is of
+        elif not spec.on_cluster and not spec.needed.unchanged():  # what was loaded may not be what the digest is of
             self._give_up(EDITED)
         else:
             try:
@@ -347,9 +352,9 @@ class StoreHandle:
 
 
 @cache
-def _handle(spec: StoreSpec, needed: Dependencies) -> StoreHandle:
+def _handle(spec: StoreSpec) -> StoreHandle:
     """Return this process's, one for a store. A process is for one run, here (processes.py) and on a cluster."""
-    return StoreHandle(spec, needed)
+    return StoreHandle(spec)
 
 
 def _mark_damage(spec: StoreSpec, error: Exception) -> None:
@@ -360,13 +365,13 @@ def _mark_damage(spec: StoreSpec, error: Exception) -> None:
 
 
 def _with_report(
-    function: Callable[[Sequence[Item]], Result], spec: StoreSpec | None, needed: Dependencies, task: Sequence[Item]
+    function: Callable[[Sequence[Item]], Result], spec: StoreSpec | None, task: Sequence[Item]
 ) -> tuple[Result, WorkerReport]:
     """Return what `function` returns, once what it made is on disk, and what there is to tell. Runs in a worker."""
     result = function(task)
     if spec is None:
         return result, WorkerReport()
-    handle = _handle(spec, needed)
+    handle = _handle(spec)
     handle.flush()
     return result, handle.take_report()
 

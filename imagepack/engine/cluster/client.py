@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,6 @@ def outcomes(
                 marks=marks,
                 seen=tuple(map(str, folders)),
                 facts=worker.facts(),
-                main=_main(),
                 function=function_data,
                 timeout=timeout,
                 memory_mib=memory_mib,
@@ -334,12 +332,6 @@ def _pickled(function: Callable) -> tuple[bytes, set[Path]]:
     file = io.BytesIO()
     Pickler(file).dump(function)
     return file.getvalue(), folders
-
-
-def _main() -> dict[str, str]:
-    """Return what another process needs to find what this one calls `__main__`, as multiprocessing tells it."""
-    data = spawn.get_preparation_data("cluster")
-    return {name: data[name] for name in ("init_main_from_name", "init_main_from_path") if name in data}
 
 
 def _taken(finished: queue.SimpleQueue, seconds: float) -> int:

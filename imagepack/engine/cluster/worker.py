@@ -21,7 +21,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import metadata
-from multiprocessing import spawn
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -48,7 +47,6 @@ class Setting:
         marks: files that it has written.
         seen: other files and folders that are there.
         facts: as `facts` returns them.
-        main: of the client, for multiprocessing.spawn.prepare.
         function: pickled.
         timeout: seconds that a task may take, or None.
         memory_mib: as of workers.map_in_order.
@@ -59,7 +57,6 @@ class Setting:
     marks: Marks
     seen: tuple[str, ...]
     facts: dict[str, str]
-    main: dict[str, str]
     function: bytes
     timeout: float | None
     memory_mib: int | None
@@ -198,7 +195,6 @@ def work(descriptor: int) -> None:
     if fault := _fault(setting):
         pipe.send(fault)
         return
-    spawn.prepare(setting.main)  # a stage is run by `python -m`, so its functions are called __main__.NAME
     processes.serve(pipe, setting.function, setting.memory_mib, IDLE)
 
 
