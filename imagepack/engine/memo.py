@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from imagepack.dvc import last_outs
 from imagepack.engine import dependencies, memo_store, progress, workers
@@ -39,7 +39,7 @@ PENDING_BYTES = 4 * 2**20
 LOOK = 5.0
 """Seconds between two looks at the size of the memo."""
 EDITED = "code was edited while it ran"
-FULL = "no more fits into its memo: raise memo.max_gib in params.yaml, or free some space"
+NO_ROOM = "no more fits into its memo: raise memo.max_gib in params.yaml, or free some space"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -220,7 +220,7 @@ class Memo:
             self._say(f"{self._spec.stage}: its memo in {self._spec.folder} could not be kept up: {error}")
         else:
             if not fits:
-                self._say(f"{self._spec.stage}: {FULL}")
+                self._say(f"{self._spec.stage}: {NO_ROOM}")
 
     def _say(self, line: str) -> None:
         """Print a line on stderr, each once."""
@@ -293,29 +293,17 @@ class StoreHandle:
         elif not spec.on_cluster and not spec.needed.unchanged():  # what was loaded may not be what the digest is of
             self._give_up(EDITED)
         else:
-            try:
-                self._store = memo_store.WorkerStore(Path(spec.folder), spec.limit)
-            except memo_store.FAILURES as error:
-                self._fail(error)
+            self._store = self._try(memo_store.WorkerStore, Path(spec.folder), spec.limit)
 
     def get(self, key: bytes) -> bytes | None:
         """Return what is kept under `key`."""
-        if self._store is None:
-            return None
-        try:
-            value = self._store.get(key)
-        except memo_store.FAILURES as error:
-            self._fail(error)
-            return None
-        for where in self._store.damaged:
-            self.report.messages.append(f"{self._spec.stage}: the memo was damaged in {where}: made anew")
-        self._store.damaged.clear()
+        value = self._try(self._store.get, key) if self._store else None
+        while self._store and self._store.damaged:
+            self._tell(f"the memo was damaged in {self._store.damaged.pop(0)}: made anew")
         return value
 
     def put(self, key: bytes, value: bytes) -> None:
         """Keep `value`, once there is enough to be written."""
-        if self._store is None or self._full:
-            return
         self._pending.append((key, value))
         self._pending_bytes += len(value)
         if self._pending_bytes >= PENDING_BYTES:
@@ -326,29 +314,33 @@ class StoreHandle:
         items, self._pending, self._pending_bytes = self._pending, [], 0
         if not items or self._store is None or self._full:
             return
-        try:
-            block = self._store.put(items)
-        except memo_store.FAILURES as error:
-            self._fail(error)
-            return
+        block = self._try(self._store.put, items)
         if block is not None:
             self.report.blocks.append(block)
-            return
-        self._full = True
-        self.report.messages.append(f"{self._spec.stage}: {FULL}")
+        elif self._store:
+            self._full = True
+            self._tell(NO_ROOM)
 
     def take_report(self) -> WorkerReport:
         """Return what there is to tell since the last time."""
         told, self.report = self.report, WorkerReport()
         return told
 
-    def _fail(self, error: Exception) -> None:
-        _mark_damage(self._spec, error)
-        self._give_up(str(error) or type(error).__name__)
+    def _try(self, function: Callable, *arguments) -> Any:
+        """Return function(*arguments), or None where it fails; then the store is not used any more."""
+        try:
+            return function(*arguments)
+        except memo_store.FAILURES as error:
+            _mark_damage(self._spec, error)
+            self._give_up(str(error) or type(error).__name__)
+            return None
 
     def _give_up(self, why: str) -> None:
         self._store = None
-        self.report.messages.append(f"{self._spec.stage}: goes on without its memo in {self._spec.folder}: {why}")
+        self._tell(f"goes on without its memo in {self._spec.folder}: {why}")
+
+    def _tell(self, what: str) -> None:
+        self.report.messages.append(f"{self._spec.stage}: {what}")
 
 
 @cache

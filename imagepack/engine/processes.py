@@ -16,8 +16,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from multiprocessing import connection
 from multiprocessing.connection import Connection
-from typing import Protocol
+from multiprocessing.process import BaseProcess
 
 import psutil
 
@@ -32,16 +33,6 @@ Outcome = tuple[str, bytes]
 """What came of a task or of one image: RESULT or RAISED with the pickled result or exception, or CRASH or TIMEOUT."""
 
 
-class Process(Protocol):
-    """As of multiprocessing."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-    def join(self) -> None:
-        """Wait until it has ended."""
-
-
 class Unfit(Exception):
     """The process says why it cannot work where it is."""
 
@@ -54,14 +45,16 @@ class Worker:
     """A process that does one task after the other; another takes its place when it dies or takes too long.
 
     Args:
-        start: starts a process that calls `serve`; returns it and the pipe to it.
+        start: starts a process that calls `serve`; returns it (`kill` and `join` are used), and the pipe to it.
         timeout: seconds that a task may take.
         may_lose: images may be lost. Each of a task that loses its process is then done by itself.
     """
 
-    def __init__(self, start: Callable[[], tuple[Process, Connection]], timeout: float | None, may_lose: bool) -> None:
+    def __init__(
+        self, start: Callable[[], tuple[BaseProcess, Connection]], timeout: float | None, may_lose: bool
+    ) -> None:
         self._start, self._timeout, self._may_lose = start, timeout, may_lose
-        self._process: Process | None = None
+        self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
         self._lock, self._stopped = threading.Lock(), False
 
@@ -114,7 +107,10 @@ class Worker:
 
     def ended(self) -> bool:
         """Return whether there is no process."""
-        return self._pipe is None or self._pipe.poll()  # it says nothing unasked: this is the end of the pipe
+        try:
+            return self._pipe is None or self._pipe.poll()  # it says nothing unasked: this is the end of the pipe
+        except OSError:  # so is this, on Windows
+            return True
 
     def stop(self) -> None:
         """End the process, whatever it does, and start no other."""
@@ -206,7 +202,7 @@ def start_server(context: multiprocessing.context.BaseContext) -> None:
 
 def _start(
     context: multiprocessing.context.BaseContext, function: bytes, memory_mib: int | None
-) -> tuple[Process, Connection]:
+) -> tuple[BaseProcess, Connection]:
     pipe, its_end = context.Pipe()
     process = context.Process(target=serve, args=(its_end, function, memory_mib), daemon=True)
     process.start()
@@ -214,34 +210,34 @@ def _start(
     return process, pipe
 
 
-def serve(pipe: Connection, function: bytes, memory_mib: int | None, idle: float | None = None) -> None:
-    """Answer tasks with outcomes, in a worker process. Ends at once when nobody is there to send any.
+def serve(
+    pipe: Connection, function: bytes, memory_mib: int | None, parent: int | None = None, idle: float | None = None
+) -> None:
+    """Answer tasks with outcomes, in a worker process.
 
     Args:
         pipe: an empty text is sent first.
         function: pickled; called with the images of a task.
         memory_mib: as of `Pool`.
+        parent: is ready to be read from when the parent has ended; None if that is multiprocessing's.
         idle: seconds without a task after which it ends.
     """
-    messages: queue.SimpleQueue = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(pipe, messages), daemon=True).start()
+    sentinel = multiprocessing.parent_process().sentinel if parent is None else parent
+    threading.Thread(target=_end_with, args=(sentinel,), daemon=True).start()
     try:
         call = pickle.loads(function)  # loads its module, before memory is limited
     except Exception as error:  # noqa: BLE001  (told when it is called: here it would only end the process)
         call = partial(_raise, error)
     limit_process(memory_mib)
-    with suppress(OSError, queue.Empty):
-        pipe.send("")
-        while True:
-            data, index = messages.get(timeout=idle)
-            pipe.send(_outcome(call, data, index))
-
-
-def _receive(pipe: Connection, messages: queue.SimpleQueue) -> None:
-    """Receive tasks. A process that outlives a killed stage would go on writing while the stage is run again."""
     with suppress(EOFError, OSError):
-        while True:
-            messages.put(pipe.recv())
+        pipe.send("")
+        while pipe.poll(idle):
+            pipe.send(_outcome(call, *pipe.recv()))
+
+
+def _end_with(parent: int) -> None:
+    """End at once: a worker that outlives a killed stage would go on writing while the stage is run again."""
+    connection.wait([parent])
     os._exit(1)
 
 

@@ -118,6 +118,7 @@ def own(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[LocalCluste
 def stage(folder: Path, address: str, path: Sequence[Path] = (REPOSITORY,), **variables: str) -> psutil.Popen:
     """Start validate in `folder`, on the cluster."""
     (folder / "params.yaml").write_text("{}\n")
+    (folder / "dvc.yaml").write_text("stages: {validate: {cmd: validate}}\n")  # or it has no memo
     env = {name: value for name, value in os.environ.items() if name != "STAGE_WORKERS"}
     env |= {"PYTHONPATH": os.pathsep.join(map(str, path)), "DASK_SCHEDULER_ADDRESS": address} | SHORT | variables
     command = ["-m", "stages.validate", "raw", "acknowledged.csv", "manifest.parquet", "reports"]
@@ -211,7 +212,7 @@ class TestOnACluster:
                 f"validate: 40 files in 1 classes: 40 accepted, 0 rejected (see reports/validation.html){memo}\n"
             )
         found = sorted(path.name for path in tmp_path.iterdir())
-        assert found == [".memo", "manifest.parquet", "params.yaml", "raw", "reports"]
+        assert found == [".memo", "dvc.yaml", "manifest.parquet", "params.yaml", "raw", "reports"]
 
     @pytest.mark.parametrize("first", ["here", "there"])
     def test_runs_here_and_on_the_cluster_have_one_memo(

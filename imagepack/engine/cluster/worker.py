@@ -175,7 +175,7 @@ def _start(setting: bytes) -> tuple[_Program, Connection]:
     process = _Program(
         [sys.executable, "-P", "-c", f"from {__name__} import work; work({its_end.fileno()})"],
         pass_fds=[its_end.fileno()],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # ends with the Dask worker
         env=os.environ | {"PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
     )
     its_end.close()
@@ -195,7 +195,7 @@ def work(descriptor: int) -> None:
     if fault := _fault(setting):
         pipe.send(fault)
         return
-    processes.serve(pipe, setting.function, setting.memory_mib, IDLE)
+    processes.serve(pipe, setting.function, setting.memory_mib, sys.stdin.fileno(), IDLE)
 
 
 def _fault(setting: Setting) -> str:
