@@ -11,7 +11,7 @@ from PIL import Image
 
 from imagepack.checks import appearance, metadata
 from imagepack.checks.appearance import Appearance
-from imagepack.engine.unkept import Unkept
+from imagepack.engine.memo import NotMemoised
 from imagepack.images import decode, jpeg, strict
 from imagepack.images.containers import end_of
 from imagepack.images.content import Content, inspect
@@ -83,7 +83,7 @@ def examine(data: bytes, limits: Limits) -> bytes:
         found.transient = True
     if private := metadata.private(data):  # also of a file that does not decode: it is pushed as others are
         found.ending.insert(0, ("private_metadata", ", ".join(private)))
-    return (Unkept if found.transient else bytes)(json.dumps(found, default=_plain).encode())
+    return (NotMemoised if found.transient else bytes)(json.dumps(found, default=_plain).encode())
 
 
 def _plain(value: object) -> dict | str:

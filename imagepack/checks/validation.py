@@ -16,9 +16,8 @@ from imagepack.checks.codes import Checks
 from imagepack.checks.examination import Examination, Limits, Seen, examine
 from imagepack.checks.image_checks import CheckedImage
 from imagepack.engine import workers
-from imagepack.engine.memo import Memo, Remembered
+from imagepack.engine.memo import Memo, Memoised, NotMemoised
 from imagepack.engine.params import Section
-from imagepack.engine.unkept import Unkept
 from imagepack.images import manifest as manifests
 from imagepack.images import raw_files, raw_names, thumbnail
 from imagepack.images.content import Content
@@ -46,8 +45,8 @@ class Checker:
     raw: Path
     params: Section
     check_image: CheckImage
-    examine: Remembered
-    encode: Remembered
+    examine: Memoised
+    encode: Memoised
 
     @classmethod
     def of(cls, raw: Path, params: Section, check_image: CheckImage, memo: Memo) -> "Checker":
@@ -147,7 +146,7 @@ class Checked:
 def encode(checked: Checked) -> bytes:
     """Write it for the memo."""
     data = json.dumps([checked.rows, checked.findings], default=bytes.hex).encode()
-    return Unkept(data) if checked.transient else data
+    return NotMemoised(data) if checked.transient else data
 
 
 def limits_of(params: Section) -> Limits:

@@ -42,6 +42,5 @@ if __name__ == "__main__":
     except InputError as error:
         sys.exit(f"run.py memo: {error}")
     except memo.memo_store.FAILURES as error:
-        damaged = memo.memo_store.is_damage(error)
-        fix = "remove it with python3 run.py memo clear" if damaged else "a run on a cluster may have it open"
-        sys.exit(f"run.py memo: {memo.FOLDER} cannot be read ({error}): {fix}")
+        fix = ": remove it with python3 run.py memo clear" if memo.memo_store.is_damage(error) else ""
+        sys.exit(f"run.py memo: {memo.FOLDER} cannot be read ({error}){fix}")

@@ -21,7 +21,7 @@ class LastOuts:
     """The files of many images that a stage has made. Picklable, however many there are.
 
     Attributes:
-        cache: DVC's folder, where files are called after their md5. A text, as of memo.Place.
+        cache: DVC's folder, where files are called after their md5. A text, as of memo.StoreSpec.
         listings: in it, those of the stage's folders.
     """
 

@@ -8,8 +8,8 @@ deleted at any time. A stage wraps a function, mostly of bytes, which must depen
     png = png_of(data, params)          # in a worker: from the memo, or made and kept
 
 An entry's key is the sha256 of the bytes (or of each of several), the other arguments, and what the stage depends on
-(dependencies.py). Runs on a Dask cluster (cluster.py) and on this machine share the entries. Where that
-sha256 is known already, the bytes need not even be read:
+(dependencies.py). Runs on a Dask cluster and on this machine share the entries. Where that sha256 is known already, the
+bytes need not even be read:
 
     png = png_of.by_id(image_id, read, params)      # `read` returns them, and is called where nothing is known
 """
@@ -18,94 +18,79 @@ import contextlib
 import hashlib
 import os
 import platform
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 from imagepack.dvc import last_outs
-from imagepack.engine import dependencies, memo_segments, memo_store, workers
+from imagepack.engine import dependencies, memo_store, progress, workers
 from imagepack.engine.dependencies import NOTHING, Dependencies
-from imagepack.engine.unkept import Unkept
+from imagepack.engine.memo_store import Block
 from imagepack.errors import InputError
 
 FOLDER = Path(".memo")
 """In the repository's root, where stages run; a folder in it for each stage."""
 PENDING_BYTES = 4 * 2**20
 """Results that a worker gathers before it writes them, unless its task ends before."""
-COLLECT, SHARE = 5.0, 0.05
-"""Seconds between two looks at what workers of a cluster have written; and the share of the time for them, at most."""
-CLEAR = "python3 run.py memo clear"
+LOOK = 5.0
+"""Seconds between two looks at the size of the memo."""
 EDITED = "code was edited while it ran"
+NO_ROOM = "no more fits into its memo: raise memo.max_gib in params.yaml, or free some space"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Made = TypeVar("Made")
 
 
-class AnyStore(Protocol):
-    """What a worker needs of a place for entries: memo_store.Store, or on a cluster memo_segments.FarStore."""
+class NotMemoised(bytes):
+    """A result that holds for this run alone, such as one for want of memory: the memo does not keep it."""
 
-    damaged: list[str]
-    news: set[str]
 
-    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The value of each key, checked; None where there is none."""
+@dataclass(frozen=True)
+class StoreSpec:
+    """What a worker needs to open the memo of a stage.
 
-    def put(self, items: Sequence[tuple[bytes, bytes]]) -> bool:
-        """Keep these; whether there was room."""
+    Attributes:
+        stage: its name, for messages.
+        folder: a text, since a cluster demands of a Path that all machines see it, and this can be done without.
+        limit: as of memo_store.Store.
+        needed: what the stage depends on.
+        on_cluster: workers are those of a Dask cluster.
+    """
+
+    stage: str
+    folder: str
+    limit: int
+    needed: Dependencies
+    on_cluster: bool
 
 
 @dataclass
-class Tally:
-    """What a worker tells the main process: how often the memo was asked, how often it knew, what was wrong; and the
-    segments that memo_store.Store.collect is to be told of.
+class WorkerReport:
+    """What a worker tells the main process after a task.
+
+    Attributes:
+        asked, taken: images that were looked up, and those of them that were found.
+        messages: what went wrong.
+        blocks: what it has written, for memo_store.Store.enter.
     """
 
     asked: int = 0
     taken: int = 0
-    said: list[str] = field(default_factory=list)
-    news: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Of a store: what a worker needs to open it.
-
-    Attributes:
-        name: the stage's, for messages.
-        folder: a text, since cluster.py demands of a Path that all machines see it, and this can be done without.
-        limit, since: as of memo_store.Store.
-        copy: on a cluster, the name of the one of the index that this run lends to its workers; else empty.
-    """
-
-    name: str
-    folder: str
-    limit: int
-    since: float
-    copy: str
-
-    def open(self) -> AnyStore:
-        """The store, for a worker.
-
-        Raises:
-            memo_store.FAILURES: it cannot be used.
-        """
-        if self.copy:
-            return memo_segments.FarStore(Path(self.folder), self.limit, self.copy)
-        return memo_store.Store(Path(self.folder), self.limit, self.since)
+    messages: list[str] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
 
 
 def _nothing(name: str) -> None:
-    """Finds no file."""
+    """Find no file."""
 
 
 class Memo:
-    """Of one run of one stage. `Memo()` is none: everything is made anew.
+    """The memo of one run of one stage. `Memo()` is none: everything is made anew.
 
     Args:
         folder: the stage's.
@@ -126,12 +111,11 @@ class Memo:
     ) -> None:
         self.asked, self.taken, self._said = 0, 0, set()
         self.earlier = earlier
-        self._needed, self._place, self._index = needed, None, None
+        self._spec, self._store = None, None
         if folder and limit:
-            on_cluster = os.environ.get("DASK_SCHEDULER_ADDRESS")
-            copy = f"{memo_store.LENT}{secrets.token_hex(8)}.sqlite" if on_cluster else ""
-            self._place = Place(folder.name, str(folder.absolute()), limit, time.time(), copy)
-            self._prepare()
+            on_cluster = bool(os.environ.get("DASK_SCHEDULER_ADDRESS"))
+            self._spec = StoreSpec(folder.name, str(folder.absolute()), limit, needed, on_cluster)
+            self._open()
 
     @classmethod
     def for_stage(cls, name: str, max_gib: float, libraries: tuple[str, ...] = ()) -> "Memo":
@@ -151,35 +135,22 @@ class Memo:
             memo._say(f"{name}: works without its memo: {error}")
             return memo
 
-    def _prepare(self, lend: bool = False) -> None:
-        """Open the store once before the workers do: make it, mend it, keep it below its limit.
-
-        Args:
-            lend: leave it open in this process, with a copy of its index for the workers of a cluster.
-        """
-        place, folder = self._place, Path(self._place.folder)
+    def _open(self) -> None:
+        """Open the store before the workers do: make it, mend it, keep it below its limit."""
+        spec, folder = self._spec, Path(self._spec.folder)
         for attempt in range(2):
-            store = None
             try:
                 if attempt or (folder / memo_store.DAMAGED).exists():
                     shutil.rmtree(folder)
-                store = memo_store.Store(folder, place.limit, place.since, alone=bool(place.copy))
-                store.tidy()
-                if lend:
-                    store.lend(place.copy)
-                    self._index, store = store, None
+                self._store = memo_store.Store(folder, spec.limit)
+                self._store.tidy()
                 return
             except memo_store.FAILURES as error:
-                if not attempt and memo_store.is_damage(error):
-                    self._say(f"{place.name}: {place.folder} is damaged ({error}): begins anew")
-                    continue
-                self._say(f"{place.name}: works without its memo in {place.folder}: {error}")
-                self._place = None
-                return
-            finally:
-                if store is not None:  # an empty one counts as False
-                    with contextlib.suppress(*memo_store.FAILURES):
-                        store.close()
+                if attempt or not memo_store.is_damage(error):
+                    self._say(f"{spec.stage}: works without its memo in {folder}: {error}")
+                    self._spec = self._store = None
+                    return
+                self._say(f"{spec.stage}: {folder} is damaged ({error}): begins anew")
 
     def of(
         self,
@@ -187,23 +158,24 @@ class Memo:
         shorten: Callable[[Made], bytes] | None = None,
         restore: Callable[[bytes], Made | None] | None = None,
         with_stage_file: bool = True,
-    ) -> "Remembered":
-        """`function` with a memory: picklable, for workers.
+    ) -> "Memoised":
+        """Return `function` with a memory: picklable, for workers.
 
         Args:
-            function: importable by name; of bytes, or several, or of what `Remembered.by_id` reads; and of other
+            function: importable by name; of bytes, or several, or of what `Memoised.by_id` reads; and of other
                 arguments whose repr says all of them. Returns bytes, if there is no `shorten`.
             shorten: what to keep of a result.
             restore: the result again from that, or None if that is not possible now.
             with_stage_file: whether results may depend on what the user edits in the stage's own file.
         """
-        if self._place is None:
-            return Remembered(function)
-        if not self._needed.unchanged():
-            self._say(f"{self._place.name}: goes on without its memo in {self._place.folder}: {EDITED}")
-            return Remembered(function)
-        needed = self._needed if with_stage_file else replace(self._needed, own=b"")
-        return Remembered(function, needed, self._place, shorten, restore)
+        if self._spec is None:
+            return Memoised(function)
+        if not self._spec.needed.unchanged():
+            self._say(f"{self._spec.stage}: goes on without its memo in {self._spec.folder}: {EDITED}")
+            return Memoised(function)
+        needed = self._spec.needed
+        code = needed.digest + (needed.own if with_stage_file else b"")
+        return Memoised(function, self._spec, code, shorten, restore)
 
     def map_in_order(
         self,
@@ -214,214 +186,186 @@ class Memo:
         lost: Callable[[Item, str], Result] | None = None,
         **options,
     ) -> Iterator[Result]:
-        """workers.map_in_order for a `function` that calls what `of` made: what that remembers is kept and counted."""
+        """As workers.map_in_order, for a `function` that calls what `of` returned: its results are kept and counted."""
         if lost is not None:
-            options["lost"] = lambda item, what: (lost(item, what), Tally())
-        results = workers.map_in_order(partial(_with_tally, function), tasks, total, desc, **options)
-        with self._collecting() as tell, contextlib.closing(results):
-            for result, tally in results:
-                self.asked += tally.asked
-                self.taken += tally.taken
-                for line in tally.said:
-                    self._say(line)
-                tell(tally.news)
-                yield result
+            options["lost"] = lambda item, what: (lost(item, what), WorkerReport())
+        reporting = partial(_with_report, function, self._spec)
+        results = workers.map_in_order(reporting, tasks, total, desc, **options)
+        blocks, looked = [], time.monotonic()
+        try:
+            with contextlib.closing(results):
+                for result, report in results:
+                    self.asked += report.asked
+                    self.taken += report.taken
+                    for line in report.messages:
+                        self._say(line)
+                    blocks += report.blocks
+                    if time.monotonic() - looked > LOOK:
+                        self._keep_up()
+                        looked = time.monotonic()
+                    yield result
+        finally:  # whether all is done, or the stage is stopped, or the cluster is lost
+            self._keep_up(blocks, end=True)
 
-    @contextlib.contextmanager
-    def _collecting(self) -> Iterator[Callable[[set[str]], None]]:
-        """What to tell the news of each Tally. On a cluster this process enters into the index what workers write."""
-        if self._place and self._place.copy:
-            self._prepare(lend=True)
-        if self._index is None:
-            yield lambda names: None
+    def _keep_up(self, blocks: Sequence[Block] = (), end: bool = False) -> None:
+        """Enter what was written; keep to the limit. What cannot be entered now, the next run enters."""
+        if self._store is None:
             return
-        news: set[str] = set()
-        due = time.monotonic() + COLLECT
-
-        def tell(names: set[str]) -> None:
-            nonlocal due
-            news.update(names)
-            if (begun := time.monotonic()) >= due:
-                self._collect(news)
-                due = time.monotonic() + max(COLLECT, (time.monotonic() - begun) / SHARE)
-
         try:
-            yield tell
-        finally:  # whether all is done or the cluster is lost
-            self._collect(news, end=True)
-            with contextlib.suppress(*memo_store.FAILURES):
-                self._index.close()
-            self._index = None
-
-    def _collect(self, news: set[str], end: bool = False) -> None:
-        """Enter what there is; what cannot be now, the next run enters."""
-        try:
-            self._index.collect(news, end)
-            news.clear()
+            if blocks:
+                self._store.enter(blocks)
+            fits = self._store.make_room(end)
         except memo_store.FAILURES as error:
-            _mark(self._place, error)
-            self._say(f"{self._place.name}: its memo in {self._place.folder} could not be kept up: {error}")
+            _mark_damage(self._spec, error)
+            self._say(f"{self._spec.stage}: its memo in {self._spec.folder} could not be kept up: {error}")
+        else:
+            if not fits:
+                self._say(f"{self._spec.stage}: {NO_ROOM}")
 
     def _say(self, line: str) -> None:
-        """A line on stderr, each once."""
+        """Print a line on stderr, each once."""
         if line not in self._said:
             self._said.add(line)
-            workers.say(line)
+            progress.say(line)
 
     def summary(self) -> str:
-        """For the end of a stage's summary line; empty where nothing was taken."""
+        """Return the end of a stage's summary line; empty where nothing was taken."""
         return f"; {self.taken} of {self.asked} from the memo" if self.taken else ""
 
 
 @dataclass(frozen=True)
-class Remembered:
+class Memoised:
     """A function whose results are looked up first. Picklable; each process opens the store for itself."""
 
     function: Callable[..., Made]
-    needed: Dependencies = NOTHING
-    place: Place | None = None
+    store: StoreSpec | None = None
+    code: bytes = b""
     shorten: Callable[[Made], bytes] | None = None
     restore: Callable[[bytes], Made | None] | None = None
 
     def __call__(self, data: bytes | Sequence[bytes], *arguments) -> Made:
-        """function(data, *arguments)."""
-        if self.place is None:
+        """Return function(data, *arguments)."""
+        if self.store is None:
             return self.function(data, *arguments)
         files = [data] if isinstance(data, bytes) else data
         content = b"".join(hashlib.sha256(file).digest() for file in files)
         return self.by_id(content, lambda: data, *arguments, images=len(files))
 
     def by_id(self, content: bytes, read: Callable[[], object], *arguments, images: int = 1) -> Made:
-        """function(read(), *arguments).
+        """Return function(read(), *arguments).
 
         Args:
             content: tells what `read` returns from anything else that it could return: mostly a sha256.
             read: is called where the result is not known.
             images: how many it is of.
         """
-        if self.place is None:
+        if self.store is None:
             return self.function(read(), *arguments)
-        desk = _desk(self.place, self.needed)
+        handle = _handle(self.store)
         call = f"{self.function.__qualname__} {arguments!r}".encode()
-        key = hashlib.sha256(self.needed.digest + self.needed.own + content + call).digest()
-        made = kept = desk.get(key)
+        key = hashlib.sha256(self.code + content + call).digest()
+        made = kept = handle.get(key)
         if kept is not None and self.restore:
             made = self.restore(kept)
         if made is not None:
-            desk.tally.asked += images
-            desk.tally.taken += images
+            handle.report.asked += images
+            handle.report.taken += images
             return made
-        asked = _asked()
+        asked = handle.report.asked
         made = self.function(read(), *arguments)
-        if asked == _asked():  # otherwise what is remembered of each image was asked for
-            desk.tally.asked += images
-        if not isinstance(made, Unkept):
-            desk.put(key, self.shorten(made) if self.shorten else made)
+        if asked == handle.report.asked:  # otherwise `function` has asked for each image
+            handle.report.asked += images
+        if not isinstance(made, NotMemoised):
+            handle.put(key, self.shorten(made) if self.shorten else made)
         return made
 
 
-class _Desk:
-    """A process's access to one store: collects what is to be written, and goes on without where the store fails."""
+class StoreHandle:
+    """A worker's access to the store: gathers what is to be written, and goes on without where the store fails."""
 
-    def __init__(self, place: Place, needed: Dependencies) -> None:
-        self._place, self._store = place, None
+    def __init__(self, spec: StoreSpec) -> None:
+        self._spec, self._store = spec, None
         self._pending: list[tuple[bytes, bytes]] = []
         self._pending_bytes, self._full = 0, False
-        self.tally = Tally()
-        if place.copy and not needed.same_here():  # cluster.py asks for the same of the most important alone
+        self.report = WorkerReport()
+        if spec.on_cluster and not spec.needed.same_here():  # the cluster asks for the same of the most important alone
             self._give_up(f"code, libraries or Python on {platform.node()} are not those of the stage")
-            return
-        if not place.copy and not needed.unchanged():  # it may have loaded what was written after the digest was taken
+        elif not spec.on_cluster and not spec.needed.unchanged():  # what was loaded may not be what the digest is of
             self._give_up(EDITED)
-            return
-        try:
-            self._store: AnyStore | None = place.open()
-        except memo_store.FAILURES as error:
-            self._fail(error)
+        else:
+            self._store = self._try(memo_store.WorkerStore, Path(spec.folder), spec.limit)
 
     def get(self, key: bytes) -> bytes | None:
-        if self._store is None:
-            return None
-        try:
-            (value,) = self._store.get([key])
-        except memo_store.FAILURES as error:
-            self._fail(error)
-            return None
-        for where in self._store.damaged:
-            self.tally.said.append(f"{self._place.name}: the memo was damaged in {where}: made anew")
-        self._store.damaged.clear()
+        """Return what is kept under `key`."""
+        value = self._try(self._store.get, key) if self._store else None
+        while self._store and self._store.damaged:
+            self._tell(f"the memo was damaged in {self._store.damaged.pop(0)}: made anew")
         return value
 
     def put(self, key: bytes, value: bytes) -> None:
-        if self._store is None or self._full:
-            return
+        """Keep `value`, once there is enough to be written."""
         self._pending.append((key, value))
         self._pending_bytes += len(value)
         if self._pending_bytes >= PENDING_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was collected."""
+        """Write what was gathered."""
         items, self._pending, self._pending_bytes = self._pending, [], 0
         if not items or self._store is None or self._full:
             return
-        try:
-            self._full = not self._store.put(items)
-        except memo_store.FAILURES as error:
+        block = self._try(self._store.put, items)
+        if block is not None:
+            self.report.blocks.append(block)
+        elif self._store:
             self._full = True
-            self._fail(error)
-        else:
-            if self._full:
-                more = "raise memo.max_gib in params.yaml, or free some space"
-                self.tally.said.append(f"{self._place.name}: no more fits into its memo: {more}")
+            self._tell(NO_ROOM)
 
-    def take_tally(self) -> Tally:
-        """What there is to tell since the last time."""
-        told, self.tally = self.tally, Tally()
-        if self._store is not None:
-            told.news, self._store.news = self._store.news, set()
+    def take_report(self) -> WorkerReport:
+        """Return what there is to tell since the last time."""
+        told, self.report = self.report, WorkerReport()
         return told
 
-    def _fail(self, error: Exception) -> None:
-        _mark(self._place, error)
-        self._give_up(str(error) or type(error).__name__)
+    def _try(self, function: Callable, *arguments) -> Any:
+        """Return function(*arguments), or None where it fails; then the store is not used any more."""
+        try:
+            return function(*arguments)
+        except memo_store.FAILURES as error:
+            _mark_damage(self._spec, error)
+            self._give_up(str(error) or type(error).__name__)
+            return None
 
     def _give_up(self, why: str) -> None:
         self._store = None
-        self.tally.said.append(f"{self._place.name}: goes on without its memo in {self._place.folder}: {why}")
+        self._tell(f"goes on without its memo in {self._spec.folder}: {why}")
 
-
-_desks: list[_Desk] = []
+    def _tell(self, what: str) -> None:
+        self.report.messages.append(f"{self._spec.stage}: {what}")
 
 
 @cache
-def _desk(place: Place, needed: Dependencies) -> _Desk:
-    """This process's, one for a place. A process is for one run, here (workers.py) and on a cluster."""
-    _desks.append(_Desk(place, needed))
-    return _desks[-1]
+def _handle(spec: StoreSpec) -> StoreHandle:
+    """Return this process's, one for a store. A process is for one run, here (processes.py) and on a cluster."""
+    return StoreHandle(spec)
 
 
-def _asked() -> int:
-    """Images, since the task began."""
-    return sum(desk.tally.asked for desk in _desks)
-
-
-def _mark(place: Place, error: Exception) -> None:
+def _mark_damage(spec: StoreSpec, error: Exception) -> None:
     """Make the next run begin anew if `error` says that the index is damaged."""
     if memo_store.is_damage(error):
         with contextlib.suppress(OSError):
-            Path(place.folder, memo_store.DAMAGED).touch()
+            Path(spec.folder, memo_store.DAMAGED).touch()
 
 
-def _with_tally(function: Callable[[Sequence[Item]], Result], task: Sequence[Item]) -> tuple[Result, Tally]:
-    """Runs in a worker: what `function` returns, once what it made is on disk; and what there is to tell."""
+def _with_report(
+    function: Callable[[Sequence[Item]], Result], spec: StoreSpec | None, task: Sequence[Item]
+) -> tuple[Result, WorkerReport]:
+    """Return what `function` returns, once what it made is on disk, and what there is to tell. Runs in a worker."""
     result = function(task)
-    told = Tally()
-    for desk in _desks:
-        desk.flush()
-        its = desk.take_tally()
-        told = Tally(told.asked + its.asked, told.taken + its.taken, told.said + its.said, told.news | its.news)
-    return result, told
+    if spec is None:
+        return result, WorkerReport()
+    handle = _handle(spec)
+    handle.flush()
+    return result, handle.take_report()
 
 
 NO_MEMO = Memo()
@@ -429,8 +373,6 @@ NO_MEMO = Memo()
 
 
 def sizes(folder: Path = FOLDER) -> Iterator[tuple[str, int, int]]:
-    """Name, entries and bytes of each stage's memo."""
+    """Yield name, entries and bytes of each stage's memo."""
     for path in sorted(folder.iterdir()) if folder.exists() else []:
-        store = memo_store.Store(path, 0, 0, patience=2)
-        yield path.name, len(store), store.size()
-        store.close()
+        yield path.name, memo_store.count(path), memo_store.size(path)

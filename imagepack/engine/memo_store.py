@@ -1,285 +1,319 @@
-"""Where the memo lies on disk: values in a few large files, and an SQLite index of where each is.
+"""The memo's files: values in a few large segments, to which workers only append, and an SQLite index of them.
 
     FOLDER/index.sqlite         key -> segment, start, length, checksum
-    FOLDER/segments/NAME.bin    values, one behind the other; each is written by one process, and only at its end
-    FOLDER/segments/NAME.rows   of a segment that a worker of a cluster wrote: what the index is to be told of it
-    FOLDER/lent-NAME.sqlite     a copy of the index, for the workers of one run on a cluster
+    FOLDER/segments/NAME.bin    blocks, one behind the other: a header, values, a row for each of them
 
-A file an image would cost more than most images. Values are written before the index says where they are, and no value
-is returned whose checksum, of key and value, is wrong: whatever a killed process, a full disk or a failing one leaves
-behind, nothing false comes out.
+A file an image would cost more than most images. Nothing needs a lock, so it works alike on one machine and on a
+cluster with a shared file system, where SQLite's write-ahead log and many locks do not (https://sqlite.org/wal.html):
 
-On one machine any number of processes may read and write at once (`Store`). SQLite's write-ahead log does not work over
-network file systems (https://sqlite.org/wal.html), and on some of them its locks hold nobody off. So on a cluster the
-stage's main process alone opens the index (`Store`, alone), and workers (memo_segments.FarStore) need no lock: they
-read by a copy that nobody writes, and each writes files of its own, of which the main process enters into the index
-what they hold, or the next run if that was killed.
+- A worker (`WorkerStore`) reads the index, appends to segments of its own, and reports the blocks that it has written.
+- The stage's main process (`Store`) puts a new index in the place of the old one when its workers have ended. So what
+  a run writes is found by the next one.
+- Where a run was killed before that, its segments are longer than the index says. The next run reads their rows.
+
+No value is returned whose checksum, of key and value, is wrong: whatever a killed process, a full disk or a failing one
+leaves behind, nothing false comes out.
 """
 
 import contextlib
+import errno
+import itertools
+import os
+import platform
+import secrets
+import shutil
 import sqlite3
-import time
-from collections.abc import Iterable, Iterator, Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from imagepack.engine import memo_segments
-from imagepack.engine.memo_segments import FULL, ROW, SEGMENTS, Segments
+from xxhash import xxh3_64_digest
 
-INDEX, LENT, DAMAGED = "index.sqlite", "lent-", "damaged"
-VERSION = 1
+INDEX, SEGMENTS = "index.sqlite", "segments"
+FULL = "full"
+"""A file that tells workers to write no more in this run."""
+DAMAGED = "damaged"
+"""A file that tells the next run to begin anew."""
+VERSION = 2
 SCHEMA = f"""
-DROP TABLE IF EXISTS segments;
-DROP TABLE IF EXISTS entries;
-CREATE TABLE segments (id INTEGER PRIMARY KEY, name TEXT NOT NULL, bytes INTEGER NOT NULL, used REAL NOT NULL);
+CREATE TABLE segments (segment INTEGER PRIMARY KEY, bytes INTEGER NOT NULL);
 CREATE TABLE entries (key BLOB PRIMARY KEY, segment INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
     checksum BLOB NOT NULL) WITHOUT ROWID;
-CREATE INDEX entries_of_a_segment ON entries (segment);
 PRAGMA user_version = {VERSION};
 """
-FAILURES = (sqlite3.Error, OSError, MemoryError, TypeError, ValueError)
+LONGER = "ON CONFLICT DO UPDATE SET bytes = max(bytes, excluded.bytes)"
+MAGIC = b"memo\0\0\0\2"
+HEADER, ROW = struct.Struct("<8sQQ"), struct.Struct("<32sQ8s")
+"""Of a block: MAGIC, the number of values, and their bytes; of each value key, length, checksum."""
+SEGMENT_BYTES = 64 * 2**20
+"""Least size of a segment before the next is begun, where the limit is high enough for many."""
+SPARE_BYTES = 2**30
+"""Of the disk, left to the pipeline itself."""
+OPEN_FILES = 32
+STALE = 24 * 3600.0
+"""Age in seconds of an unfinished index that a killed run has left."""
+FAILURES = (sqlite3.Error, struct.error, OSError, MemoryError, TypeError, ValueError)
 """What may go wrong with a memo, the last two where its index is damaged; none of it is a reason to stop."""
 NO_DAMAGE = ("AUTH", "BUSY", "CANTOPEN", "FULL", "IOERR", "LOCKED", "NOMEM", "PERM", "PROTOCOL", "READONLY")
 """SQLite's errors that say nothing of the index: locks, rights, disks."""
 
 
+class Block(NamedTuple):
+    """Values that were written together.
+
+    Attributes:
+        segment: where they lie.
+        start: byte at which the first one begins.
+        end: byte at which the block ends.
+        rows: of all.
+    """
+
+    segment: int
+    start: int
+    end: int
+    rows: bytes
+
+    def entries(self) -> Iterator[tuple[bytes, int, int, int, bytes]]:
+        """Yield key, segment, start, length and checksum of each value."""
+        start = self.start
+        for key, length, checksum in ROW.iter_unpack(self.rows):
+            yield key, self.segment, start, length, checksum
+            start += length
+
+
 def is_damage(error: Exception) -> bool:
-    """Whether one of FAILURES tells that the index cannot be used any more."""
+    """Return whether one of FAILURES tells that the index cannot be used any more."""
     if isinstance(error, sqlite3.Error):
         return not getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").startswith(NO_DAMAGE)
     return isinstance(error, (TypeError, ValueError))
 
 
-class Store(Segments):
-    """A bounded table of bytes by key, for one process; others may have the same folder open.
+class WorkerStore:
+    """The memo in a worker process.
+
+    Args:
+        folder, limit: as of `Store`, which has made it.
+
+    Attributes:
+        damaged: where values have changed on disk, in words; the reader may empty the list.
+
+    Raises:
+        FAILURES: it cannot be used; so may `get` and `put`.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        if not (folder / INDEX).exists():
+            raise FileNotFoundError(f"{platform.node()} does not see {folder / INDEX}")
+        self._folder, self._index = folder, _connect(folder)
+        self._long = min(SEGMENT_BYTES, limit // 16)
+        self._own = 0
+        self._files: dict[int, BinaryIO] = {}
+        self._used: set[int] = set()
+        self.damaged: list[str] = []
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`; None where there is none, or a damaged one."""
+        query = "SELECT segment, start, length, checksum FROM entries WHERE key = ?"
+        row = self._index.execute(query, (key,)).fetchone()
+        if row is None:
+            return None
+        segment, start, length, checksum = row
+        try:
+            file = self._open(segment)
+            file.seek(start)
+            value = file.read(length)
+        except (OSError, TypeError, ValueError, OverflowError, MemoryError) as error:
+            if getattr(error, "errno", 0) in (errno.ENOENT, errno.ESTALE):  # removed to make room
+                return None
+            value = b""  # a damaged disk or index
+        if xxh3_64_digest(key + value) != checksum:
+            self.damaged.append(f"{_path(self._folder, segment)} at byte {start}")
+            return None
+        return value
+
+    def _open(self, segment: int) -> BinaryIO:
+        if segment not in self._files:
+            if len(self._files) >= OPEN_FILES:
+                self._files.pop(next(iter(self._files))).close()
+            path = _path(self._folder, segment)
+            self._files[segment] = path.open("rb", buffering=0)
+            if segment not in self._used:
+                self._used.add(segment)
+                with contextlib.suppress(OSError):  # it may be that nothing can be written
+                    os.utime(path)  # when it was used last, for Store.make_room
+        return self._files[segment]
+
+    def put(self, items: Sequence[tuple[bytes, bytes]]) -> Block | None:
+        """Keep a value for each key; return their block, for `Store.enter`, or None where there is no room.
+
+        The file is closed each time: only then do other machines see all that is in it.
+        """
+        if (self._folder / FULL).exists() or shutil.disk_usage(self._folder).free < SPARE_BYTES:
+            return None
+        if not self._own or not _path(self._folder, self._own).exists():  # removed by another run, to make room
+            self._own = secrets.randbits(62) + 1
+        values = b"".join(value for _, value in items)
+        rows = b"".join(ROW.pack(key, len(value), xxh3_64_digest(key + value)) for key, value in items)
+        data = HEADER.pack(MAGIC, len(items), len(values)) + values + rows
+        segment = self._own
+        with _path(self._folder, segment).open("ab", buffering=0) as file:
+            begin = file.tell()
+            if file.write(data) != len(data):
+                file.truncate(begin)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if (end := begin + len(data)) >= self._long:
+            self._own = 0
+        return Block(segment, begin + HEADER.size, end, rows)
+
+    def close(self) -> None:
+        """Close every file."""
+        for file in self._files.values():
+            file.close()
+        self._index.close()
+
+
+class Store:
+    """The memo in the main process of a stage.
 
     Args:
         folder: is made.
-        limit: bytes on disk. What was not used for longest makes room; what was used since `since` stays, and where
-            that leaves no room, nothing is added.
-        since: seconds since the epoch: when this run began.
-        alone: no other process may have the index open; for network file systems.
-        patience: seconds for which to wait for others who have it open or write to it.
+        limit: bytes on disk. What was not used for longest makes room.
 
     Raises:
         FAILURES: it cannot be used; so may every method.
     """
 
-    def __init__(self, folder: Path, limit: int, since: float, alone: bool = False, patience: float = 60) -> None:
+    def __init__(self, folder: Path, limit: int) -> None:
         (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
-        index = sqlite3.connect(folder / INDEX, timeout=patience, isolation_level=None, check_same_thread=False)
-        super().__init__(folder, limit, index)
-        self._since = since
-        self._own: tuple[int, Path, BinaryIO] | None = None
-        self._lent: Path | None = None
-        self._collected: dict[str, int] = {}
-        if alone:  # before anything is read, so that a write-ahead log of a local run is read without shared memory
-            index.execute("PRAGMA locking_mode = EXCLUSIVE")
-            index.execute("PRAGMA cache_size = -524288")  # kibibytes at most, where the index is that large
-        index.execute(f"PRAGMA journal_mode = {'DELETE' if alone else 'WAL'}")
-        index.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last entries, and no more
-        index.execute("PRAGMA wal_autocheckpoint = 256")
-        if index.execute("PRAGMA user_version").fetchone() != (VERSION,):
-            self._create()
-
-    def _create(self) -> None:
-        with self._transaction():
-            if self._index.execute("PRAGMA user_version").fetchone() == (VERSION,):
-                return  # another process was first
-            for statement in SCHEMA.split(";"):
-                self._index.execute(statement)
-            for path in self._segments.iterdir():
-                path.unlink()
-
-    def _touch(self, name: str) -> None:
-        with contextlib.suppress(sqlite3.OperationalError):  # it may be that no more can be written
-            self._index.execute("UPDATE segments SET used = ? WHERE name = ?", (time.time(), name))
-
-    def put(self, items: Sequence[tuple[bytes, bytes]]) -> bool:
-        """Keep a value for each key: all of them or, where there is no room, none; whether there was."""
-        if not self.has_space():
-            return False
-        self._own = self._own or self._begin()
-        segment, _, file = self._own
-        start = file.tell()
-        try:
-            rows, end = memo_segments.append(file, items)
-            with self._transaction():
-                gone, fits = self._make_room(end - start)
-                update = "UPDATE segments SET bytes = ?, used = ? WHERE id = ?"
-                found = self._index.execute(update, (end, time.time(), segment)).rowcount
-                if not fits:
-                    raise _NoRoom
-                if not found:
-                    raise _Evicted
-                self._insert(segment, rows)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                file.truncate(start)
-            self._finish()
-            if isinstance(error, _Evicted):
-                return self.put(items)
-            if isinstance(error, _NoRoom):
-                return False
-            raise
-        self._remove(gone)
-        if self.is_long(end):
-            self._finish()
-        return True
-
-    def _insert(self, segment: int, rows: Iterable[tuple]) -> None:
-        several = ((key, segment, *where) for key, *where in rows)
-        self._index.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", several)
-
-    def _begin(self) -> tuple[int, Path, BinaryIO]:
-        """A new segment; in the index first, so that no file is without a row."""
-        name = memo_segments.new_name()
-        segment = self._index.execute(
-            "INSERT INTO segments (name, bytes, used) VALUES (?, 0, ?)", (name, time.time())
-        ).lastrowid
-        path = self._segments / name
-        return segment, path, path.open("xb")
-
-    def _finish(self) -> None:
-        _, path, file = self._own
-        self._own = None
-        with contextlib.suppress(OSError):
-            file.close()
-        with contextlib.suppress(OSError):
-            if not path.stat().st_size:
-                path.unlink()
-
-    def _make_room(self, wanted: int) -> tuple[list[str], bool]:
-        """Take segments from the index until `wanted` bytes more fit; their files' names, and whether they do now."""
-        excess = self.size() + wanted - self._limit
-        oldest = "SELECT id, name, bytes FROM segments WHERE used < ? ORDER BY used, id"
-        gone = []
-        for segment, name, size in self._index.execute(oldest, (self._since,)).fetchall() if excess > 0 else []:
-            if excess <= 0:
-                break
-            self._index.execute("DELETE FROM entries WHERE segment = ?", (segment,))
-            self._index.execute("DELETE FROM segments WHERE id = ?", (segment,))
-            gone.append(name)
-            excess -= size
-        return gone, excess <= 0
+        self._folder, self._limit = folder, limit
+        self._full = folder / FULL
+        self._full.touch()
+        self._since = self._full.stat().st_mtime  # by the clock of the file server, as the times of segments
+        self._full.unlink()
 
     def tidy(self) -> None:
-        """Make the index and the files agree where a killed run left them different, and keep to the limit."""
-        for path in (self._folder / FULL, *self._folder.glob(f"{LENT}*")):
+        """Make the index and the segments agree, and keep to the limit."""
+        for path in self._folder.glob("new-*.sqlite"):
             with contextlib.suppress(OSError):
-                path.unlink()
-        files = {path.name for path in self._segments.iterdir()}  # before the index: a new file's row is there first
-        written = self._written()
-        with self._transaction():
-            for name in written:
-                self._add(name, self._since - 1)
-            known = set()
-            for segment, name, size in self._index.execute("SELECT id, name, bytes FROM segments").fetchall():
-                path = self.path_of(name)
-                if not path.exists():
-                    self._index.execute("DELETE FROM entries WHERE segment = ?", (segment,))
-                    self._index.execute("DELETE FROM segments WHERE id = ?", (segment,))
-                elif (actual := path.stat().st_size) != size:
-                    self._index.execute("UPDATE segments SET bytes = ? WHERE id = ?", (actual, segment))
-                known.add(name)
-            gone, _ = self._make_room(0)
-        self._remove({name for name in files - known if name.endswith(".bin")}.union(gone))
-        self._forget(written)
+                if self._since - path.stat().st_mtime > STALE:
+                    path.unlink()
+        known = self._known()
+        self.make_room()
+        segments = {_number(path): path for path in (self._folder / SEGMENTS).iterdir()}
+        found = [block for number, path in segments.items() for block in blocks(path, known.get(number, 0))]
+        if found or known.keys() - segments.keys() or not (self._folder / INDEX).exists():
+            self.enter(found)
 
-    def lend(self, name: str) -> None:
-        """Make the copy `name` of the index, for memo_segments.FarStore; `close` removes it."""
-        self._lent = self._folder / name
+    def _known(self) -> dict[int, int]:
+        """Return up to which byte the index has each segment."""
+        if not (self._folder / INDEX).exists():
+            return {}
+        with contextlib.closing(_connect(self._folder)) as index:
+            if index.execute("PRAGMA user_version").fetchone() == (VERSION,):
+                return dict(index.execute("SELECT segment, bytes FROM segments"))
+        shutil.rmtree(self._folder)  # another version of this module has written it
+        (self._folder / SEGMENTS).mkdir(parents=True)
+        return {}
+
+    def enter(self, blocks: Sequence[Block]) -> None:
+        """Write a new index, with these blocks too, and without segments that are gone."""
+        new = self._folder / f"new-{secrets.token_hex(8)}.sqlite"
         try:
-            with contextlib.closing(sqlite3.connect(self._lent)) as copy:
-                copy.execute("PRAGMA journal_mode = OFF")  # nobody wants half a copy
-                self._index.backup(copy)
-        except sqlite3.Error:
-            self._lent.unlink(missing_ok=True)
-            raise
+            if (self._folder / INDEX).exists():
+                shutil.copyfile(self._folder / INDEX, new)
+            with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as index:
+                index.execute("PRAGMA journal_mode = OFF")  # nobody wants half of it
+                if index.execute("PRAGMA user_version").fetchone() == (0,):
+                    index.executescript(SCHEMA)
+                index.execute("BEGIN")
+                self._change(index, blocks)
+                index.execute("COMMIT")
+            new.replace(self._folder / INDEX)
+        finally:
+            new.unlink(missing_ok=True)
 
-    def collect(self, names: Iterable[str], end: bool = False) -> None:
-        """Add to the index what workers of a cluster have written; where that leaves no room, make them stop.
+    def _change(self, index: sqlite3.Connection, blocks: Sequence[Block]) -> None:
+        entries = (entry for block in blocks for entry in block.entries())
+        while some := sorted(itertools.islice(entries, 100_000)):  # by key, as the index is: takes half the time
+            index.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", some)
+        for segment, _, end, _ in blocks:
+            index.execute(f"INSERT INTO segments VALUES (?, ?) {LONGER}", (segment, end))
+        segments = index.execute("SELECT segment FROM segments").fetchall()
+        if gone := [row for row in segments if not _path(self._folder, *row).exists()]:
+            index.executemany("DELETE FROM segments WHERE segment = ?", gone)
+            index.execute("DELETE FROM entries WHERE segment NOT IN (SELECT segment FROM segments)")
+
+    def make_room(self, end: bool = False) -> bool:
+        """Remove the segments that were not used for longest, until the others fit into the limit.
 
         Args:
-            names: segments that they have read or written since the last time.
-            end: nobody writes any more.
+            end: nobody writes any more, so what was written last may be removed too.
+
+        Returns:
+            Whether there was room. If not, workers are told to write no more in this run.
         """
-        names = {*names, *(self._written() if end else ())}
-        with self._transaction():
-            read = {name: self._add(name, time.time()) for name in names}
-            gone, fits = self._make_room(0)
-        self._collected |= read
-        self._remove(gone)
-        if end:
-            self._forget(names)
-        elif not fits:
-            (self._folder / FULL).touch()
-
-    def _add(self, name: str, used: float) -> int:
-        """Enter what there is to be told of a segment, beyond what was; how many bytes of its rows that makes."""
-        done, data = self._collected.get(name, 0), b""
-        with contextlib.suppress(FileNotFoundError), self.rows_of(name).open("rb") as file:
-            file.seek(done)
-            data = file.read()
-        data = data[: len(data) // ROW.size * ROW.size]  # whoever wrote it may have been killed
-        known = self._index.execute("UPDATE segments SET used = ? WHERE name = ?", (used, name)).rowcount
-        if data and (path := self.path_of(name)).exists():
-            if not known:
-                self._index.execute("INSERT INTO segments (name, bytes, used) VALUES (?, 0, ?)", (name, used))
-            (segment,) = self._index.execute("SELECT id FROM segments WHERE name = ?", (name,)).fetchone()
-            self._index.execute("UPDATE segments SET bytes = ? WHERE id = ?", (path.stat().st_size, segment))
-            self._insert(segment, sorted(ROW.iter_unpack(data)))  # by key, as the index is: takes half the time
-        return done + len(data)
-
-    def _written(self) -> list[str]:
-        """Segments of which there is something to be told."""
-        return [f"{path.stem}.bin" for path in self._segments.glob("[0-9a-f]" * 16 + ".rows")]
-
-    def _forget(self, names: Iterable[str]) -> None:
-        """What there was to be told of segments is in the index; what a forgotten worker adds later is lost."""
-        for name in names:
-            with contextlib.suppress(OSError):
-                self.rows_of(name).unlink()
-
-    def _remove(self, names: Iterable[str]) -> None:
-        """Remove segments that the index no longer has; one that cannot be removed now, `tidy` removes later."""
-        for name in names:
-            with contextlib.suppress(OSError):
-                self.path_of(name).unlink()
-
-    def size(self) -> int:
-        """Bytes on disk."""
-        (values,) = self._index.execute("SELECT coalesce(sum(bytes), 0) FROM segments").fetchone()
-        files = (*self._folder.glob(f"{INDEX}*"), *self._folder.glob(f"{LENT}*"))
-        return values + sum(path.stat().st_size for path in files if path.exists())
-
-    def __len__(self) -> int:
-        return self._index.execute("SELECT count(*) FROM entries").fetchone()[0]
-
-    def close(self) -> None:
-        """Close every file."""
-        if self._own:
-            self._finish()
-        super().close()
-        if self._lent:
-            self._lent.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or nothing, and one process at a time."""
-        self._index.execute("BEGIN EXCLUSIVE")
-        try:
-            yield
-            self._index.execute("COMMIT")
-        except BaseException:
-            if self._index.in_transaction:
-                self._index.execute("ROLLBACK")
-            raise
+        used = sorted((path.stat().st_mtime, path) for path in (self._folder / SEGMENTS).iterdir())
+        excess = size(self._folder) - self._limit
+        older = [path for time, path in used if time < self._since]
+        newest_first = [path for time, path in reversed(used) if time >= self._since]
+        fits = excess <= sum(map(_size, older))
+        if not fits and not end:
+            self._full.touch()
+        for path in older + newest_first * end:
+            if excess <= 0:
+                break
+            with contextlib.suppress(OSError):  # a file that cannot be removed now is by the next run
+                bytes_freed = _size(path)
+                path.unlink(missing_ok=True)  # the index forgets it when it is written anew
+                excess -= bytes_freed
+        return fits
 
 
-class _NoRoom(Exception):
-    """All that is there was used in this run."""
+def size(folder: Path) -> int:
+    """Return the bytes that a memo takes on disk."""
+    return sum(map(_size, (folder / INDEX, *(folder / SEGMENTS).iterdir())))
 
 
-class _Evicted(Exception):
-    """Another run has made room for itself, and this one's segment was the oldest."""
+def count(folder: Path) -> int:
+    """Return how many entries a memo has."""
+    with contextlib.closing(_connect(folder)) as index:
+        return index.execute("SELECT count(*) FROM entries").fetchone()[0]
+
+
+def _connect(folder: Path) -> sqlite3.Connection:
+    """Open the index, which nobody changes, without locks."""
+    uri = f"{(folder / INDEX).absolute().as_uri()}?immutable=1&mode=ro"
+    return sqlite3.connect(uri, uri=True, check_same_thread=False)
+
+
+def _path(folder: Path, segment: int) -> Path:
+    return folder / SEGMENTS / f"{segment:016x}.bin"
+
+
+def _number(path: Path) -> int:
+    """Return the segment that lies at `path`."""
+    return int(path.stem, 16)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # removed by another run, to make room
+        return 0
+
+
+def blocks(path: Path, begin: int = 0) -> Iterator[Block]:
+    """Yield the blocks of a segment that begin at byte `begin` or behind it, as far as they are whole."""
+    if (size := _size(path)) <= begin:
+        return
+    with path.open("rb") as file:
+        while begin + HEADER.size <= size:
+            file.seek(begin)
+            magic, values, length = HEADER.unpack(file.read(HEADER.size))
+            start, end = begin + HEADER.size, begin + HEADER.size + length + values * ROW.size
+            if magic != MAGIC or end > size:  # whoever wrote it was killed
+                return
+            file.seek(start + length)
+            yield Block(_number(path), start, end, file.read(values * ROW.size))
+            begin = end

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 from PIL import Image
 
-from imagepack.engine.memo import Memo, Remembered
+from imagepack.engine.memo import Memo, Memoised
 from imagepack.errors import InputError
 from imagepack.images import manifest as manifests
 from imagepack.images import png, raw_files, raw_names, zips
@@ -68,7 +68,7 @@ def require_same_files(raw: Path, manifest: Path) -> dict[str, zips.Member]:
 
 
 def write_files(
-    raw: Path, zipped: dict[str, zips.Member], accepted: pl.DataFrame, out: Path, png_of: Remembered, memo: Memo, *args
+    raw: Path, zipped: dict[str, zips.Member], accepted: pl.DataFrame, out: Path, png_of: Memoised, memo: Memo, *args
 ) -> None:
     """Write the PNG of each accepted image to its place under `out`, its path with .png behind it.
 
@@ -94,7 +94,7 @@ def write_zips(
     zipped: dict[str, zips.Member],
     accepted: pl.DataFrame,
     out: Path,
-    png_of: Remembered,
+    png_of: Memoised,
     memo: Memo,
     *args,
     pixel_bytes: int,
@@ -114,14 +114,14 @@ def images_per_zip(pixel_bytes: int) -> int:
     return max(1, int(zips.TYPICAL_BYTES / (pixel_bytes * PNG_SHARE)))
 
 
-def write_images(raw: Path, out: Path, png_of: Remembered, args: tuple, frames: list[Frame]) -> None:
+def write_images(raw: Path, out: Path, png_of: Memoised, args: tuple, frames: list[Frame]) -> None:
     """Write some images, in a worker."""
     _require_sizes(raw, frames)
     for path, content in _pngs(raw, png_of, args, frames):
         (out / path).write_bytes(content)
 
 
-def _write_zip(raw: Path, out: Path, png_of: Remembered, zip_of: Remembered, args: tuple, frames: list[Frame]) -> None:
+def _write_zip(raw: Path, out: Path, png_of: Memoised, zip_of: Memoised, args: tuple, frames: list[Frame]) -> None:
     _require_sizes(raw, frames)
     inside = repr([(frame.path, frame.number, frame.id) for frame in frames]).encode()
     made = zip_of.by_id(inside, partial(_pngs, raw, png_of, args, frames), *args, images=len(frames))
@@ -155,7 +155,7 @@ def _require_sizes(raw: Path, frames: list[Frame]) -> None:
             raise InputError(f"{raw / str(frame.file)} has changed since it was validated (its size): {VALIDATE_AGAIN}")
 
 
-def _pngs(raw: Path, png_of: Remembered, args: tuple, frames: list[Frame]) -> Iterator[tuple[str, bytes]]:
+def _pngs(raw: Path, png_of: Memoised, args: tuple, frames: list[Frame]) -> Iterator[tuple[str, bytes]]:
     """Yield path below `out` and content. The memo goes by the image's id, so a file that it knows is not read."""
     for frame in frames:
         try:

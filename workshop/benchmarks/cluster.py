@@ -26,7 +26,7 @@ import psutil
 import yaml
 
 from imagepack.engine import memo, workers
-from imagepack.engine.cluster import client
+from imagepack.engine.cluster import bundles
 from imagepack.errors import InputError
 from workshop.benchmarks import measure, photographs
 from workshop.benchmarks.pipeline import ROOT, copy_repository, positive
@@ -139,7 +139,7 @@ def nothing(group: Sequence[str]) -> list[tuple]:
 def overhead(local: LocalCluster, count: int) -> str:
     """Processor time of a task of a group of 32 images, and what follows from it for a large cluster."""
     groups = list(workers.groups([f"cat/photograph-{number:07}.jpg" for number in range(32 * count)]))
-    client.SHORTEST = client.LONGEST = 0.0  # a group a task
+    bundles.SHORTEST = bundles.LONGEST = 0.0  # a group a task
     os.environ["DASK_SCHEDULER_ADDRESS"] = local.address
 
     def run(groups: list) -> int:
@@ -154,7 +154,7 @@ def overhead(local: LocalCluster, count: int) -> str:
     spent = {name: (_cpu(process, local) - before[name]) / count for name, process in processes.items()}
     lines = [f"{count} tasks of 32 images that do nothing: {seconds / count * 1e3:.2f} ms a task"]
     lines += [f"  {name:10}{each * 1e3:6.2f} ms of processor time a task" for name, each in spent.items()]
-    needed = 1000 * spent["scheduler"] / client.SCHEDULER_SHARE
+    needed = 1000 * spent["scheduler"] / bundles.SCHEDULER_SHARE
     lines.append(f"1,000 threads keep the scheduler less than 10 % busy if a task takes {needed:.1f} s or more")
     return "\n".join(lines)
 

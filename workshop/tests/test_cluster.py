@@ -21,8 +21,8 @@ from test_validate import slow_bmp
 from test_workers import HANGS, KILLS, SWALLOWS, square
 from test_workers import run as run_square
 
-from imagepack.engine import memo_segments, workers
-from imagepack.engine.cluster import client
+from imagepack.engine import workers
+from imagepack.engine.cluster import bundles, client, marks
 from imagepack.errors import InputError
 from stages.validate import Validate
 from workshop.benchmarks.cluster import LocalCluster, running
@@ -69,7 +69,7 @@ def keepers(local: LocalCluster) -> list[psutil.Process]:
     """Processes that any worker of `local` has beside it."""
     found = []
     for process in psutil.process_iter(["cmdline", "environ"]):
-        if "import keep" in " ".join(process.info["cmdline"] or ()) and process.is_running():
+        if "import work" in " ".join(process.info["cmdline"] or ()) and process.is_running():
             found.append(process)
     return [process for process in found if process.info["environ"].get("CLUSTER") == str(local.folder)]
 
@@ -118,6 +118,7 @@ def own(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[LocalCluste
 def stage(folder: Path, address: str, path: Sequence[Path] = (REPOSITORY,), **variables: str) -> psutil.Popen:
     """Start validate in `folder`, on the cluster."""
     (folder / "params.yaml").write_text("{}\n")
+    (folder / "dvc.yaml").write_text("stages: {validate: {cmd: validate}}\n")  # or it has no memo
     env = {name: value for name, value in os.environ.items() if name != "STAGE_WORKERS"}
     env |= {"PYTHONPATH": os.pathsep.join(map(str, path)), "DASK_SCHEDULER_ADDRESS": address} | SHORT | variables
     command = ["-m", "imagepack.engine", "validate", "raw", "acknowledged.csv", "manifest.parquet", "reports"]
@@ -128,12 +129,10 @@ def stage(folder: Path, address: str, path: Sequence[Path] = (REPOSITORY,), **va
 def wait_for_entries(memo: Path, count: int) -> int:
     """Wait until workers of a cluster have written so many; how many there are."""
     until = time.monotonic() + 60
-    while True:
-        written = sum(path.stat().st_size // memo_segments.ROW.size for path in memo.rglob("*.rows"))
-        if written >= count:
-            return written
+    while (written := entries_of(memo)) < count:
         assert time.monotonic() < until
         time.sleep(0.02)
+    return written
 
 
 def refusal(process: psutil.Popen, within: float = 30) -> str:
@@ -151,23 +150,23 @@ def refusal(process: psutil.Popen, within: float = 30) -> str:
 @pytest.mark.parametrize("speed", [1e-9, 0.01, 50])
 def test_bundles_hold_every_task_once_and_in_order(threads: int, speed: float):
     tasks = list(workers.groups(range(3210)))
-    bundles = client._Bundles(iter(tasks), 3210)
+    cut = bundles.Bundles(iter(tasks), 3210)
     found = []
-    while bundle := bundles.next(threads):
+    while bundle := cut.next(threads):
         found += bundle
         count = sum(map(len, bundle))
-        bundles.learn(count, count * speed)
+        cut.learn(count, count * speed)
     assert found == tasks
 
 
 def test_tasks_grow_with_the_cluster_until_the_scheduler_can_serve_it():
     def seconds(threads: int) -> float:
-        bundles = client._Bundles(iter(workers.groups(range(10_000_000))), 10_000_000)
-        bundles.learn(32, 0.032)
-        return sum(map(len, bundles.next(threads))) * 0.001
+        cut = bundles.Bundles(iter(workers.groups(range(10_000_000))), 10_000_000)
+        cut.learn(32, 0.032)
+        return sum(map(len, cut.next(threads))) * 0.001
 
-    assert seconds(2) == pytest.approx(client.SHORTEST, rel=0.1)
-    assert seconds(1000) >= 0.99 * min(1000 * client.OVERHEAD / client.SCHEDULER_SHARE, 10_000 / 4000)
+    assert seconds(2) == pytest.approx(bundles.SHORTEST, rel=0.1)
+    assert seconds(1000) >= 0.99 * min(1000 * bundles.OVERHEAD / bundles.SCHEDULER_SHARE, 10_000 / 4000)
 
 
 def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path: Path):
@@ -213,7 +212,7 @@ class TestOnACluster:
                 f"validate: 40 files in 1 classes: 40 accepted, 0 rejected (see reports/validation.html){memo}\n"
             )
         found = sorted(path.name for path in tmp_path.iterdir())
-        assert found == [".memo", "manifest.parquet", "params.yaml", "raw", "reports"]
+        assert found == [".memo", "dvc.yaml", "manifest.parquet", "params.yaml", "raw", "reports"]
 
     @pytest.mark.parametrize("first", ["here", "there"])
     def test_runs_here_and_on_the_cluster_have_one_memo(
@@ -242,7 +241,7 @@ class TestOnACluster:
         assert run(second)["preprocess"] == (images, images + 1)
         assert run(first)["preprocess"] == (images + 1, images + 1)
         memo = incremental.folder / ".memo"
-        assert not [path for path in memo.rglob("*") if path.suffix == ".rows" or path.name.startswith("lent-")]
+        assert {path.name for path in memo.rglob("*") if path.is_file() and path.suffix != ".bin"} == {"index.sqlite"}
 
     def test_a_worker_with_other_libraries_keeps_nothing_that_they_may_change(
         self, tmp_path: Path, environment: pytest.MonkeyPatch
@@ -484,7 +483,7 @@ class TestOnACluster:
             (project / ".cluster-111111111111").symlink_to("raw")
             (project / ".cluster-222222222222").write_text("larger than what a run writes" * 2)
             others += [f".cluster-{digit * 12}" for digit in "012"]
-            week_ago = young.stat().st_mtime - client.FORGOTTEN
+            week_ago = young.stat().st_mtime - marks.FORGOTTEN
             for name in others:
                 os.utime(project / name, (0, 0), follow_symlinks=False)
             os.utime(old, (week_ago, week_ago))

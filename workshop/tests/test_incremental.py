@@ -1,5 +1,6 @@
 """The law: any sequence of changes, run with a memo, ends in the same bytes as a run from nothing without one."""
 
+import contextlib
 import io
 import os
 import random
@@ -27,7 +28,7 @@ from PIL import Image
 
 from imagepack.checks.validation import Checker
 from imagepack.commands.zips import unzip_all, zip_all
-from imagepack.engine import dependencies, memo_segments, memo_store
+from imagepack.engine import dependencies, memo_store
 from imagepack.engine.memo import Memo
 from imagepack.errors import InputError
 from imagepack.images import raw_files
@@ -548,11 +549,9 @@ def test_a_killed_run_resumes_from_what_it_had_finished(incremental: Incremental
     for number in range(200):
         save(incremental.raw / f"cat/{number}.png", picture(number, 700, 700))
     run = start(incremental, STAGE_WORKERS="1")
-    entries, deadline = 0, time.monotonic() + 60
-    while entries < 64 and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while entries_of(incremental.folder / ".memo/validate") < 64 and time.monotonic() < deadline:
         time.sleep(0.02)
-        if (incremental.folder / ".memo/validate/index.sqlite").exists():
-            entries = entries_of(incremental.folder / ".memo/validate")
     kill(run, 0)
     finished = entries_of(incremental.folder / ".memo/validate")
     assert 64 <= finished < 200
@@ -563,11 +562,9 @@ def test_a_killed_run_resumes_from_what_it_had_finished(incremental: Incremental
 
 
 def entries_of(folder: Path) -> int:
-    store = memo_store.Store(folder, GIB, time.time())
-    try:
-        return len(store)
-    finally:
-        store.close()
+    """How many values were written."""
+    segments = (folder / "segments").glob("*.bin")
+    return sum(1 for path in segments for block in memo_store.blocks(path) for _ in block.entries())
 
 
 @pytest.mark.slow
@@ -633,7 +630,7 @@ def test_a_memo_that_cannot_be_written_is_done_without(incremental: Incremental,
 def test_nor_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd):
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
     (tmp_path / "preprocess").write_text("a file in its place")
-    assert Memo(tmp_path / "preprocess", GIB).of(make_png).place is None
+    assert Memo(tmp_path / "preprocess", GIB).of(make_png).store is None
     assert f"preprocess: works without its memo in {tmp_path / 'preprocess'}: " in capfd.readouterr().err
 
 
@@ -648,50 +645,64 @@ def test_the_memo_leaves_the_last_space_to_the_pipeline(incremental: Incremental
 
 
 def test_a_disk_that_fills_up_while_the_memo_is_written_costs_the_memo_alone(small_disk, monkeypatch):
-    monkeypatch.setattr(memo_segments, "SPARE_BYTES", 0)
-    store = memo_store.Store(small_disk(1024) / "memo", GIB, time.time())
+    monkeypatch.setattr(memo_store, "SPARE_BYTES", 0)
+    shared = Shared(small_disk(1024) / "memo")
+    (worker,) = shared.begin(1)
     kept = failed = 0
     for number in range(30):
         try:
-            assert store.put([(bytes([number]) * 32, os.urandom(60_000))])
+            assert shared.put(worker, (key(number), os.urandom(60_000)))
             kept += 1
         except memo_store.FAILURES:
             failed += 1
     assert kept >= 5
     assert failed >= 5
-    assert [value is not None for value in store.get([bytes([number]) * 32 for number in range(kept)])] == [True] * kept
-    store.close()
+    names = {entry[0] for path in segments_of(shared) for block in memo_store.blocks(path) for entry in block.entries()}
+    assert names == {key(number) for number in range(kept)}
+    worker.close()
+
+
+def segments_of(shared: "Shared") -> list[Path]:
+    return list((shared.folder / "segments").iterdir())
 
 
 class Shared:
-    """A memo's folder as a cluster has it: the stage's main process, and workers."""
+    """A memo's folder as a stage's main process has it, and its workers."""
 
     def __init__(self, folder: Path, limit: int = GIB) -> None:
         self.folder, self.limit = folder, limit
-        self.runs, self.workers = 0, []
+        self.workers: list[memo_store.WorkerStore] = []
+        self.blocks: list[memo_store.Block] = []
 
-    def begin(self, workers: int) -> list[memo_segments.FarStore]:
+    def begin(self, workers: int) -> list[memo_store.WorkerStore]:
         """A run's workers."""
-        self.runs += 1
-        self.store = memo_store.Store(self.folder, self.limit, time.time(), alone=True)
+        self.store, self.blocks = memo_store.Store(self.folder, self.limit), []
         self.store.tidy()
-        self.store.lend(f"lent-{self.runs}.sqlite")
         return [self.worker() for _ in range(workers)]
 
-    def worker(self) -> memo_segments.FarStore:
-        self.workers.append(memo_segments.FarStore(self.folder, self.limit, f"lent-{self.runs}.sqlite"))
+    def worker(self) -> memo_store.WorkerStore:
+        self.workers.append(memo_store.WorkerStore(self.folder, self.limit))
         return self.workers[-1]
 
-    def end(self) -> None:
-        """Workers end later, if they only seem dead."""
-        self.store.collect((), end=True)
-        self.store.close()
+    def put(self, worker: memo_store.WorkerStore, *items: tuple[bytes, bytes]) -> bool:
+        """Whether there was room."""
+        if block := worker.put(items):
+            self.blocks.append(block)
+        return block is not None
+
+    def end(self) -> bool:
+        """Whether all has fit. Workers end later, if they only seem dead."""
+        self.store.enter(self.blocks)
+        return self.store.make_room(end=True)
+
+    def found(self, *numbers: int) -> list[bytes | None]:
+        """What another run finds."""
+        (worker,) = self.begin(1)
+        return [worker.get(key(number)) for number in numbers]
 
     def files(self) -> list[str]:
         """What is there beside the index and the values."""
-        return sorted(
-            name for name in contents(self.folder) if not (name.startswith("index.sqlite") or name.endswith(".bin"))
-        )
+        return sorted(name for name in contents(self.folder) if name != "index.sqlite" and not name.endswith(".bin"))
 
 
 @pytest.fixture
@@ -706,93 +717,103 @@ def key(number: int) -> bytes:
     return bytes([number]) * 32
 
 
-def test_what_workers_of_a_cluster_write_is_found_by_the_next_run_wherever_it_is(shared: Shared):
-    here = memo_store.Store(shared.folder, GIB, time.time())
-    here.put([(key(0), b"here")])
-    here.close()
+def test_what_workers_write_is_found_by_the_next_run(shared: Shared):
+    (before,) = shared.begin(1)
+    shared.put(before, (key(0), b"before"))
+    shared.end()
     one, two = shared.begin(2)
-    assert one.get([key(0), key(1)]) == [b"here", None]
-    assert one.put([(key(1), b"first"), (key(2), b"")])
-    assert two.put([(key(1), b"second"), (key(3), b"third")])
-    shared.store.collect(one.news | two.news)
-    assert one.put([(key(4), b"fourth")])
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
-        memo_store.Store(shared.folder, GIB, time.time(), patience=0)
+    assert [one.get(key(0)), one.get(key(1))] == [b"before", None]
+    assert shared.put(one, (key(1), b"first"), (key(2), b""))
+    assert shared.put(two, (key(1), b"second"), (key(3), b"third"))
+    assert shared.put(one, (key(4), b"fourth"))
+    assert one.get(key(4)) is None
     shared.end()
     assert shared.files() == []
-    here = memo_store.Store(shared.folder, GIB, time.time())
-    first, *others = here.get([key(number) for number in (1, 2, 3, 4)])
+    first, *others = shared.found(1, 2, 3, 4, 0)
     assert first in (b"first", b"second")
-    assert others == [b"", b"third", b"fourth"]
-    here.close()
-    (there,) = shared.begin(1)
-    assert there.get([key(number) for number in range(5)]) == [b"here", first, *others]
-    assert len(there.news) == 3  # segments
-    assert there.damaged == []
-    shared.end()
+    assert others == [b"", b"third", b"fourth", b"before"]
+    assert shared.workers[-1].damaged == []
 
 
-@pytest.mark.parametrize("alone", [True, False], ids=["on a cluster", "here"])
-def test_what_workers_wrote_whose_main_process_was_killed_is_entered_by_the_next_run(shared: Shared, alone: bool):
+def test_what_workers_wrote_whose_main_process_was_killed_is_entered_by_the_next_run(shared: Shared):
     one, two = shared.begin(2)
-    one.put([(key(1), b"one")])
-    two.put([(key(2), b"two")])
-    shared.store.collect(one.news)
-    one.put([(key(3), b"three")])
-    (rows,) = (shared.folder / "segments" / f"{name[:-4]}.rows" for name in two.news)
-    rows.write_bytes(rows.read_bytes() + b"torn")
-    (shared.folder / "segments/0123456789abcdef.rows").write_bytes(rows.read_bytes())  # its values were never written
-    shared.store._index.close()  # as the end of a process does
-    assert len(shared.files()) == 4
-    store = memo_store.Store(shared.folder, GIB, time.time(), alone=alone)
-    store.tidy()
-    assert shared.files() == []
-    assert store.get([key(1), key(2), key(3)]) == [b"one", b"two", b"three"]
-    assert len(store) == 3
-    one.put([(key(4), b"four")])  # a machine that only seemed dead
-    store.collect((), end=True)
-    assert store.get([key(3), key(4)]) == [b"three", b"four"]
-    store.close()
+    shared.put(one, (key(1), b"one"))
+    shared.put(two, (key(2), b"two"), (key(3), b"three"))
+    shared.put(two, (key(4), b"torn"))
+    torn = shared.folder / "segments" / f"{shared.blocks[-1].segment:016x}.bin"
+    torn.write_bytes(torn.read_bytes()[:-1])
+    (shared.folder / "segments/0123456789abcdef.bin").write_bytes(b"nothing was written")
+    assert memo_store.count(shared.folder) == 0
+    assert shared.found(1, 2, 3, 4) == [b"one", b"two", b"three", None]
+    assert memo_store.count(shared.folder) == 3
+    shared.put(one, (key(5), b"five"))  # a machine that only seemed dead
+    assert shared.found(1, 5) == [b"one", b"five"]
 
 
-def test_a_worker_of_a_cluster_finds_what_is_damaged_or_gone(shared: Shared):
-    (worker,) = shared.begin(1)
-    worker.put([(key(1), b"one"), (key(2), b"two")])
+def test_two_runs_at_once_that_do_not_know_of_each_other_lose_nothing(shared: Shared):
+    other = Shared(shared.folder)
+    (here,), (there,) = shared.begin(1), other.begin(1)
+    shared.put(here, (key(1), b"here"))
+    other.put(there, (key(2), b"there"))
     shared.end()
-    (segment,) = (shared.folder / "segments").iterdir()
-    segment.write_bytes(b"onetwX")
+    shared.found(2)  # a third one enters what it finds
+    other.put(there, (key(3), b"later"))
+    other.end()
+    assert shared.found(1, 2, 3) == [b"here", b"there", b"later"]
+    assert there.get(key(1)) is None
+    there.close()
+
+
+def test_a_worker_finds_what_is_damaged_or_gone(shared: Shared):
     (worker,) = shared.begin(1)
-    assert worker.get([key(1), key(2)]) == [b"one", None]
-    assert worker.damaged == [f"{segment} at byte 3"]
-    segment.unlink()
+    shared.put(worker, (key(1), b"one"), (key(2), b"two"))
+    shared.end()
+    (segment,) = segments_of(shared)
+    segment.write_bytes(segment.read_bytes().replace(b"onetwo", b"onetwX"))
+    assert shared.found(1, 2) == [b"one", None]
+    assert shared.workers[-1].damaged == [f"{segment} at byte {memo_store.HEADER.size + 3}"]
     worker = shared.worker()
-    assert worker.get([key(1)]) == [None]
+    segment.unlink()
+    assert worker.get(key(1)) is None
     assert worker.damaged == []
-    shared.end()
+    assert shared.found(1) == [None]
+    assert memo_store.count(shared.folder) == 0
+    (shared.folder / "index.sqlite").unlink()
     with pytest.raises(FileNotFoundError, match="does not see"):
         shared.worker()
 
 
-def test_on_a_cluster_too_the_oldest_makes_room_and_where_there_is_none_workers_stop(shared: Shared):
+def test_the_oldest_makes_room_and_where_there_is_none_workers_stop(shared: Shared):
     shared.limit = 2**20
     for run in range(3):
         (worker,) = shared.begin(1)
         if run == 2:
-            assert worker.get([key(0)]) != [None]  # so that the other is the oldest
-        assert worker.put([(key(run), os.urandom(400_000))])
-        shared.store.collect(worker.news)
-        shared.end()
+            assert worker.get(key(0)) is not None  # so that the other is the oldest
+        time.sleep(0.02)
+        assert shared.put(worker, (key(run), os.urandom(400_000)))
+        assert shared.end()
     (worker,) = shared.begin(1)
-    assert [value is not None for value in worker.get([key(0), key(1), key(2)])] == [True, False, True]
-    assert worker.put([(key(3), os.urandom(400_000))])
-    shared.store.collect(worker.news)
-    assert not worker.put([(key(4), b"no more")])
-    assert "full" in shared.files()
-    shared.end()
-    (worker,) = shared.begin(1)
-    assert worker.put([(key(4), b"more")])
+    assert [worker.get(key(number)) is not None for number in (0, 1, 2)] == [True, False, True]
+    assert shared.put(worker, (key(3), os.urandom(400_000)))
+    assert not shared.store.make_room()
+    assert not shared.put(worker, (key(4), b"no more"))
+    assert shared.files() == ["full"]
+    assert not shared.end()
     assert size_of(shared.folder) <= 2**20
+    (worker,) = shared.begin(1)
+    assert shared.put(worker, (key(4), b"more"))
     shared.end()
+    assert size_of(shared.folder) <= 2**20
+    assert shared.found(0, 2, 3, 4)[-1] == b"more"
+
+
+def test_a_memo_of_another_version_is_removed(shared: Shared):
+    shared.begin(0)
+    with contextlib.closing(sqlite3.connect(shared.folder / "index.sqlite")) as index:
+        index.execute("PRAGMA user_version = 1")
+    (shared.folder / "segments/0123456789abcdef.bin").write_bytes(b"something else")
+    assert shared.found(1) == [None]
+    assert segments_of(shared) == []
 
 
 class Copy:
@@ -958,10 +979,10 @@ from stages.preprocess import make_png
 from imagepack.engine.memo import Memo
 if __name__ == "__main__":
     memo = Memo.for_stage("preprocess", 1)
-    print(memo.of(make_png).place is not None)
+    print(memo.of(make_png).store is not None)
     path = Path("imagepack/images/decode.py")
     path.write_text(path.read_text() + "# edited")
-    print(Memo.of(memo, make_png).place is None)
+    print(memo.of(make_png).store is None)
 """,
     )
     printed = project("python", "begin.py")

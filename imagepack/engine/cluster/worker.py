@@ -1,76 +1,62 @@
-"""The far side of cluster.py: what a Dask worker does with the work it is given.
+"""The far side of client.py: what a Dask worker does with the tasks that it is given.
 
-It starts a keeper, a process beside it for each of its threads, which has a pool of one process, which does the work:
-a decoder that crashes, hangs or swallows memory costs one file and never the Dask worker, which may be a daemon
-without children of its own. A keeper is started anew for each run, so it has the code as it is on disk then; it works
-in the folder where the stage was started.
+For each of its threads it has a process beside it, which does the work: a decoder that crashes, hangs or swallows
+memory costs one file and never the Dask worker. The Dask worker may be a daemon, to which multiprocessing gives no
+children, so these are started as programs. They are started anew for each run, so they have the code as it is on disk
+then, and they work in the folder where the stage was started.
 """
 
-import dataclasses
 import hashlib
 import importlib.util
+import multiprocessing
 import os
 import pickle
-import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib import metadata
-from multiprocessing import spawn
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-import psutil
 from PIL import features
 
-from imagepack.engine.workers import Died, Pool, TookTooLong
+from imagepack.engine import processes
+from imagepack.engine.cluster.marks import Marks
+from imagepack.engine.processes import RAISED, Outcome, Task, Unfit
 
 IDLE = 300
-"""Seconds without work after which a keeper ends, should nobody have told it to."""
+"""Seconds without work after which a process ends, should nobody have told it to."""
 LIBRARIES = ("pillow", "numpy", "simplejpeg", "h5py", "xxhash", "zlib-ng", "pillow-heif", "pillow-jxl-plugin")
 """Those that decide what is written."""
 CODECS = ("libjpeg_turbo", "jpg", "zlib", "zlib_ng", "libtiff", "webp", "avif", "littlecms2")
 """What a Pillow is built with may differ between two of the same version."""
-PATIENCE = 3
-"""Seconds that a shared file system may take to show a new file."""
-
-LOADED = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-"""This module as it is loaded: a Dask worker lives longer than its files."""
 
 
-class KeeperLost(Exception):
-    """A keeper was killed; what it did is done again."""
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Setting:
     """What the tasks of a run have in common.
 
     Attributes:
-        run: a random text.
         folder: where the stage was started.
-        marks: files that hold `run`.
+        marks: files that it has written.
         seen: other files and folders that are there.
         facts: as `facts` returns them.
-        main: of the client, for multiprocessing.spawn.prepare.
-        modules: to be imported before processes are forked.
         function: pickled.
         timeout: seconds that a task may take, or None.
         memory_mib: as of workers.map_in_order.
         may_lose: images may be lost, so the others of their task are computed again.
     """
 
-    run: str
     folder: str
-    marks: tuple[str, ...]
+    marks: Marks
     seen: tuple[str, ...]
     facts: dict[str, str]
-    main: dict[str, str]
-    modules: list[str]
     function: bytes
     timeout: float | None
     memory_mib: int | None
@@ -78,7 +64,7 @@ class Setting:
 
 
 def facts() -> dict[str, str]:
-    """What has to be the same wherever images are worked on: the code and the versions of what decides pixels."""
+    """Return what has to be the same wherever images are worked on: the code, and versions of what decides pixels."""
     versions = {"Python": ".".join(map(str, sys.version_info[:2]))}
     for name in LIBRARIES:
         try:
@@ -90,7 +76,7 @@ def facts() -> dict[str, str]:
 
 
 def code_digest() -> str:
-    """Of the modules in stages/ and imagepack/, as they are on disk where this process would import them from."""
+    """Digest the modules in stages/ and imagepack/, as they are on disk where this process would import them from."""
     digest = hashlib.sha256()
     for package in ("stages", "imagepack"):
         for folder in importlib.util.find_spec(package).submodule_search_locations:
@@ -100,165 +86,116 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
+@cache
+def loaded() -> str:
+    """Return a digest of the modules that a Dask worker loads: it lives longer than its files.
+
+    A Dask worker calls this as soon as it has imported this module, and keeps the answer.
+    """
+    files = Path(__file__), Path(processes.__file__)
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
 # In the Dask worker.
 
-_keepers: dict["Keeper", bool] = {}
-"""Those that live, and whether each is at work."""
+_workers: list["RunWorker"] = []
 _lock = threading.Lock()
 
 
-class Keeper:
-    """A process that does the work of one thread of a Dask worker.
-
-    Attributes:
-        fault: why no work can be done here; empty if it can.
-    """
+class RunWorker(processes.Worker):
+    """A process for one thread of the Dask worker, for one run."""
 
     def __init__(self, setting: bytes) -> None:
-        self.setting = setting
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"from {__name__} import keep; keep()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-        self.fault = self.ask(setting)
-
-    def ask(self, message: object) -> object:
-        """Send `message`; the answer.
-
-        Raises:
-            KeeperLost: the process died.
-        """
-        try:
-            pickle.dump(message, self._process.stdin)
-            self._process.stdin.flush()
-            return pickle.load(self._process.stdout)
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-            self.stop()
-            raise KeeperLost(f"the process beside the Dask worker {os.getpid()} died") from None
-
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def stop(self) -> None:
-        """End the process and those below it, whatever they do."""
-        with _lock:
-            _keepers.pop(self, None)
-        for process in _below(self._process.pid):
-            process.kill()
-        self._process.kill()
-        self._process.wait()
+        known = pickle.loads(setting)
+        super().__init__(partial(_start, setting), known.timeout, known.may_lose)
+        self.setting, self.at_work = setting, True
 
 
 def check(setting: bytes) -> str:
-    """Why this worker cannot take part; empty if it can."""
-    try:
-        keeper = _take(setting)
-    except KeeperLost as error:
-        return str(error)
-    _give_back(keeper)
-    return keeper.fault
+    """Return why this Dask worker cannot take part; an empty text if it can."""
+    return run(setting, [])[0]
 
 
-def run(setting: bytes, tasks: list[tuple[int, bytes]]) -> tuple[str, float, list]:
-    """Work on pickled `tasks`, each with the number of its images.
+def run(setting: bytes, tasks: list[Task]) -> tuple[str, float, list[list[Outcome]]]:
+    """Work on tasks.
 
     Returns:
-        Why it cannot be done here, or an empty text; seconds; for each task, a list of outcomes: of it as a whole or,
-            where an image was lost, of each image. An outcome is "result" and the pickled result, "raised" and the
-            pickled exception, or "decoder_crash" or "timeout" and nothing. Nothing follows an exception.
+        Why it cannot be done here, or an empty text; seconds; for each task what Worker.outcomes returns. Nothing
+            follows an exception.
     """
-    keeper = _take(setting)
-    if keeper.fault:
-        _give_back(keeper)
-        return keeper.fault, 0.0, []
-    seconds, outcomes = keeper.ask(tasks)
-    _give_back(keeper)
-    return "", seconds, outcomes
+    with _taken(setting) as worker:
+        found = []
+        try:
+            worker.begin()
+            begun = time.monotonic()
+            for task in tasks:
+                found.append(worker.outcomes(task))
+                if any(what == RAISED for what, _ in found[-1]):
+                    break
+        except Unfit as fault:
+            return str(fault), 0.0, []
+        return "", time.monotonic() - begun, found
 
 
-def release(run: str) -> None:
-    """End what is left of a run, at work or not."""
+def release(setting: bytes) -> None:
+    """End the processes of a run, at work or not."""
     with _lock:
-        ending = [keeper for keeper in _keepers if pickle.loads(keeper.setting).run == run]
-    for keeper in ending:
-        keeper.stop()
+        ending = [worker for worker in _workers if worker.setting == setting]
+        _workers[:] = [worker for worker in _workers if worker not in ending]
+    for worker in ending:
+        worker.stop()
 
 
-def _take(setting: bytes) -> Keeper:
-    """A keeper for this run, from now on at work."""
+@contextmanager
+def _taken(setting: bytes) -> Iterator[RunWorker]:
+    """Take one of the run's that is not at work, or a new one, and give it back."""
     with _lock:
-        for keeper in [keeper for keeper in _keepers if not keeper.alive()]:
-            del _keepers[keeper]
-        for keeper, at_work in _keepers.items():
-            if keeper.setting == setting and not at_work:
-                _keepers[keeper] = True
-                return keeper
-    keeper = Keeper(setting)
-    with _lock:
-        _keepers[keeper] = True
-    return keeper
-
-
-def _give_back(keeper: Keeper) -> None:
-    if keeper.fault:
-        keeper.stop()
-    with _lock:
-        if keeper in _keepers:
-            _keepers[keeper] = False
-
-
-def _below(pid: int) -> list[psutil.Process]:
+        for worker in [each for each in _workers if not each.at_work and each.ended()]:
+            worker.stop()
+            _workers.remove(worker)
+        idle = (each for each in _workers if each.setting == setting and not each.at_work)
+        if (worker := next(idle, None)) is None:
+            worker = RunWorker(setting)
+            _workers.append(worker)
+        worker.at_work = True
     try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+        yield worker
+    finally:
+        worker.at_work = False
 
 
-# In the keeper.
+class _Program(subprocess.Popen):
+    """With the name that multiprocessing has for `wait`."""
+
+    join = subprocess.Popen.wait
 
 
-def keep() -> None:
-    """Serve the Dask worker that started this process, until it ends or says nothing for long."""
+def _start(setting: bytes) -> tuple[_Program, Connection]:
+    pipe, its_end = multiprocessing.Pipe()
+    process = _Program(
+        [sys.executable, "-P", "-c", f"from {__name__} import work; work({its_end.fileno()})"],
+        pass_fds=[its_end.fileno()],
+        stdin=subprocess.PIPE,  # ends with the Dask worker
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
+    )
+    its_end.close()
+    with suppress(OSError):  # it has ended already
+        pipe.send_bytes(setting)
+    return process, pipe
+
+
+# In the process beside it.
+
+
+def work(descriptor: int) -> None:
+    """Work on the tasks of a run that come through a pipe, until there are none for long or the Dask worker ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the Dask worker
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
-    messages: queue.SimpleQueue = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(os.fdopen(os.dup(0), "rb"), messages), daemon=True).start()
-
-    def answer(reply: object) -> None:
-        pickle.dump(reply, answers)
-        answers.flush()
-
-    setting = pickle.loads(messages.get())
-    fault = _fault(setting)
-    answer(fault)
-    if fault:
+    pipe = Connection(descriptor)
+    setting = pickle.loads(pipe.recv_bytes())
+    if fault := _fault(setting):
+        pipe.send(fault)
         return
-    function = _Function(setting.main, setting.function)
-    pool = Pool(1, function, setting.memory_mib, setting.timeout, setting.modules)
-    try:
-        while True:
-            answer(_work(pool, setting, messages.get(timeout=IDLE)))
-    except queue.Empty:
-        _end()
-
-
-def _listen(stream, messages: queue.SimpleQueue) -> None:
-    """Receive messages; when nobody is there to send any, end everything at once."""
-    try:
-        while True:
-            messages.put(pickle.load(stream))
-    except (EOFError, OSError, pickle.UnpicklingError):
-        _end()
-
-
-def _end() -> None:
-    for process in _below(os.getpid()):
-        process.kill()
-    os._exit(0)
+    processes.serve(pipe, setting.function, setting.memory_mib, sys.stdin.fileno(), IDLE)
 
 
 def _fault(setting: Setting) -> str:
@@ -267,12 +204,8 @@ def _fault(setting: Setting) -> str:
         os.chdir(setting.folder)
     except OSError:
         return f"does not see the folder {setting.folder}: it has to be on a file system that all machines share"
-    for mark in setting.marks:
-        until = time.monotonic() + PATIENCE
-        while not _holds(mark, setting.run):
-            if time.monotonic() > until:
-                return f"sees another folder {Path(mark).parent} than the stage: it has to be on a shared file system"
-            time.sleep(0.2)
+    if fault := setting.marks.fault():
+        return fault
     for path in setting.seen:
         if not Path(path).exists():
             return f"does not see {path}: it has to be on a file system that all machines share"
@@ -283,77 +216,3 @@ def _fault(setting: Setting) -> str:
         found = (f"{name} is {here.get(name, 'missing')}, not {setting.facts.get(name, 'missing')}" for name in differ)
         return f"differs from the machine of the stage: {'; '.join(found)}"
     return ""
-
-
-def _holds(mark: str, run: str) -> bool:
-    try:
-        return Path(mark).read_text(encoding="utf-8") == run
-    except (OSError, ValueError):
-        return False
-
-
-def _work(pool: Pool, setting: Setting, tasks: list[tuple[int, bytes]]) -> tuple[float, list]:
-    begun, outcomes = time.monotonic(), []
-    for count, data in tasks:
-        whole = _outcome(pool, data, None)
-        if whole[0] in ("timeout", "decoder_crash") and setting.may_lose and count > 1:
-            outcomes.append([_outcome(pool, data, index) for index in range(count)])
-        else:
-            outcomes.append([whole])
-        if any(what == "raised" for what, _ in outcomes[-1]):
-            break
-    return time.monotonic() - begun, outcomes
-
-
-def _outcome(pool: Pool, data: bytes, index: int | None) -> tuple[str, bytes]:
-    try:
-        return pool.schedule((data, index)).result()
-    except TookTooLong:
-        return "timeout", b""
-    except Died:
-        return "decoder_crash", b""
-
-
-# In the process of the keeper's pool.
-
-
-class _Function:
-    """What the process is to call. On its way there it becomes what `_begin` returns, before memory is limited."""
-
-    def __init__(self, main: dict[str, str], function: bytes) -> None:
-        self._arguments = main, function
-
-    def __reduce__(self) -> tuple:
-        return _begin, self._arguments
-
-
-def _begin(main: dict[str, str], function: bytes) -> Callable[[tuple], tuple[str, bytes]]:
-    """`_call` with the function of the run, or with why it cannot be had."""
-    try:
-        spawn.prepare(main)  # a stage is run by `python -m`, so its functions are called __main__.NAME
-        return partial(_call, pickle.loads(function))
-    except Exception as error:  # noqa: BLE001  (told when it is called: here it would only end the process)
-        return partial(_call, error)
-
-
-def _call(function: Callable | Exception, task: tuple[bytes, int | None]) -> tuple[str, bytes]:
-    """The outcome of a task, or of one image of it."""
-    data, index = task
-    try:
-        if isinstance(function, Exception):
-            raise function
-        images = pickle.loads(data)
-        return "result", pickle.dumps(function(images if index is None else [images[index]]))
-    except Exception as error:  # noqa: BLE001  (raised again where the stage runs)
-        return "raised", _portable(error)
-
-
-def _portable(error: Exception) -> bytes:
-    """Pickled, with where it was raised; as text alone if it cannot be pickled and restored."""
-    error.add_note("".join(traceback.format_exception(error)))
-    try:
-        data = pickle.dumps(error)
-        pickle.loads(data)
-        return data
-    except Exception:  # noqa: BLE001  (anything may happen in foreign exceptions)
-        return pickle.dumps(RuntimeError("".join(traceback.format_exception(error))))
