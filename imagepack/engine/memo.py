@@ -27,7 +27,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from imagepack.dvc import last_outs
+from imagepack.dvc.cache import LastOuts
 from imagepack.engine import dependencies, memo_segments, memo_store, workers
 from imagepack.engine.dependencies import NOTHING, Dependencies
 from imagepack.engine.unkept import Unkept
@@ -145,7 +145,7 @@ class Memo:
             return cls()
         try:
             needed = dependencies.of_stage(name, libraries)
-            return cls(FOLDER / name, int(max_gib * 2**30), needed, last_outs.LastOuts.of(name).find)
+            return cls(FOLDER / name, int(max_gib * 2**30), needed, LastOuts.of(name).find)
         except (InputError, OSError) as error:
             memo = cls()
             memo._say(f"{name}: works without its memo: {error}")

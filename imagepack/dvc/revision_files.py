@@ -12,8 +12,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from imagepack.dvc import remotes
-from imagepack.dvc.disk_cache import DiskCache
+from imagepack.dvc import cache, remotes
+from imagepack.dvc.download_cache import DownloadCache
 from imagepack.reader.format import PackError
 
 PAUSES = (1, 2, 4)
@@ -46,7 +46,7 @@ class _Process:
         self.infos: dict[str, dict] = {}
 
 
-class DvcFiles:
+class RevisionFiles:
     """The files that DVC tracks at a git revision, by their paths in the repository, with `/`.
 
     Files are taken from the local DVC cache of the repository where they are; others are fetched from the remote, once,
@@ -57,7 +57,7 @@ class DvcFiles:
         where: the remote's URL, for messages; empty if there is none.
     """
 
-    def __init__(self, revision: str | None, repo: str | Path, files: DiskCache, trust_remote: bool = True) -> None:
+    def __init__(self, revision: str | None, repo: str | Path, files: DownloadCache, trust_remote: bool = True) -> None:
         """Find the revision.
 
         Args:
@@ -77,8 +77,8 @@ class DvcFiles:
         self._processes: dict[int, _Process] = {}
         self._md5s: dict[str, tuple[str, bool]] = {}  # and whether it is one of DVC before 3.0
         repository = self.connected().repo
-        caches = (repository.cache.local, repository.cache.legacy)  # none in a bare git repository
-        self._dvc_caches = [Path(cache.path) if cache else None for cache in caches]
+        stores = (repository.cache.local, repository.cache.legacy)  # none in a bare git repository
+        self._dvc_caches = [Path(store.path) if store else None for store in stores]
         if revision is not None:
             self.commit = repository.get_rev()
 
@@ -198,7 +198,7 @@ class DvcFiles:
         """
         if (folder := self._dvc_caches[old]) is None:
             return None
-        place = folder / md5[:2] / md5[2:]
+        place = cache.path_of(folder, md5)
         try:
             found = place.stat().st_size
         except OSError:
@@ -270,14 +270,13 @@ class DvcFiles:
         Raises:
             PackError: its committed configuration names an address, or a file that may name one.
         """
-        from dvc.config import Config
+        from imagepack.dvc import config
 
-        own = [Config(validate=False).load_one(level) for level in ("system", "global")]
-        committed = fs.repo.fs.exists(
-            fs.repo.fs.join(fs.repo.root_dir, ".dvc", "config.local")
-        )  # then it is not one's own
+        own = [config.level(name) for name in ("system", "global")]
+        # where it is committed it is not one's own
+        committed = fs.repo.fs.exists(fs.repo.fs.join(fs.repo.root_dir, ".dvc", "config.local"))
         if (top := _top(self._repo)) and not committed:
-            own.append(Config(dvc_dir=str(top / ".dvc"), validate=False).load_one("local"))
+            own.append(config.level("local", top / ".dvc"))
         for name, remote in remotes_of_repo.items():
             for key in KEYS_GO_TO & remote.keys():
                 if all(level.get("remote", {}).get(name, {}).get(key) != remote[key] for level in own):

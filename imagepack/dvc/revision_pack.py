@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from imagepack.dvc import provenance
-from imagepack.dvc.disk_cache import DiskCache
-from imagepack.dvc.files import DvcFiles
+from imagepack.dvc import lock_files, provenance
+from imagepack.dvc.download_cache import DownloadCache
+from imagepack.dvc.revision_files import RevisionFiles
 from imagepack.reader import format as packs
 from imagepack.reader.format import PackError
 
@@ -18,8 +18,8 @@ AT_ONCE = 8
 log = logging.getLogger("imagepack")
 
 
-class Revision:
-    """A pack as DVC has it at a git revision: `DvcFiles` says where its files are taken from.
+class RevisionPack:
+    """A pack as DVC has it at a git revision: `RevisionFiles` says where its files are taken from.
 
     Attributes:
         remote: whether a shard was not in the local DVC cache when this was opened.
@@ -30,7 +30,7 @@ class Revision:
         revision: str,
         repo: str | Path,
         path: str,
-        files: DiskCache,
+        files: DownloadCache,
         remote: bool | None,
         trust_remote: bool = False,
     ) -> None:
@@ -42,13 +42,13 @@ class Revision:
             path: of the pack in the repository.
             files: for what is fetched.
             remote: None to find out.
-            trust_remote: as for DvcFiles.
+            trust_remote: as for RevisionFiles.
 
         Raises:
             PackError: it cannot be opened; the message says why and what to do.
         """
         self._path, self._files, self.remote = path.strip("/"), files, remote
-        self._dvc = DvcFiles(revision, repo, files, trust_remote)
+        self._dvc = RevisionFiles(revision, repo, files, trust_remote)
         folders = (self._path, f"{self._path}/{packs.SHARDS_NAME}")
         self._names = {file for folder in folders for file in self._dvc.files_in(folder)}
         if not self._names:
@@ -56,8 +56,7 @@ class Revision:
                 f"{self!r} has no pack in {self._path}: name a revision from after the first dvc repro, "
                 "or another folder with path="
             )
-        lock = self._dvc.read(provenance.LOCK)
-        self._params = provenance.params_of(lock) if lock is not None else None
+        self._params = provenance.params_of(self._dvc.read(str(lock_files.LOCK)))
 
     def __repr__(self) -> str:
         return repr(self._dvc)

@@ -33,7 +33,7 @@ def user_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "imagepack")
 
 
-class DiskCache:
+class DownloadCache:
     """A folder of files that never change; what was not used for longest goes, so that it stays below `limit` bytes.
 
     A file that goes while it is open can be read to its end (POSIX), or stays (Windows).
