@@ -10,6 +10,7 @@ from tqdm import tqdm
 from imagepack.commands import s3, unseen_files
 from imagepack.commands.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, counted, some
 from imagepack.dvc import git, lock_files, objects, raw_data, repository
+from imagepack.dvc.cache import md5
 from imagepack.dvc.objects import Objects
 from imagepack.dvc.remotes import TooSlow, in_time
 from imagepack.dvc.repository import Out
@@ -113,10 +114,9 @@ def pushed_versions(case: Case) -> Findings:
         versions = {head: "HEAD"} | versions
     tracked = _tracked(case, versions)
     wanted = objects.objects(case.repo, {out for outs in tracked.values() for out in outs})
-    lacking = {name: objects.not_on_remote(case.repo, name, infos) for name, infos in wanted.items()}
-    if case.push and any(lacking.values()):
-        for name, infos in lacking.items():
-            lacking[name] = objects.upload(case.repo, name, infos) if infos else {}
+    lacking = objects.not_on_remotes(case.repo, wanted)
+    if case.push:
+        lacking = {name: objects.upload(case.repo, name, infos) if infos else {} for name, infos in lacking.items()}
     total = sum(map(len, wanted.values()))
     yield from _damaged_there(case, wanted) if case.deep else []
     if not any(lacking.values()):
@@ -196,10 +196,7 @@ def cache(case: Case) -> Findings:
     count = sum(map(len, wanted.values()))
     missing = {name: objects.not_in_cache(case.repo, infos) for name, infos in wanted.items()}
     number = sum(map(len, missing.values()))
-    lost: dict = {}
-    if number and case.remote_works:
-        for name, infos in missing.items():
-            lost |= objects.not_on_remote(case.repo, name, infos) if infos else {}
+    lost = objects.of_all_remotes(objects.not_on_remotes(case.repo, missing)) if case.remote_works else {}
     if lost:
         where = some([f"{path}: {n}" for path, n in Counter(out.path for out in lost.values()).most_common()])
         fix = f"where the folders still hold them, {TOOL} dvc commit --force; else {TOOL} dvc repro"
@@ -215,7 +212,7 @@ def _damaged(folder: Path) -> list[str]:
     files = [path for path in folder.glob("??/*") if path.is_file() and not path.name.endswith(".unpacked")]
     found = []
     for path in tqdm(files, desc="doctor", unit="file", delay=1, disable=None):
-        digest = objects.md5(path)
+        digest = md5(path)
         name = path.name.removesuffix(".dir")
         if len(path.parent.name + name) == 32 and digest != path.parent.name + name:
             found.append(os.path.relpath(path))
@@ -229,7 +226,7 @@ def _spoiled(case: Case, tracked: list[Out]) -> list[str]:
     found = []
     for path in tqdm([path for path in files if path.is_file()], desc="doctor", unit="file", delay=1, disable=None):
         known = repository.known_md5(case.repo, path)
-        if known and objects.md5(path) != known:
+        if known and md5(path) != known:
             found.append(str(path))
     return found
 

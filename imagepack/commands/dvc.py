@@ -25,26 +25,24 @@ STORE = f"make room if a disk was full, then {TOOL} dvc commit --force"
 
 def main(arguments: list[str]) -> int:
     """Run DVC in this folder, and the checks at the root of the repository; return the exit code."""
-    here = Path.cwd()
+    here, (verb, *options) = Path.cwd(), arguments or [""]
     os.chdir(ROOT)
-    verb, options = arguments[0] if arguments else "", arguments[1:]
-    moves_data = bool({"push", "pull", "fetch"} & set(arguments[:2]))  # also: dvc exp push
-    where = _may_lack(verb, options)
-    if moves_data:
-        _forget_data_index()
-    if fault := _fault_before(verb) or (_silent_remote() if where == "remote" else ""):
+    moves_data = not {"push", "pull", "fetch"}.isdisjoint(arguments[:2])  # also: dvc exp push
+    store = _store_to_check(verb, options)
+    if fault := _fault_before(verb, moves_data, store):
         print(visible_lines(fault), file=sys.stderr)
         return 1
     pulls_all = verb == "pull" and all(option.startswith("-") for option in options) and RAW_DVC.exists()
     if pulls_all:
         raw_data.begin_pull()
     code = run(arguments, here)
-    if code == 0 and pulls_all:
-        raw_data.end_pull()
-    if code == 0 and (fault := lacking(where) if where else ""):
-        print(f"\n{fault}", file=sys.stderr)
-        return 1
-    if code not in (0, INTERRUPTED) and moves_data:
+    if code == 0:
+        if pulls_all:
+            raw_data.end_pull()
+        if fault := lacking(store) if store else "":
+            print(f"\n{fault}", file=sys.stderr)
+            return 1
+    elif code != INTERRUPTED and moves_data:
         from imagepack.commands import s3
 
         print(s3.explanation())
@@ -62,53 +60,39 @@ def run(arguments: list[str], folder: Path | None = None) -> int:
             interrupted = True
 
 
-def lacking(where: str) -> str:
-    """Return how many files of data that are here, or of this version, the cache or the remote lacks, and the fix.
+def lacking(store: str) -> str:
+    """Return how many files of data of this version the cache or the remote lacks, and the fix; empty if none.
 
     Args:
-        where: cache or remote.
+        store: cache (then only data that is here counts) or remote.
     """
-    from imagepack.dvc.repository import DvcException  # it takes a second to load DVC
+    from imagepack.dvc import objects, repository  # it takes a second to load DVC
 
     try:
-        return _not_in_cache() if where == "cache" else _not_on_remote()
-    except (DvcException, OSError) as error:
+        with closing(repository.open_repo(Path.cwd())) as repo:
+            tracked, _ = repository.outs(repo, [])
+            if store == "cache":
+                there = [out for out in tracked if Path(out.path).exists()]
+                wanted = objects.objects(repo, there, ask_remote=False)
+                missing = nowhere = objects.not_in_cache(repo, objects.of_all_remotes(wanted))
+            else:
+                missing = objects.of_all_remotes(objects.not_on_remotes(repo, objects.objects(repo, tracked)))
+                nowhere = objects.not_in_cache(repo, missing)
+    except (repository.DvcException, OSError) as error:
         return f"It cannot be told whether all is stored ({error}): python3 run.py doctor"
-
-
-def _not_in_cache() -> str:
-    from imagepack.dvc import objects, repository
-
-    with closing(repository.open_repo(Path.cwd())) as repo:
-        tracked = [out for out in repository.outs(repo, [])[0] if Path(out.path).exists()]
-        wanted = objects.of_all_remotes(objects.objects(repo, tracked, ask_remote=False))
-        missing = objects.not_in_cache(repo, wanted)
-    return f"DVC's cache lacks {_counted(missing)}, though DVC says that it has stored all: {STORE}" if missing else ""
-
-
-def _not_on_remote() -> str:
-    from imagepack.dvc import objects, repository
-
-    with closing(repository.open_repo(Path.cwd())) as repo:
-        wanted = objects.objects(repo, repository.outs(repo, [])[0])
-        missing = objects.of_all_remotes(
-            {name: objects.not_on_remote(repo, name, infos) for name, infos in wanted.items()}
-        )
-        nowhere = objects.not_in_cache(repo, missing)
     if not missing:
         return ""
-    text = f"The remote lacks {_counted(missing)}, though DVC says that it has pushed all"
+    paths = ", ".join(sorted({out.path for out in missing.values()}))
+    files = f"{len(missing)} file{'s' * (len(missing) != 1)} of {paths}"
+    if store == "cache":
+        return f"DVC's cache lacks {files}, though DVC says that it has stored all: {STORE}"
+    text = f"The remote lacks {files}, though DVC says that it has pushed all"
     if nowhere:
         return f"{text}; of {len(nowhere)} the cache here lacks them too: {STORE}, then {TOOL} dvc push"
     return f"{text}: python3 run.py doctor --push"
 
 
-def _counted(missing: dict) -> str:
-    paths = sorted({out.path for out in missing.values()})
-    return f"{len(missing)} file{'s' * (len(missing) != 1)} of {', '.join(paths)}"
-
-
-def _may_lack(verb: str, options: list[str]) -> str:
+def _store_to_check(verb: str, options: list[str]) -> str:
     """Where a command of DVC may not have put all, though it ends with 0: the cache, the remote, or nowhere.
 
     A push of some of the data, or to another remote than the default one, is not looked at.
@@ -121,28 +105,24 @@ def _may_lack(verb: str, options: list[str]) -> str:
     return "remote" if verb == "push" and pushes_all and not names & {"-r", "--remote", "-h", "--help"} else ""
 
 
-def _forget_data_index() -> None:
-    from imagepack.dvc import repository
+def _fault_before(verb: str, moves_data: bool, store: str) -> str:
+    """Make DVC look anew at what is pushed. Why it must not be started; empty if it may."""
+    if moves_data:
+        from imagepack.dvc import repository
 
-    repository.forget_data_index()
+        repository.forget_data_index()
+    if verb in ("add", "commit", "repro", "checkout"):
+        from imagepack.commands import unseen_files
 
+        faults = unseen_files.dvc_files()
+        if verb != "checkout":  # it stores files
+            faults += unseen_files.untrackable() + unseen_files.outputs()
+        return "\n".join(["run.py: DVC was not started:", *faults]) if faults else ""
+    if store == "remote":
+        from imagepack.commands import s3
 
-def _fault_before(verb: str) -> str:
-    """Why DVC must not be started; empty if it may."""
-    if verb not in ("add", "commit", "repro", "checkout"):
-        return ""
-    from imagepack.commands import unseen_files
-
-    faults = unseen_files.dvc_files()
-    if verb != "checkout":  # it stores files
-        faults += unseen_files.untrackable() + unseen_files.outputs()
-    return "\n".join(["run.py: DVC was not started:", *faults]) if faults else ""
-
-
-def _silent_remote() -> str:
-    from imagepack.commands import s3
-
-    return s3.silent(s3.default_remote())
+        return s3.silent(s3.default_remote())
+    return ""
 
 
 if __name__ == "__main__":

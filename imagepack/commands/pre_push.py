@@ -89,10 +89,9 @@ def push(tip: str, commits: list[str]) -> None:
     """
     reasons = []
     for root in working_trees():
-        reason = push_from(root, tip, commits)
-        if not reason:
+        reasons.append(push_from(root, tip, commits))
+        if not reasons[-1]:
             return
-        reasons.append(reason)
     raise Refused(reasons[0])
 
 
@@ -153,7 +152,7 @@ def describe(repo, remote: str | None, left: Objects) -> str:
 
 def by_version(found: Objects) -> list[str]:
     """How many there are, where they are met; the most first."""
-    counts = Counter(out.where for out in found.values())
+    counts = Counter(f"{out.path} of {out.version}" for out in found.values())
     rows = [f"{visible(where)}: {count}" for where, count in counts.most_common(SHOWN)]
     return [*rows, f"... and {len(counts) - SHOWN} more"] if len(counts) > SHOWN else rows
 

@@ -3,7 +3,6 @@
 From a clone without data come over the network, once, the manifest and dataset.h5; raw images when `fetch` names them.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -15,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from imagepack.compare.raw_images import RawImages
+from imagepack.dvc.cache import md5
 from imagepack.dvc.download_cache import DownloadCache, user_folder
 from imagepack.dvc.lock_files import LOCK, Entry, Stage, read_lock
 from imagepack.dvc.revision_files import RevisionFiles
@@ -149,7 +149,7 @@ class _Reader:
         path = self._fetched(manifest)
         images = read_manifest(path, manifest.path, self.fix)
         warnings = [*self._inconsistent(), *(self._stale() if self.folder else ())]
-        if self.folder and _md5(path) != manifest.md5:
+        if self.folder and md5(path) != manifest.md5:
             warnings.append(f"{manifest.path} is not the one that {LOCK} names: {AGAIN}, or `dvc checkout`")
         pack, splits = self._pack(images, warnings)
         metrics, faults = self.pipeline.metrics()
@@ -199,7 +199,7 @@ class _Reader:
         if not self.dvc.has(out.path):
             raise InputError(f"{self.name} has no {out.path}: {self.other}")
         found = self.dvc.get(out.path)
-        if not out.is_legacy and _md5(found) != out.md5:
+        if not out.is_legacy and md5(found) != out.md5:
             raise InputError(f"{found} is damaged: remove it, and run again (or `dvc fetch`)")
         return found
 
@@ -318,16 +318,11 @@ def read_manifest(path: Path, where: str, fix: str) -> pl.DataFrame:
     """
     try:
         schema = pl.read_parquet_schema(path)
-    except FileNotFoundError:
-        raise
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{where} is damaged ({str(error).splitlines()[0]}): {fix}") from None
-    faults = [f"has no {name}" for name in COLUMNS if name not in schema]
-    faults += [f"{name} is {schema[name]}, not {dtype}" for name, dtype in COLUMNS.items()
-               if schema.get(name, dtype) != dtype]  # fmt: skip
-    if faults:
-        raise InputError(f"{where} is of another version of this template ({'; '.join(faults)}): {fix}")
-    try:
+        faults = [f"has no {name}" for name in COLUMNS if name not in schema]
+        faults += [f"{name} is {schema[name]}, not {dtype}" for name, dtype in COLUMNS.items()
+                   if schema.get(name, dtype) != dtype]  # fmt: skip
+        if faults:
+            raise InputError(f"{where} is of another version of this template ({'; '.join(faults)}): {fix}")
         return pl.read_parquet(path, columns=list(COLUMNS), glob=False)
     except FileNotFoundError:
         raise
@@ -358,8 +353,3 @@ def splits_of(images: pl.DataFrame, index: packs.Index) -> pl.Series | None:
     codes = np.full(len(images), len(packs.SPLITS), np.uint32)
     codes[accepted] = index.splits
     return pl.Series([*packs.SPLITS, None], dtype=pl.String).gather(codes)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

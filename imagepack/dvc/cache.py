@@ -1,6 +1,7 @@
 """DVC's cache on this machine, read without DVC: a file is called after its md5."""
 
 import configparser
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -47,6 +48,12 @@ class LastOuts:
 def path_of(folder: Path | str, md5: str) -> Path:
     """Return where a cache whose files lie in `folder` has a file."""
     return Path(folder, md5[:2], md5[2:])
+
+
+def md5(path: Path) -> str:
+    """Return the MD5 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def some_files(cache_folder: Path, least: int = 20) -> list[Path]:

@@ -1,18 +1,17 @@
 """DVC's configuration: of the system, the user, the repository (.dvc/config) and this clone (.dvc/config.local)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dvc.config import Config, ConfigError
+from dvc.config import Config, ConfigError, merge
 
 from imagepack.dvc import git
 
 __all__ = ["ConfigError", "default_remote", "edit_local", "level", "read", "read_commit"]
 
 
-def read() -> dict:
+def read() -> Config:
     """Return the configuration of the repository in this folder, all levels together.
 
     Raises:
@@ -27,11 +26,9 @@ def default_remote(config: dict | None = None) -> dict:
     return config["remote"].get(config["core"].get("remote"), {})
 
 
-@contextmanager
-def edit_local() -> Iterator[dict]:
+def edit_local() -> AbstractContextManager[dict]:
     """Give .dvc/config.local to be changed, and write it."""
-    with Config(dvc_dir=".dvc", validate=False).edit("local", validate=False) as config:
-        yield config
+    return read().edit("local", validate=False)
 
 
 def level(name: str, dvc_folder: Path | None = None) -> dict:
@@ -47,14 +44,5 @@ def read_commit(root: Path, commit: str) -> dict:
         Path(folder, "config").write_text(text, encoding="utf-8")
         config = Config.load_file(f"{folder}/config")
     config = Config._load_paths(config, str(root / ".dvc/config"))  # paths in it are relative to where it stands
-    for section, values in level("local", root / ".dvc").items():
-        _merge(config.setdefault(section, {}), values)
+    merge(config, level("local", root / ".dvc"))
     return config
-
-
-def _merge(into: dict, values: dict) -> None:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            _merge(into.setdefault(key, {}), value)
-        else:
-            into[key] = value

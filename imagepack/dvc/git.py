@@ -23,13 +23,7 @@ class Reference(NamedTuple):
 
 
 def run(*arguments: str, folder: Path | None = None, stdin: bytes = b"", seconds: float | None = None) -> bytes:
-    """Return what git prints.
-
-    Args:
-        arguments: of git.
-        folder: to run it in; None for this one.
-        stdin: what git reads.
-        seconds: it may take; None for any time.
+    """Return what git prints, run in `folder` or here; it may take some seconds, or any time.
 
     Raises:
         GitError: git fails.
@@ -93,8 +87,8 @@ def read_files(commits: Sequence[str], path: str, folder: Path) -> list[bytes | 
 
     Args:
         commits: hashes.
-        path: of the file, relative to `folder`.
-        folder: in the repository.
+        path: of the file, in `folder`.
+        folder: of the repository.
 
     Raises:
         GitError, OSError: the repository cannot be read.

@@ -7,6 +7,8 @@ from pathlib import Path
 from imagepack.dvc import git
 
 LOCK, RAW_DVC = Path("dvc.lock"), Path("data/raw.dvc")
+UNREADABLE = (ImportError, ValueError, LookupError, TypeError, AttributeError)
+"""What comes of a file that is damaged, or of none."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +56,16 @@ class Stage:
 def read_lock(content: str | bytes | None) -> dict[str, Stage]:
     """Return what a dvc.lock says of each stage; nothing where it is damaged or PyYAML is not installed."""
     try:
-        return {
-            name: Stage(
-                stage.get("cmd"),
-                tuple(map(_entry, stage.get("deps", []))),
-                tuple(map(_entry, stage.get("outs", []))),
-                stage.get("params", {}),
-            )
-            for name, stage in _parse(content).get("stages", {}).items()
-        }
-    except (ImportError, ValueError, LookupError, TypeError, AttributeError):
+        return {name: _stage(written) for name, written in _parse(content)["stages"].items()}
+    except UNREADABLE:
         return {}
 
 
-def read_outs(content: str | bytes) -> list[Entry]:
-    """Return what a .dvc file says of its files and folders; nothing where it is damaged."""
+def read_outs(content: str | bytes | None) -> list[Entry]:
+    """Return what a .dvc file says of its files and folders; nothing where it is damaged or PyYAML is not installed."""
     try:
         return list(map(_entry, _parse(content)["outs"]))
-    except (ImportError, ValueError, LookupError, TypeError, AttributeError):
+    except UNREADABLE:
         return []
 
 
@@ -125,6 +119,11 @@ def _parse(content: str | bytes | None) -> dict:
         return yaml.safe_load(content or b"")
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
+
+
+def _stage(written: dict) -> Stage:
+    deps, outs = (tuple(map(_entry, written.get(key, ()))) for key in ("deps", "outs"))
+    return Stage(written.get("cmd"), deps, outs, written.get("params", {}))
 
 
 def _entry(written: dict) -> Entry:

@@ -4,7 +4,6 @@
 too, and remember that; an object that was removed from the bucket is then never missed. Here every object is asked for.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from dvc_data.hashfile.transfer import transfer
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
 
+from imagepack.dvc.cache import md5
 from imagepack.dvc.repository import Out, Repo
 
 Objects = dict[HashInfo, Out]
@@ -23,10 +23,7 @@ Objects = dict[HashInfo, Out]
 def objects(repo: Repo, tracked: Iterable[Out], ask_remote: bool = True) -> dict[str | None, Objects]:
     """Return all objects of `tracked`, by remote: files, lists of folders, and what those list.
 
-    Args:
-        repo: of this machine.
-        tracked: of one or more versions.
-        ask_remote: for lists that are not in the cache; without, what they list is not among the objects.
+    Unless the remote is asked for it, what lists name that are not in the cache is not among the objects.
     """
     found: dict[str | None, Objects] = defaultdict(dict)
     for out in tracked:
@@ -68,15 +65,13 @@ def not_on_remote(repo: Repo, remote: str | None, wanted: Objects) -> Objects:
     return {info: out for info, out in wanted.items() if info.value not in there}
 
 
-def upload(repo: Repo, remote: str | None, wanted: Objects, show: bool = False) -> Objects:
-    """Copy objects, which the remote lacks, from the cache; return those that it still lacks.
+def not_on_remotes(repo: Repo, wanted: dict[str | None, Objects]) -> dict[str | None, Objects]:
+    """Return, by remote, the objects that it lacks; a remote of which nothing is wanted is not asked."""
+    return {name: not_on_remote(repo, name, infos) if infos else {} for name, infos in wanted.items()}
 
-    Args:
-        repo: of this machine.
-        remote: its name; None for the default one.
-        wanted: what to copy.
-        show: progress, on stderr.
-    """
+
+def upload(repo: Repo, remote: str | None, wanted: Objects, show: bool = False) -> Objects:
+    """Copy objects, which the remote lacks, from the cache, with a progress bar or not; return those it still lacks."""
     from dvc_data.callbacks import TqdmCallback  # late: most pushes have nothing to copy
 
     with TqdmCallback(unit="file", desc="Pushing data", disable=not show) as progress:
@@ -133,12 +128,6 @@ def damaged_lists(repo: Repo, tracked: Iterable[Out]) -> list[Path]:
             except ObjectFormatError:
                 found.append(Path(store.oid_to_path(out.info.value)))
     return found
-
-
-def md5(path: Path) -> str:
-    """Return the MD5 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _md5_of(info: HashInfo) -> str:

@@ -34,9 +34,9 @@ class Commit:
 
 
 def of_folder(folder: Path, digest: str) -> dict:
-    """{"revision": ..., "params": ...} of the commit that is checked out, if its pack has this digest; else None each.
+    """Return {"revision": ..., "params": ...} of the commit that is checked out, if its pack has this digest.
 
-    None too where there is no git or no repository.
+    None each where it has another one, or there is no git or no repository.
     """
     project = _project(folder)
     try:
@@ -50,14 +50,14 @@ def of_folder(folder: Path, digest: str) -> dict:
 
 
 def params_of(lock: bytes | None) -> dict | None:
-    """The params that a dvc.lock says a pack was made with, by stage; None if it does not, or without PyYAML."""
+    """Return the params that a pack was made with by its dvc.lock, by stage; None if it has none, or without PyYAML."""
     stages = lock_files.read_lock(lock)
     recorded = {name: stages[name].params.get("params.yaml", {}).get(name) for name in STAGES if name in stages}
     return {name: params for name, params in recorded.items() if params is not None} or None
 
 
 def whence(digest: str, repo: Path) -> list[Commit]:
-    """The commits whose pack has a digest, newest first, among all that any branch, tag or experiment leads to.
+    """Return the commits whose pack has a digest, newest first, among all of any branch, tag or experiment.
 
     Three git processes, however many commits there are.
 

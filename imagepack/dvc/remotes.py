@@ -5,6 +5,7 @@ By their names, since neither DVC nor these libraries need be installed.
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib import import_module
@@ -40,29 +41,25 @@ class TooSlow(Exception):
 
 
 def in_time(function: Callable, *arguments):
-    """What `function` returns; TooSlow if that takes longer than SECONDS: it then goes on until this process ends."""
-    answer: dict = {}
+    """Return what `function` returns. After SECONDS raise TooSlow; it then goes on until this process ends."""
+    answer: Future = Future()
 
     def call() -> None:
         try:
-            answer["value"] = function(*arguments)
-        except BaseException as error:  # noqa: BLE001  (it is raised below, in the thread that asked)
-            answer["error"] = error
+            answer.set_result(function(*arguments))
+        except BaseException as error:  # noqa: BLE001  (it is raised in the thread that asked)
+            answer.set_exception(error)
 
-    thread = Thread(target=call, daemon=True)
-    thread.start()
-    thread.join(SECONDS)
-    if "error" in answer:
-        raise answer["error"]
-    if "value" not in answer:
+    Thread(target=call, daemon=True).start()
+    if not wait([answer], SECONDS).done:
         raise TooSlow(f"no answer in {SECONDS} seconds")
-    return answer["value"]
+    return answer.result()
 
 
 def try_out(remote: dict) -> str:
-    """List a remote of Google Cloud or Azure Blob Storage: why it cannot be used and what to do, else nothing.
+    """Return why a remote of Google Cloud or Azure cannot be listed, and what to do; empty if it can.
 
-    Of other stores nothing is known but whether DVC has what it takes to reach them.
+    Of other stores, say only whether DVC has the package that reaches them.
 
     Args:
         remote: `url`, ..., as DVC's configuration has them.
@@ -114,14 +111,14 @@ def _list(remote: dict) -> None:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and what it came of."""
+    """Yield an error, its cause, the cause's cause, ..."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def fault(url: str, chain: list[BaseException]) -> str:
-    """Why the remote cannot be used and what to do, if it is for good; empty if another try may help.
+    """Return why the remote cannot be used and what to do; empty if another try may help.
 
     Args:
         url: of the remote.

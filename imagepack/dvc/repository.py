@@ -29,19 +29,14 @@ class Out(NamedTuple):
     info: HashInfo
     remote: str | None  # None: the default one
 
-    @property
-    def where(self) -> str:
-        """`data/raw of 1234567`."""
-        return f"{self.path} of {self.version}"
-
 
 def open_repo(root: Path, commit: str | None = None) -> Repo:
-    """The repository at `root`, with the remotes that `commit` has in its .dvc/config: a branch may have its own."""
+    """Open the repository at `root`, with the remotes that the .dvc/config of `commit` names."""
     return Repo(str(root), config=config.read_commit(root, commit) or None if commit else None)
 
 
 def outs(repo: Repo, commits: list[str]) -> tuple[list[Out], list[str]]:
-    """What the commits track, or the workspace if there are none; and those that cannot be read, a line each."""
+    """Return what the commits track, or the workspace if none is given; and a line for each that cannot be read."""
     found, unreadable, seen = [], [], set()
     for commit in repo.brancher(revs=commits, workspace=not commits, sha_only=True):
         name = commit[:9] if commits else "the workspace"
@@ -95,7 +90,7 @@ def forget_data_index() -> None:
 
 
 def experiment_results(folder: Path, commits: Sequence[str]) -> dict[str, Any]:
-    """What `dvc exp show` knows of commits and of the workspace: an object with params and metrics, by file, each.
+    """Return what `dvc exp show` knows of each commit and the workspace: an object with params and metrics, by file.
 
     DVC keeps what it has read of a commit, so that only the first time takes long: some 0.2 s a commit.
 

@@ -1,4 +1,4 @@
-"""Files of any git revision as DVC has them, here or of another repository: no checkout, and one fetch each."""
+"""Files that DVC tracks at a git revision, of this or another repository: without a checkout, each fetched once."""
 
 import errno
 import functools
@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 class RemoteError(PackError):
-    """The remote as a whole cannot be read, so that it is of no use to ask it for another file."""
+    """The remote as a whole cannot be read: no other file can be fetched either."""
 
 
 class Damaged(Exception):
@@ -38,7 +38,7 @@ class Damaged(Exception):
 
 
 class _Process:
-    """What one process has of a revision: after a fork, the child has to connect by itself."""
+    """The connection of one process: after a fork the child opens its own."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -49,8 +49,8 @@ class _Process:
 class RevisionFiles:
     """The files that DVC tracks at a git revision, by their paths in the repository, with `/`.
 
-    Files are taken from the local DVC cache of the repository where they are; others are fetched from the remote, once,
-    into a cache of this user's. Another process knows all this without DVC, unless it has to fetch.
+    Files are read in the repository's local DVC cache where they are there; others are fetched from the remote, once,
+    into this user's download cache. A copy in another process needs DVC only to fetch.
 
     Attributes:
         commit: hash of the commit; None of the workspace.
@@ -64,8 +64,8 @@ class RevisionFiles:
             revision: a commit, tag, branch or DVC experiment; None for the workspace, which `repo` is then a folder of.
             repo: a git repository with DVC: a folder, or a URL.
             files: for what is fetched.
-            trust_remote: whether keys may go where a foreign repository says: one that is not the one that this process
-                stands in. Its `.dvc/config` may name an address; what the user's own configuration names is trusted.
+            trust_remote: whether keys may go to an address that the `.dvc/config` of a foreign repository names, one
+                that this process does not run in. What the user's own configuration names is trusted.
 
         Raises:
             PackError: it cannot be opened, or its remote is not trusted; the message says why and what to do.
@@ -89,7 +89,7 @@ class RevisionFiles:
         return f"{self._revision!r} of {self._repo!r}"
 
     def connected(self):
-        """DVC's file system of the revision, in this process."""
+        """Return DVC's file system of the revision, in this process."""
         process = self._process()
         with process.lock:
             if process.fs is None:
@@ -97,7 +97,7 @@ class RevisionFiles:
         return process.fs
 
     def files_in(self, folder: str) -> list[str]:
-        """The paths of the files of a folder that DVC tracks, without those of its subfolders; empty if there are none.
+        """Return the paths of the files in a folder that DVC tracks, subfolders left out; empty if there are none.
 
         Raises:
             PackError: its listing cannot be fetched, or it comes from another repository.
@@ -117,7 +117,7 @@ class RevisionFiles:
         return list(infos)
 
     def md5s_below(self, folder: str) -> dict[str, str]:
-        """The md5 of each file that DVC tracks below a folder, by its path.
+        """Return the md5 of each file that DVC tracks below a folder, by its path.
 
         Raises:
             PackError: the folder's listing cannot be fetched.
@@ -131,7 +131,7 @@ class RevisionFiles:
         return {path.removeprefix("/"): info.get("md5") or "" for path, info in self._patiently(found, folder).items()}
 
     def open(self, path: str) -> BinaryIO:
-        """A file that `files_in` or `has` has found, to be read in parts: from the local DVC cache, else the remote.
+        """Open a file that `files_in` or `has` has found, to read parts of it, in the local DVC cache or on the remote.
 
         Raises:
             RemoteError: the remote cannot be read.
@@ -159,7 +159,7 @@ class RevisionFiles:
         return DataFileSystem(index=fs.repo.index.data["repo"])
 
     def has(self, path: str) -> bool:
-        """Whether DVC tracks this file."""
+        """Return whether DVC tracks this file."""
         if path in self._md5s:
             return True
         process = self._process()
@@ -177,7 +177,7 @@ class RevisionFiles:
         return path in self._md5s
 
     def read(self, path: str) -> bytes | None:
-        """A small file that git tracks; None if there is none."""
+        """Return a small file that git tracks; None if there is none."""
         fs, path = self.connected(), f"/{path}"  # not relative to where this process happens to be
         if not fs.exists(path):
             return None
@@ -185,17 +185,11 @@ class RevisionFiles:
             return file.read()
 
     def in_dvc_cache(self, path: str, size: int | None = None) -> Path | None:
-        """Where the local DVC cache has a file that `files_in` or `has` has found; it is of `size` bytes."""
+        """Return where the local DVC cache has a file that `files_in` or `has` has found, of `size` bytes."""
         return self.md5_in_dvc_cache(*self._md5s[path], size=size)
 
     def md5_in_dvc_cache(self, md5: str, old: bool = False, size: int | None = None) -> Path | None:
-        """Where the local DVC cache has a file of this md5, after a look at the disk alone.
-
-        Args:
-            md5: of the file.
-            old: whether it is one of DVC before 3.0.
-            size: in bytes, which it has to have.
-        """
+        """Return where the local DVC cache has a file of this md5 (`old`: of DVC before 3.0) and size in bytes."""
         if (folder := self._dvc_caches[old]) is None:
             return None
         place = cache.path_of(folder, md5)
@@ -206,11 +200,9 @@ class RevisionFiles:
         return place if size is None or found == size else None
 
     def get(self, path: str, name: str | None = None) -> Path:
-        """Where a file is on this machine that `files_in` or `has` has found, after it has been fetched if need be.
+        """Return where a file that `files_in` or `has` has found is on this machine, and fetch it if need be.
 
-        Args:
-            path: of the file.
-            name: in the cache of what is fetched, if it is not to be after its own md5.
+        In the download cache it is called `name`, by default after its md5.
         """
         md5, _ = self._md5s[path]
         name = name or f"{md5}.{path.rpartition('/')[2]}"

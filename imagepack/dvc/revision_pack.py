@@ -1,4 +1,4 @@
-"""The pack of any git revision, here or of another repository: no checkout, and no shard before it is needed."""
+"""The pack of a git revision, of this or another repository: without a checkout, shards fetched when needed."""
 
 import functools
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger("imagepack")
 
 
 class RevisionPack:
-    """A pack as DVC has it at a git revision: `RevisionFiles` says where its files are taken from.
+    """The pack that DVC tracks at a git revision, read from where `RevisionFiles` finds its files.
 
     Attributes:
         remote: whether a shard was not in the local DVC cache when this was opened.
@@ -66,7 +66,7 @@ class RevisionPack:
         return {"revision": self._dvc.commit, "params": self._params}
 
     def read_index(self) -> tuple[packs.Index, str]:
-        """dataset.h5, and the pack's digest."""
+        """Return dataset.h5, and the pack's digest."""
         index, digest = packs.read_index(self._dvc.get(self._tracked(packs.INDEX_NAME)))
         if self.remote is None:
             shards = zip(index.shard_names, index.shard_bytes.tolist(), strict=True)
@@ -74,7 +74,7 @@ class RevisionPack:
         return index, digest
 
     def shard(self, name: str, size: int) -> Path:
-        """Where a shard is, after it has been fetched if need be.
+        """Return where a shard is, and fetch it if need be.
 
         Raises:
             PackError: it cannot be fetched, or is not what it ought to be.
@@ -83,7 +83,7 @@ class RevisionPack:
         return self._here(name, size) or self._files.get(name, fetch)
 
     def fetch(self, shards: Sequence[tuple[str, int]]) -> None:
-        """Make sure that several shards, names and sizes, are on this machine, some at the same time."""
+        """Fetch those of several shards, names and sizes, that are not on this machine, some at the same time."""
         if not (away := [shard for shard in shards if not self._here(*shard)]):
             return
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagepack-fetch") as pool:
@@ -122,7 +122,7 @@ def _below(shard: str) -> str:
 
 @functools.cache
 def warn_of_windows(source: str, shards: int) -> None:
-    """Say, once in a process, what a shuffle of a pack is that is fetched while it is read."""
+    """Say, once a process, that a pack which is fetched while it is read is shuffled in windows."""
     log.warning(
         "%s: some shards are not in the local DVC cache and are fetched when they are needed, so a shuffle takes the "
         "shards in random order and mixes the images of %d at a time, not of all; after dvc fetch it mixes all",
