@@ -35,8 +35,6 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOCK, DEV_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
 """What the pipeline runs on, a dep of every stage; and what tests need beside, which is none."""
-PULLING, RAW_DVC = ROOT / ".dvc/tmp/run-py-is-pulling", ROOT / "data/raw.dvc"
-"""The first, a copy of the second, is there while a pull is unfinished: imagepack/dvc/raw_version.py."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 LOCAL_CONFIG = ROOT / ".dvc/config.local"
@@ -64,6 +62,9 @@ def main(arguments: list[str]) -> int:
         command = ["python", "-m", "imagepack.commands.compare", *arguments[1:]]
     elif arguments[0] in modules:
         command = [PYTHON, "-m", modules[arguments[0]], *arguments[1:]]
+    elif arguments[:2] == ["--", "dvc"]:
+        # -P: "python" runs where one is, where a folder may be called as one of its modules
+        command = ["python", "-P", "-m", "imagepack.commands.dvc", *arguments[2:]]
     elif arguments[0] == "--" and arguments[1:]:
         command = arguments[1:]
     else:
@@ -72,45 +73,13 @@ def main(arguments: list[str]) -> int:
     if not shutil.which("git"):
         sys.exit("git is missing: install it (https://git-scm.com/downloads) and run again")
     set_up([LOCK, DEV_LOCK] if arguments[:1] == ["test"] or command[0] in ("ruff", "pytest") else [LOCK])
-    keep_private(made="--local" in command and command[0] == "dvc")
-    moves_data = command[0] == "dvc" and {"push", "pull", "fetch"}.intersection(command[1:3])  # also: dvc exp push
-    if moves_data:
-        run([PYTHON, "-m", "imagepack.dvc.data_index"])
-    place = to_look_at(command[1:]) if command[0] == "dvc" else ""
-    verb = command[1] if command[0] == "dvc" and command[1:] else ""
-    if verb in ("add", "commit", "repro", "checkout") and run([PYTHON, "-m", "imagepack.dvc.hidden", verb]):
-        return 1
-    if place == "remote" and run([PYTHON, "-m", "imagepack.commands.s3", "answers"]):
-        return 1
-    pulls_all = moves_data and command[1] == "pull" and all(option.startswith("-") for option in command[2:])
-    if pulls_all and RAW_DVC.exists():
-        PULLING.parent.mkdir(exist_ok=True)
-        shutil.copy(RAW_DVC, PULLING)
+    keep_private(made="--local" in arguments and arguments[:2] == ["--", "dvc"])
     code = run(command)
-    if pulls_all and code == 0 and PULLING.exists():
-        PULLING.unlink()
-    if place and code == 0:
-        return run([PYTHON, "-m", "imagepack.dvc.stored", place])
     if arguments[:1] == ["test"]:
         print(
             "Next: python3 run.py" if code == 0 else "Some tests failed; rerun one with: python3 run.py test -k NAME -x"
         )
-    elif code not in (0, INTERRUPTED) and moves_data:
-        run([PYTHON, "-m", "imagepack.commands.s3", "explain"])
     return code
-
-
-def to_look_at(command: list[str]) -> str:
-    """Where a command of DVC may not have put all, though it ends with 0: the cache, the remote, or nowhere.
-
-    A push of some of the data, or to another remote than the default one, is not looked at.
-    """
-    options = {option.partition("=")[0] for option in command[1:]}
-    if command[0] in ("repro", "add", "commit") and not options & {"--dry", "--allow-missing", "-h", "--help"}:
-        return "cache"
-    jobs = {"-j", "--jobs"} & options
-    pushes_all = all(option.startswith("-") or (jobs and option.isdigit()) for option in command[1:])
-    return "remote" if command[0] == "push" and pushes_all and not options & {"-r", "--remote", "-h", "--help"} else ""
 
 
 def set_up(locks: list[Path]) -> None:

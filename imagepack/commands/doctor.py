@@ -12,11 +12,11 @@ import os
 import sys
 from collections.abc import Callable
 
-from dvc.scm import SCMError
 from tqdm import tqdm
 
 from imagepack.commands import doctor_data, doctor_machine
 from imagepack.commands.doctor_case import HINT, OK, PROBLEM, Case, Findings
+from imagepack.dvc.repository import SCMError
 from imagepack.errors import InputError
 from imagepack.names import visible_lines
 

@@ -2,18 +2,13 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from threading import Thread
 
-from dvc.config import Config, ConfigError
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
-
-from imagepack.dvc import half_written, pushed
-from imagepack.dvc.git import lines
+from imagepack.dvc import config, git, lock_files, repository
+from imagepack.dvc.remotes import SECONDS
 from imagepack.images import raw_files
 
 RAW = Path("data/raw")
@@ -26,12 +21,6 @@ KEY_VARIABLES = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
     *("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_SECRET"),
 )
-SECONDS = 8
-"""How long a check waits for the remote, and for each git remote."""
-
-
-class TooSlow(Exception):
-    """No answer in time."""
 
 
 class Case:
@@ -42,19 +31,19 @@ class Case:
         self.remote_works = False  # set by the check of the remote
 
     @cached_property
-    def config(self) -> Config:
+    def config(self) -> dict:
         """DVC's, of all levels."""
-        return Config(dvc_dir=".dvc", validate=False)
+        return config.read()
 
     @cached_property
-    def repo(self) -> Repo:
+    def repo(self) -> repository.Repo:
         """DVC's; raises DvcException where its configuration or its files are at fault."""
-        return pushed.open_repo(Path.cwd())
+        return repository.open_repo(Path.cwd())
 
     @cached_property
-    def half_written(self) -> list[str]:
+    def damaged_files(self) -> list[str]:
         """Files of DVC that it cannot read, with the fix: what the checks of data go by."""
-        return half_written.faults()
+        return lock_files.faults()
 
     @cached_property
     def untrackable(self) -> list[str]:
@@ -64,23 +53,23 @@ class Case:
     @property
     def remote(self) -> dict | None:
         """What the configuration has of the default remote."""
-        found = self.config["remote"].get(self.config["core"].get("remote"))
-        return found if found and "url" in found else None
+        found = config.default_remote(self.config)
+        return found if "url" in found else None
 
     @cached_property
     def git_remotes(self) -> dict[str, list[tuple[str, str]]]:
         """Of each git remote, hash and name of its branches and tags; as last seen where it does not answer."""
-        return {name: self._refs(name) for name in lines("remote")[:3]}
+        return {name: self._refs(name) for name in git.lines("remote")[:3]}
 
     def _refs(self, name: str) -> list[tuple[str, str]]:
-        found = lines("ls-remote", "--heads", "--tags", name, seconds=SECONDS)
-        found = found or lines("for-each-ref", "--format=%(objectname)\t%(refname)", f"refs/remotes/{name}")
+        found = git.lines("ls-remote", "--heads", "--tags", name, seconds=SECONDS)
+        found = found or git.lines("for-each-ref", "--format=%(objectname)\t%(refname)", f"refs/remotes/{name}")
         return [(line.split("\t")[0], line.split("\t")[1]) for line in found]
 
     def without_keys(self, text: str) -> str:
         """`text`, with stars for what an exception of a library may quote: keys, and passwords in addresses."""
         keys = [os.environ.get(name) for name in KEY_VARIABLES]
-        with suppress(ConfigError):
+        with suppress(config.ConfigError):
             for remote in self.config["remote"].values():
                 keys += [str(value) for name, value in remote.items() if re.search(SECRET_NAME, name)]
         for key in (key for key in keys if key and len(key) > 3):
@@ -90,28 +79,8 @@ class Case:
     def close(self) -> None:
         """Give back what DVC holds open."""
         if "repo" in self.__dict__:
-            with suppress(DvcException, OSError):
+            with suppress(repository.DvcException, OSError):
                 self.repo.close()
-
-
-def in_time(function: Callable, *arguments):
-    """What `function` returns; TooSlow if that takes longer than SECONDS: it then goes on until this process ends."""
-    answer: dict = {}
-
-    def call() -> None:
-        try:
-            answer["value"] = function(*arguments)
-        except BaseException as error:  # noqa: BLE001  (it is raised below, in the thread that asked)
-            answer["error"] = error
-
-    thread = Thread(target=call, daemon=True)
-    thread.start()
-    thread.join(SECONDS)
-    if "error" in answer:
-        raise answer["error"]
-    if "value" not in answer:
-        raise TooSlow(f"no answer in {SECONDS} seconds")
-    return answer["value"]
 
 
 def counted(number: int, noun: str) -> str:

@@ -5,16 +5,15 @@ import secrets
 from collections import Counter
 from pathlib import Path
 
-from dvc.fs import localfs
-from dvc.lock import LockError
-from dvc_data.hashfile.tree import Tree
-from dvc_objects.errors import ObjectFormatError
 from tqdm import tqdm
 
-from imagepack.commands import s3
-from imagepack.commands.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, TooSlow, counted, in_time, some
-from imagepack.dvc import pushed, raw_version
-from imagepack.dvc.git import DVC_FILES, git, lines
+from imagepack.commands import s3, unseen_files
+from imagepack.commands.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, counted, some
+from imagepack.dvc import git, lock_files, objects, raw_data, repository
+from imagepack.dvc.cache import md5
+from imagepack.dvc.objects import Objects
+from imagepack.dvc.remotes import TooSlow, in_time
+from imagepack.dvc.repository import Out
 
 VERSIONS = 20
 """Branches and tags whose data is looked for, the newest."""
@@ -68,7 +67,7 @@ def _write_and_read(case: Case) -> tuple[str, str]:
 
 def teammates(case: Case) -> Findings:
     """That those who clone from the git remote can reach the data."""
-    found, shared = case.remote, lines("remote")
+    found, shared = case.remote, git.lines("remote")
     is_local = found and found["url"] == s3.TEMPLATE_URL and found.get("access_key_id", s3.OUR_KEY)[: len(s3.OUR_KEY)]
     if is_local != s3.OUR_KEY:
         yield OK, "the remote is no server of this machine alone" if found else "there is no remote to share"
@@ -76,7 +75,7 @@ def teammates(case: Case) -> Findings:
         yield HINT, "the remote is the local S3 of this machine: set a bucket before you share (README, Your bucket)"
     else:
         known = _known_to_git_remotes(case)
-        has_data = any(git("cat-file", "-e", f"{tip}:data/raw.dvc") is not None for tip in known)
+        has_data = any(git.text("cat-file", "-e", f"{tip}:data/raw.dvc") is not None for tip in known)
         fix = f"{TOOL} dvc remote modify s3 url s3://my-bucket/my-dataset, then dvc push"
         yield (
             PROBLEM if has_data else HINT,
@@ -92,12 +91,12 @@ def _known_to_git_remotes(case: Case) -> dict[str, str]:
             short = (
                 ref.removeprefix("refs/heads/").removeprefix("refs/tags/").removeprefix(f"refs/remotes/{remote_name}/")
             )
-            commit = git("rev-parse", "--verify", "--quiet", f"{tip}^{{commit}}")
+            commit = git.text("rev-parse", "--verify", "--quiet", f"{tip}^{{commit}}")
             if commit and not short.endswith("^{}"):
                 names.setdefault(commit, []).append(f"{remote_name} {short}")
     if not names:
         return {}
-    newest = lines("rev-list", "--no-walk", *names)
+    newest = git.lines("rev-list", "--no-walk", *names)
     return {commit: some(names[commit]) for commit in newest[:VERSIONS]}
 
 
@@ -108,26 +107,25 @@ def pushed_versions(case: Case) -> Findings:
         return
     versions = _known_to_git_remotes(case)
     ahead = set(versions)  # of the data, if that is not there
-    head = git("rev-parse", "--verify", "--quiet", "HEAD")
+    head = git.text("rev-parse", "--verify", "--quiet", "HEAD")
     if head and head not in versions:
-        if versions and not lines("rev-list", "--max-count=1", head, "--not", *versions):
+        if versions and not git.lines("rev-list", "--max-count=1", head, "--not", *versions):
             ahead.add(head)
         versions = {head: "HEAD"} | versions
     tracked = _tracked(case, versions)
-    wanted = pushed.objects(case.repo, {out for outs in tracked.values() for out in outs})
-    lacking = {name: pushed.absent(case.repo, name, infos) for name, infos in wanted.items()}
-    if case.push and any(lacking.values()):
-        for name, infos in lacking.items():
-            lacking[name] = pushed.upload(case.repo, name, infos) if infos else {}
+    wanted = objects.objects(case.repo, {out for outs in tracked.values() for out in outs})
+    lacking = objects.not_on_remotes(case.repo, wanted)
+    if case.push:
+        lacking = {name: objects.upload(case.repo, name, infos) if infos else {} for name, infos in lacking.items()}
     total = sum(map(len, wanted.values()))
     yield from _damaged_there(case, wanted) if case.deep else []
     if not any(lacking.values()):
         yield OK, f"all {total} files of {counted(len(versions), 'version')} are on the remote"
     for commit, outs in tracked.items():
         missing = _missing_of(case, outs, lacking)
-        nowhere = sum(not case.repo.cache.local.exists(info.value) for info in missing)
         if not missing:
             continue
+        nowhere = len(objects.not_in_cache(case.repo, missing))
         text = f"the remote lacks {counted(len(missing), 'file')} of data of {versions[commit]} ({commit[:9]})"
         if nowhere:
             yield PROBLEM, f"{text}, {nowhere} of them not in the cache here either: who made them runs {FIX_PUSH}"
@@ -135,11 +133,11 @@ def pushed_versions(case: Case) -> Findings:
             yield (PROBLEM if commit in ahead else HINT), f"{text}: {FIX_PUSH}"
 
 
-def _damaged_there(case: Case, wanted: dict[str | None, pushed.Objects]) -> Findings:
+def _damaged_there(case: Case, wanted: dict[str | None, Objects]) -> Findings:
     """Objects of the remote that are not what they are called; with `push`, put there again from the cache."""
-    damaged = {name: pushed.damaged(case.repo, name, infos) for name, infos in wanted.items()}
+    damaged = {name: objects.damaged_on_remote(case.repo, name, infos) for name, infos in wanted.items()}
     if case.push and (before := sum(map(len, damaged.values()))):
-        damaged = {name: pushed.replace(case.repo, name, infos) for name, infos in damaged.items()}
+        damaged = {name: objects.replace(case.repo, name, infos) for name, infos in damaged.items()}
         yield OK, f"{counted(before - sum(map(len, damaged.values())), 'file')} put there again"
     if number := sum(map(len, damaged.values())):
         names = [info.value for infos in damaged.values() for info in infos]
@@ -147,47 +145,46 @@ def _damaged_there(case: Case, wanted: dict[str | None, pushed.Objects]) -> Find
         yield PROBLEM, f"the remote has {counted(number, 'damaged file')} ({some(names)}): {fix}"
 
 
-def _tracked(case: Case, versions: dict[str, str]) -> dict[str, list[pushed.Out]]:
+def _tracked(case: Case, versions: dict[str, str]) -> dict[str, list[Out]]:
     """What each version tracks; versions with the same DVC files are read once."""
-    read: dict[str, list[pushed.Out]] = {}
+    read: dict[str, list[Out]] = {}
     found = {}
     for commit in versions:
         files = [
             line
-            for line in lines("ls-tree", "-r", "--full-tree", commit)
+            for line in git.lines("ls-tree", "-r", "--full-tree", commit)
             if line.endswith((".dvc", "dvc.lock", "dvc.yaml"))
         ]
         key = "\n".join(files)
         if key not in read:
-            read[key] = pushed.outs(case.repo, [commit])[0]
+            read[key] = repository.outs(case.repo, [commit])[0]
         found[commit] = read[key]
     return found
 
 
-def _missing_of(case: Case, outs: list[pushed.Out], lacking: dict) -> set:
+def _missing_of(case: Case, outs: list[Out], lacking: dict[str | None, Objects]) -> Objects:
     """Those of `lacking` that a version needs."""
     if not any(lacking.values()):
-        return set()
+        return {}
     return {
-        info
-        for name, infos in pushed.objects(case.repo, outs).items()
-        for info in infos
+        info: out
+        for name, infos in objects.objects(case.repo, outs).items()
+        for info, out in infos.items()
         if info in lacking.get(name, {})
     }
 
 
 def cache(case: Case) -> Findings:
     """That what this working tree says it has is in DVC's cache; with `deep`, that the cache is undamaged."""
-    if case.half_written:
+    if case.damaged_files:
         yield HINT, NOT_READ
         return
-    tracked, unreadable = pushed.outs(case.repo, [])
+    tracked, unreadable = repository.outs(case.repo, [])
     for line in unreadable:
         yield PROBLEM, f"DVC cannot read {line}"
-    store = case.repo.cache.local
-    damaged = _damaged_lists(store, tracked)
+    damaged = [os.path.relpath(path) for path in objects.damaged_lists(case.repo, tracked)]
     if case.deep:
-        damaged = sorted({*damaged, *_damaged(Path(store.path))})
+        damaged = sorted({*damaged, *_damaged(Path(case.repo.cache.local.path))})
     if damaged:
         fix = f"rm -f {some(damaged)}, then {TOOL} dvc fetch"
         yield PROBLEM, f"the cache has {counted(len(damaged), 'damaged file')}: {fix}"
@@ -195,19 +192,13 @@ def cache(case: Case) -> Findings:
     if spoiled:
         fix = f"rm -f {some(spoiled)}, then {TOOL} dvc checkout"
         yield PROBLEM, f"{counted(len(spoiled), 'file')} changed by no program, as by a failing disk: {fix}"
-    wanted = pushed.objects(case.repo, tracked, ask_remote=False)
+    wanted = objects.objects(case.repo, tracked, ask_remote=False)
     count = sum(map(len, wanted.values()))
-    missing = {
-        name: {info: where for info, where in infos.items() if not store.exists(info.value)}
-        for name, infos in wanted.items()
-    }
+    missing = {name: objects.not_in_cache(case.repo, infos) for name, infos in wanted.items()}
     number = sum(map(len, missing.values()))
-    lost: dict = {}
-    if number and case.remote_works:
-        for name, infos in missing.items():
-            lost |= pushed.absent(case.repo, name, infos) if infos else {}
+    lost = objects.of_all_remotes(objects.not_on_remotes(case.repo, missing)) if case.remote_works else {}
     if lost:
-        where = some([f"{place.split(' of ')[0]}: {n}" for place, n in Counter(lost.values()).most_common()])
+        where = some([f"{path}: {n}" for path, n in Counter(out.path for out in lost.values()).most_common()])
         fix = f"where the folders still hold them, {TOOL} dvc commit --force; else {TOOL} dvc repro"
         yield PROBLEM, f"neither the cache nor the remote has {counted(len(lost), 'file')} of data ({where}): {fix}"
     if number - len(lost):
@@ -216,53 +207,41 @@ def cache(case: Case) -> Findings:
         yield OK, f"all {count} files of data are there{', unchanged' if case.deep else ' (--deep reads them)'}"
 
 
-def _damaged_lists(store, tracked: list[pushed.Out]) -> list[str]:
-    """Lists of folders that cannot be read."""
-    found = []
-    for out in tracked:
-        if out.info.isdir and store.exists(out.info.value):
-            try:
-                Tree.load(store, out.info)
-            except ObjectFormatError:
-                found.append(os.path.relpath(store.oid_to_path(out.info.value)))
-    return found
-
-
 def _damaged(folder: Path) -> list[str]:
     """Files of a cache whose MD5 is not their name."""
     files = [path for path in folder.glob("??/*") if path.is_file() and not path.name.endswith(".unpacked")]
     found = []
     for path in tqdm(files, desc="doctor", unit="file", delay=1, disable=None):
-        digest = pushed.md5(path)
+        digest = md5(path)
         name = path.name.removesuffix(".dir")
         if len(path.parent.name + name) == 32 and digest != path.parent.name + name:
             found.append(os.path.relpath(path))
     return found
 
 
-def _spoiled(case: Case, tracked: list[pushed.Out]) -> list[str]:
+def _spoiled(case: Case, tracked: list[Out]) -> list[str]:
     """Files of the working tree whose MD5 is not what it was, though time and size are: DVC does not see them."""
-    places = [Path(out.where.rpartition(" of ")[0]) for out in tracked]
+    places = [Path(out.path) for out in tracked]
     files = [path for place in places for path in ([place] if place.is_file() else sorted(place.rglob("*")))]
     found = []
     for path in tqdm([path for path in files if path.is_file()], desc="doctor", unit="file", delay=1, disable=None):
-        _, known = case.repo.state.get(str(path.absolute()), localfs)
-        if known and known.name == "md5" and pushed.md5(path) != known.value:
+        known = repository.known_md5(case.repo, path)
+        if known and md5(path) != known:
             found.append(str(path))
     return found
 
 
 def pipeline(case: Case) -> Findings:
     """That what is there was made of what is there: `dvc status`, which hashes what has changed since and no more."""
-    if case.half_written or case.untrackable:
-        yield HINT, NOT_READ if case.half_written else f"not looked at, since DVC cannot store what is in {RAW}"
+    if case.damaged_files or case.untrackable:
+        yield HINT, NOT_READ if case.damaged_files else f"not looked at, since DVC cannot store what is in {RAW}"
         return
     try:
         changed = case.repo.status()
-    except LockError:
+    except repository.LockError:
         yield HINT, "not looked at, since another DVC is at work"
         return
-    if not Path("dvc.lock").exists():
+    if not lock_files.LOCK.exists():
         yield HINT, "it has not run yet: python3 run.py"
         return
     added = {name: reasons for name, reasons in changed.items() if name.endswith(".dvc")}
@@ -270,11 +249,11 @@ def pipeline(case: Case) -> Findings:
         out = name.removesuffix(".dvc")
         if not Path(out).exists():
             yield HINT, f"{out} is gone: {TOOL} dvc pull {name}"
-        elif out == raw_version.RAW and raw_version.is_half_pulled():
+        elif out == raw_data.RAW and raw_data.is_half_pulled():
             yield HINT, f"{out} is half pulled: python3 run.py goes on"
-        elif out == raw_version.RAW and raw_version.is_behind():
+        elif out == raw_data.RAW and raw_data.is_behind():
             yield HINT, f"git has brought another version of {out}: python3 run.py gets its images"
-        elif out == raw_version.RAW and (doubt := raw_version.doubt()):
+        elif out == raw_data.RAW and (doubt := raw_data.doubt()):
             yield HINT, doubt
         elif "not in cache" in str(reasons):
             yield HINT, f"{out} is not in DVC's cache: see there"
@@ -283,7 +262,7 @@ def pipeline(case: Case) -> Findings:
     stale = [f"{name} ({_reason(reasons)})" for name, reasons in changed.items() if name not in added]
     if stale:
         yield HINT, f"stale: {some(stale, 4)}: python3 run.py"
-    if "validate" not in changed and (fault := raw_version.unvalidated()):
+    if "validate" not in changed and (fault := unseen_files.unvalidated()):
         yield PROBLEM, f"{fault}, then python3 run.py"
     elif not changed:
         yield OK, "what is there was made with these images, params and code"
@@ -303,11 +282,11 @@ def _reason(reasons: list) -> str:
 
 def commits(case: Case) -> Findings:
     """That git has what names the data."""
-    if case.half_written:
+    if case.damaged_files:
         yield HINT, NOT_READ
         return
-    changed = lines(
-        "status", "--porcelain", "--", *DVC_FILES, ":(top)params.yaml", ":(top).dvc/config", ":(top)reports"
+    changed = git.lines(
+        "status", "--porcelain", "--", *git.DVC_FILES, ":(top)params.yaml", ":(top).dvc/config", ":(top)reports"
     )
     if changed:
         names = [line[3:] for line in changed]

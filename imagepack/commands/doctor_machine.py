@@ -10,18 +10,15 @@ import tempfile
 import time
 import unicodedata
 from collections import Counter
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
-from dvc_objects.fs import system
 
-from imagepack.commands import hooks
+from imagepack.commands import hooks, unseen_files
 from imagepack.commands.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, counted, some
-from imagepack.dvc import hidden, raw_version
-from imagepack.dvc.git import git, lines
+from imagepack.dvc import cache, git, lock_files, raw_data
 from imagepack.engine import params
 from imagepack.errors import InputError
 from imagepack.images import raw_files
@@ -41,13 +38,13 @@ CREDENTIALS = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 def git_repository(case: Case) -> Findings:
     """A repository with a commit, and a name and address for the next."""
-    if git("rev-parse", "--git-dir") is None:
+    if git.text("rev-parse", "--git-dir") is None:
         yield PROBLEM, "this is no git repository: git init, then git add . && git commit"
         return
-    if git("rev-parse", "--verify", "--quiet", "HEAD") is None:
+    if git.text("rev-parse", "--verify", "--quiet", "HEAD") is None:
         yield HINT, "nothing is committed yet: git add . && git commit"
     named = {"name": "GIT_AUTHOR_NAME", "email": "GIT_AUTHOR_EMAIL"}
-    missing = [key for key, name in named.items() if not (os.environ.get(name) or git("config", f"user.{key}"))]
+    missing = [key for key, name in named.items() if not (os.environ.get(name) or git.text("config", f"user.{key}"))]
     if missing:
         fix = " && ".join(f'git config --global user.{key} "..."' for key in missing)
         yield PROBLEM, f"git does not know your {' and '.join(missing)}, and commits nothing: {fix}"
@@ -104,14 +101,14 @@ def _with_folders(names: list[str]) -> list[str]:
 
 def hidden_files(case: Case) -> Findings:
     """That no rule keeps DVC's files from git or DVC, and that DVC lists the images that the stages read."""
-    faults = hidden.dvc_files()
+    faults = unseen_files.dvc_files()
     if not case.untrackable:  # else the difference is that
-        faults += hidden.images()
-    faults += hidden.outputs()
+        faults += unseen_files.images()
+    faults += unseen_files.outputs()
     yield from ((PROBLEM, fault) for fault in faults)
     if not faults:
         yield OK, "no rule hides what DVC is to see"
-    if not case.untrackable and (count := hidden.left_out()):
+    if not case.untrackable and (count := unseen_files.left_out()):
         yield HINT, f"files of data/raw that .dvcignore keeps out of the dataset: {count}"
 
 
@@ -172,22 +169,15 @@ def _cache(case: Case) -> Path:
 
 def _sizes() -> dict[str, int]:
     """Bytes of data/raw and of what the pipeline last made of it, by path."""
-    import yaml
-
-    found = {}
-    for name in ("data/raw.dvc", "dvc.lock"):
-        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError):
-            read = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-            stages = [read] if "outs" in read else read.get("stages", {}).values()
-            for out in (out for stage in stages for out in stage.get("outs", [])):
-                found["data/raw" if name == "data/raw.dvc" else out["path"]] = out.get("size", 0)
-    return found
+    raw = {str(RAW): out.size for out in lock_files.read_outs(lock_files.here(lock_files.RAW_DVC))}
+    stages = lock_files.read_lock(lock_files.here()).values()
+    return raw | {out.path: out.size for stage in stages for out in stage.outs}
 
 
 def locks(case: Case) -> Findings:
     """What killed processes left behind."""
-    yield from ((PROBLEM, fault) for fault in case.half_written)
-    left = bool(case.half_written)
+    yield from ((PROBLEM, fault) for fault in case.damaged_files)
+    left = bool(case.damaged_files)
     try:
         held = json.loads((TMP / "rwlock").read_text(encoding="utf-8"))
         holders = [*held.get("write", {}).values(), *chain.from_iterable(held.get("read", {}).values())]
@@ -203,11 +193,11 @@ def locks(case: Case) -> Findings:
     if case.config["core"].get("hardlink_lock") and (pid := _dead_owner(TMP / "lock")):
         left = True
         yield PROBLEM, f".dvc/tmp/lock is of process {pid}, which was killed, and DVC runs nothing: rm .dvc/tmp/lock"
-    index = Path(git("rev-parse", "--git-path", "index.lock") or ".git/index.lock")
+    index = Path(git.text("rev-parse", "--git-path", "index.lock") or ".git/index.lock")
     if index.exists() and time.time() - index.stat().st_mtime > 60:
         left = True
         yield PROBLEM, f"{index} is left of a git that was killed, and git commits nothing: rm {index}"
-    if raw_version.is_half_pulled():
+    if raw_data.is_half_pulled():
         left = True
         yield HINT, "data/raw is half pulled: python3 run.py goes on"
     if not left:
@@ -227,13 +217,14 @@ def links(case: Case) -> Findings:
     """How files come from DVC's cache into the folders, and what this disk can do."""
     kinds = case.config["cache"].get("type") or ["reflink", "copy"]
     kinds = [kind.strip() for kind in (kinds.split(",") if isinstance(kinds, str) else kinds)]
-    can = _possible_links(_cache(case))
+    # tried from the cache's disk to that of data/; a shared cache one may perhaps only read
+    can = cache.possible_links(_existing(_cache(case)), Path("data") if Path("data").is_dir() else Path())
     kind = next((kind for kind in kinds if can.get(kind)), None)
     if kind is None:
         fix = f"{TOOL} dvc config cache.type reflink,copy"
         yield PROBLEM, f"this disk can do none of {', '.join(kinds)} (cache.type) from the cache: {fix}"
     elif kind in ("hardlink", "symlink"):
-        writable = [path for path in _objects(_cache(case)) if os.access(path, os.W_OK)]
+        writable = [path for path in cache.some_files(_cache(case)) if os.access(path, os.W_OK)]
         fix = f"{TOOL} dvc config cache.type reflink,copy && {TOOL} dvc checkout --relink"
         if writable:
             yield (
@@ -249,43 +240,10 @@ def links(case: Case) -> Findings:
         yield OK, "copies, since this disk has no reflinks: data takes its room twice, in the folder and in the cache"
 
 
-def _objects(cache: Path, shown: int = 20) -> list[Path]:
-    """A few files of the cache."""
-    found = []
-    for folder in (cache / "files/md5").glob("??"):
-        found += [path for path in folder.iterdir() if path.is_file()][:2]
-        if len(found) >= shown:
-            break
-    return found
-
-
-def _possible_links(cache: Path) -> dict[str, bool]:
-    """Each kind, tried from the cache's disk to that of data/."""
-    cache = _existing(cache)
-    target = Path("data") if Path("data").is_dir() else Path()
-    can = {"copy": True}
-    try:
-        with (
-            TemporaryDirectory(prefix=".doctor-", dir=cache) as source,
-            TemporaryDirectory(prefix=".doctor-", dir=target) as folder,
-        ):
-            file = Path(source, "file")
-            file.write_bytes(b"x" * 4096)
-            for kind in ("reflink", "hardlink", "symlink"):
-                try:
-                    getattr(system, kind)(str(file), str(Path(folder, kind).resolve()))
-                    can[kind] = True
-                except OSError:
-                    can[kind] = False
-    except PermissionError:  # of a shared cache that one may only read
-        pass
-    return can
-
-
 def git_hooks(case: Case) -> Findings:
     """That git push takes the data along."""
-    if shared := git("config", "core.hooksPath"):
-        hook = Path(git("rev-parse", "--git-path", "hooks/pre-push") or "")
+    if shared := git.text("config", "core.hooksPath"):
+        hook = Path(git.text("rev-parse", "--git-path", "hooks/pre-push") or "")
         if not (hook.exists() and "imagepack.commands.pre_push" in hook.read_text(encoding="utf-8", errors="replace")):
             yield (
                 HINT,
@@ -310,7 +268,7 @@ def git_hooks(case: Case) -> Findings:
         yield PROBLEM, f"git leaves out {hook}, which is not executable: chmod +x {hook}"
     elif (python := re.search(r"^python=(\S+)", text, re.MULTILINE)) and not Path(python[1].strip("'")).exists():
         yield PROBLEM, f"git push is refused, since {python[1]} of its hook is gone: python3 run.py hooks"
-    elif not hooks.is_current(Path(git("rev-parse", "--git-common-dir") or "") / hooks.COPY):
+    elif not hooks.is_current(Path(git.text("rev-parse", "--git-common-dir") or "") / hooks.COPY):
         yield HINT, "the hooks run other code than is here, that of when they were installed: python3 run.py hooks"
     else:
         yield OK, "git push pushes the data first"
@@ -319,7 +277,7 @@ def git_hooks(case: Case) -> Findings:
 def secrets(case: Case) -> Findings:
     """No keys in what git has, or had. Says where, never what."""
     found = False
-    tracked = lines("ls-files", ":(top,glob)**/.dvc/*config*")
+    tracked = git.lines("ls-files", ":(top,glob)**/.dvc/*config*")
     for name in tracked:
         text = Path(name).read_text(encoding="utf-8", errors="replace") if Path(name).exists() else ""
         names = sorted({match[1] for match in SECRET.finditer(text)})
@@ -334,7 +292,7 @@ def secrets(case: Case) -> Findings:
             )
             yield PROBLEM, f"{name}, which git tracks, has {', '.join(names)}: {fix}"
     pattern = r"(access_key|secret_|client_secret|session_token|account_key|sas_token|connection_string|password|://[^/]*:[^/]*@)"
-    if not found and (commits := lines("log", "--all", "-5", "--format=%h", f"-G{pattern}", "--", ".dvc/config")):
+    if not found and (commits := git.lines("log", "--all", "-5", "--format=%h", f"-G{pattern}", "--", ".dvc/config")):
         found = True
         yield HINT, f".dvc/config once had keys (commit {some(commits)}), and git remembers: make new keys"
     local = Path(".dvc/config.local")

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from imagepack.dvc.git import git
+from imagepack.dvc import git
 
 MARK = "# by python3 run.py hooks"
 HERE = Path(__file__).resolve().parents[2]
@@ -31,9 +31,9 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 def main() -> int:
     """Write the hooks and DVC's merge driver; leave alone what is not ours, saying what to add. The exit code."""
-    if folder := git("rev-parse", "--git-common-dir"):
+    if folder := git.text("rev-parse", "--git-common-dir"):
         copy_code(Path(folder) / COPY)
-    if shared := git("config", "core.hooksPath"):
+    if shared := git.text("config", "core.hooksPath"):
         return left_alone(
             f"git takes its hooks from {shared} (core.hooksPath), which may serve other repositories", NAMES
         )
@@ -45,8 +45,9 @@ def main() -> int:
     for name in NAMES:
         if name not in foreign:
             write(folder / name, script(name))
-    git("config", "merge.dvc.name", "DVC merge driver")
-    git("config", "merge.dvc.driver", f"{shlex.quote(dvc())} git-hook merge-driver --ancestor %O --our %A --their %B ")
+    git.text("config", "merge.dvc.name", "DVC merge driver")
+    merge = f"{shlex.quote(dvc())} git-hook merge-driver --ancestor %O --our %A --their %B "
+    git.text("config", "merge.dvc.driver", merge)
     if foreign:
         return left_alone(f"{folder} has a {' and a '.join(foreign)} that is not ours", foreign)
     print("Installed: git push pushes the data first, git checkout also checks it out, git commit shows its status.")
@@ -81,7 +82,7 @@ def copy_code(folder: Path) -> None:
 
 def hooks_folder() -> Path | None:
     """Where git looks for hooks: of a linked working tree, in the repository that it belongs to."""
-    folder = git("rev-parse", "--git-path", "hooks")
+    folder = git.text("rev-parse", "--git-path", "hooks")
     return None if folder is None else Path(folder)
 
 

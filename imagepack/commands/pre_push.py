@@ -16,8 +16,8 @@ from contextlib import closing
 from pathlib import Path
 
 from imagepack.commands import s3
-from imagepack.dvc import pushed
-from imagepack.dvc.git import DVC_FILES, git, lines
+from imagepack.dvc import git, objects, repository
+from imagepack.dvc.objects import Objects
 from imagepack.names import visible, visible_lines
 
 NONE = "0"
@@ -66,15 +66,16 @@ def to_push(remote: str, updates: str) -> list[tuple[str, list[str]]]:
         updates: a line `LOCAL_REF LOCAL_HASH REMOTE_REF REMOTE_HASH` each.
     """
     hashes = [(words[1], words[3]) for words in map(str.split, updates.splitlines()) if len(words) == 4]
-    known = [old for _, old in hashes if old.strip(NONE) and git("cat-file", "-e", f"{old}^{{commit}}") is not None]
-    if remote in lines("remote"):
+    olds = [old for _, old in hashes if old.strip(NONE)]
+    known = [old for old in olds if git.text("cat-file", "-e", f"{old}^{{commit}}") is not None]
+    if remote in git.lines("remote"):
         known.append(f"--remotes={remote}")
     found = []
     for new, _ in hashes:
-        tip = git("rev-parse", "--verify", "--quiet", f"{new}^{{commit}}") if new.strip(NONE) else None
+        tip = git.text("rev-parse", "--verify", "--quiet", f"{new}^{{commit}}") if new.strip(NONE) else None
         if tip is None:  # it is deleted, or a tag of something else
             continue
-        changing = lines("rev-list", "--full-history", tip, "--not", *known, "--", *DVC_FILES)
+        changing = git.lines("rev-list", "--full-history", tip, "--not", *known, "--", *git.DVC_FILES)
         found.append((tip, list(dict.fromkeys([tip, *changing]))))
         known.append(tip)
     return found
@@ -88,40 +89,35 @@ def push(tip: str, commits: list[str]) -> None:
     """
     reasons = []
     for root in working_trees():
-        reason = push_from(root, tip, commits)
-        if not reason:
+        reasons.append(push_from(root, tip, commits))
+        if not reasons[-1]:
             return
-        reasons.append(reason)
     raise Refused(reasons[0])
 
 
 def working_trees() -> list[Path]:
     """This one first: others may have the cache or the keys that this one, made by `git worktree add`, has not."""
-    listed = [
-        line.removeprefix("worktree ") for line in lines("worktree", "list", "--porcelain") if line[:9] == "worktree "
-    ]
-    here = git("rev-parse", "--show-toplevel")
+    listed = git.lines("worktree", "list", "--porcelain")
+    listed = [line.removeprefix("worktree ") for line in listed if line.startswith("worktree ")]
+    here = git.text("rev-parse", "--show-toplevel")
     roots = dict.fromkeys(Path(root) for root in filter(None, [here, *listed]))
     return [root for root in roots if (root / ".dvc").is_dir()]
 
 
 def push_from(root: Path, tip: str, commits: list[str]) -> str:
     """Push what the remote lacks; why that cannot be done, empty if it is."""
-    with closing(pushed.open_repo(root, tip)) as repo:
-        tracked, unreadable = pushed.outs(repo, commits)
+    with closing(repository.open_repo(root, tip)) as repo:
+        tracked, unreadable = repository.outs(repo, commits)
         for line in unreadable:  # nobody can pull that commit, wherever its data is
             print(f"pre-push: left out, DVC cannot read it: {visible(line)}", file=sys.stderr)
         for remote in {out.remote for out in tracked}:
             if reason := unusable(repo, remote):
                 return reason
-        for remote, wanted in pushed.objects(repo, tracked).items():
-            lacking = pushed.absent(repo, remote, wanted)
+        for remote, wanted in objects.objects(repo, tracked).items():
+            lacking = objects.not_on_remote(repo, remote, wanted)
             left = upload(repo, remote, lacking) if lacking else {}
-            lost = {
-                info: where
-                for info, where in left.items()
-                if not where.endswith(f" of {tip[:9]}") and not repo.cache.local.exists(info.value)
-            }
+            earlier = {info: out for info, out in left.items() if out.version != tip[:9]}
+            lost = objects.not_in_cache(repo, earlier)
             if lost.keys() != left.keys():
                 return describe(repo, remote, left)
             if lost:  # whoever pushes cannot help it, and what is pushed needs none of it
@@ -136,21 +132,17 @@ def unusable(repo, name: str | None) -> str:
     return s3.fault(repo.config["remote"].get(name, {}))
 
 
-def upload(repo, remote: str | None, lacking: pushed.Objects) -> pushed.Objects:
+def upload(repo, remote: str | None, lacking: Objects) -> Objects:
     """Copy from the cache; what the remote still lacks."""
-    from dvc_data.callbacks import TqdmCallback  # late: most pushes have nothing to copy
-
-    with TqdmCallback(unit="file", desc="Pushing data", disable=not sys.stderr.isatty()) as progress:
-        left = pushed.upload(repo, remote, lacking, progress)
+    left = objects.upload(repo, remote, lacking, show=sys.stderr.isatty())
     done = len(lacking) - len(left)
     print(f"pre-push: {done} file{'s' * (done != 1)} of data pushed", file=sys.stderr)
     return left
 
 
-def describe(repo, remote: str | None, left: pushed.Objects) -> str:
+def describe(repo, remote: str | None, left: Objects) -> str:
     """What could not be pushed, by version."""
-    nowhere = [info for info in left if not repo.cache.local.exists(info.value)]
-    if nowhere:
+    if nowhere := objects.not_in_cache(repo, left):
         why = f"{NOWHERE.format(len(nowhere))}:"
         fix = "Who has them runs `dvc push --all-commits`; or leave the commit out that needs them."
     else:
@@ -158,9 +150,9 @@ def describe(repo, remote: str | None, left: pushed.Objects) -> str:
     return "\n".join([why, *(f"  {row}" for row in by_version(left)), fix])
 
 
-def by_version(objects: pushed.Objects) -> list[str]:
+def by_version(found: Objects) -> list[str]:
     """How many there are, where they are met; the most first."""
-    counts = Counter(objects.values())
+    counts = Counter(f"{out.path} of {out.version}" for out in found.values())
     rows = [f"{visible(where)}: {count}" for where, count in counts.most_common(SHOWN)]
     return [*rows, f"... and {len(counts) - SHOWN} more"] if len(counts) > SHOWN else rows
 

@@ -2,14 +2,14 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
 from imagepack.checks import validation_reports
-from imagepack.commands import s3
-from imagepack.dvc import half_written, hidden, raw_version, stored
+from imagepack.commands import dvc as dvc_command
+from imagepack.commands import s3, unseen_files
+from imagepack.dvc import git, lock_files, raw_data, repository
 from imagepack.engine import params
 from imagepack.errors import InputError
 from imagepack.images import raw_files
@@ -22,9 +22,9 @@ SHOWN = 10
 
 def main() -> int:
     """Return the exit code."""
-    if subprocess.run(["git", "rev-parse"], capture_output=True).returncode:
+    if git.text("rev-parse") is None:
         return fail("This is no git repository: run `git init` here first.")
-    if faults := half_written.faults() + hidden.dvc_files() + hidden.outputs():
+    if faults := lock_files.faults() + unseen_files.dvc_files() + unseen_files.outputs():
         return fail("\n".join(faults))
     try:
         params.load(Path("params.yaml"))  # DVC stops at the first fault, and does not say what was meant
@@ -42,11 +42,11 @@ def main() -> int:
         return 1
     if not dvc("repro"):
         return fail("The pipeline stopped (see above). Mend that, then: python3 run.py")
-    if fault := raw_version.unvalidated() or stored.not_in_cache():
+    if fault := unseen_files.unvalidated() or dvc_command.lacking("cache"):
         return fail(f"{fault}, then python3 run.py")
     if not own and not dvc("push"):
         return fail(s3.explain())
-    if not own and (fault := stored.not_on_remote()):
+    if not own and (fault := dvc_command.lacking("remote")):
         return fail(f"{fault}, then python3 run.py")
     summarise(own)
     return 0
@@ -54,16 +54,15 @@ def main() -> int:
 
 def bring_in_data(own: bool) -> bool:
     """Pull what a teammate has pushed, or track what lies in data/raw, or copy the sample there."""
-    faults = raw_files.untrackable(RAW) if RAW.is_dir() and not RAW.is_symlink() else []
-    if faults:
+    if faults := unseen_files.untrackable():
         fail("\n  ".join([f"DVC cannot store what is in {RAW}:", *faults]))
         return False
     missing = RAW_DVC.exists() and not RAW.exists()
-    if missing or raw_version.is_half_pulled() or raw_version.is_behind():
+    if missing or raw_data.is_half_pulled() or raw_data.is_behind():
         print("data/raw.dvc is here, its images are not: fetching them.")
-        raw_version.begin_pull()
+        raw_data.begin_pull()
         if dvc("pull"):
-            raw_version.end_pull()
+            raw_data.end_pull()
             return True
         reason = s3.explain() or (
             "Not all could be pulled (see above): whoever made this version has yet to run `dvc push`, or a file there "
@@ -73,7 +72,7 @@ def bring_in_data(own: bool) -> bool:
             "(README, Your bucket), run `dvc push` there, and run this again."
         )
         if RAW.exists():  # perhaps brought by hand meanwhile
-            reason += f"\nIf {RAW} is as you want it: remove {raw_version.PULLING}, then python3 run.py"
+            reason += f"\nIf {RAW} is as you want it: remove {raw_data.PULLING}, then python3 run.py"
         fail(reason)
         return False
     if RAW.is_symlink():
@@ -84,13 +83,13 @@ def bring_in_data(own: bool) -> bool:
         print(f"Copied the sample images to {RAW}.")
     try:
         raw_files.find(RAW)
-        faults = hidden.images()
+        faults = unseen_files.images()
     except InputError as error:
         faults = [str(error)]
     if faults:
         fail("\n".join(faults))
         return False
-    if reason := raw_version.doubt():
+    if reason := raw_data.doubt():
         fail(reason)
         return False
     return RAW_DVC.exists() or dvc("add", str(RAW))
@@ -99,14 +98,12 @@ def bring_in_data(own: bool) -> bool:
 def dvc(*arguments: str) -> bool:
     """Run DVC, showing the command; whether it succeeded."""
     if arguments[0] in ("push", "pull"):
-        subprocess.run([sys.executable, "-m", "imagepack.dvc.data_index"])
+        repository.forget_data_index()
     print(f"\n$ dvc {' '.join(arguments)}", flush=True)
-    process = subprocess.Popen(["dvc", *arguments])
-    try:
-        return process.wait() == 0
-    except KeyboardInterrupt:  # the terminal tells DVC too, which ends by itself; killed, it may leave half a dvc.lock
-        process.wait()
-        raise
+    code = dvc_command.run(list(arguments))
+    if code == dvc_command.INTERRUPTED:
+        raise KeyboardInterrupt
+    return code == 0
 
 
 def summarise(own: bool) -> None:
@@ -127,7 +124,7 @@ def summarise(own: bool) -> None:
     push = f"  {tool} dvc push   # to {s3.remote_url()}\n" if s3.remote_url() else f"  {tool} {s3.SET_REMOTE}\n"
     push = push if own else ""
     aside = "  python3 run.py quarantine   # moves what was rejected out of data/raw\n" if found["rejected"] else ""
-    changed = subprocess.check_output(["git", "status", "--porcelain", "--", ":!data/sample"])
+    changed = git.lines("status", "--porcelain", "--", ":!data/sample")
     commit = '  git add reports && git commit -m "Dataset: what is new"\n' if changed else ""
     print(
         "\nLook at   reports/validation.html (what was found, with pictures), reports/preview/*.png (augmentation)\n"

@@ -1,6 +1,6 @@
 """The local S3 server of the first run: SeaweedFS, on this machine's loopback address only, for this user only.
 
-    python -m imagepack.commands.s3 start|stop|status|explain|answers
+    python -m imagepack.commands.s3 start|stop|status|explain
 
 Its data, keys and log lie in .local-s3 (not in git). DVC is told about it in .dvc/config.local (not in git either).
 """
@@ -25,9 +25,9 @@ import botocore.session
 import psutil
 from botocore.config import Config as ClientConfig
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError
-from dvc.config import Config
 
-from imagepack.dvc import remotes
+from imagepack.dvc import config, remotes
+from imagepack.dvc.config import default_remote
 
 FOLDER = Path(".local-s3")
 TEMPLATE_URL = "s3://image-dataset"
@@ -227,12 +227,6 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def default_remote() -> dict:
-    """What DVC's configuration has of the default remote, `url` and others; empty if there is none."""
-    config = Config(dvc_dir=".dvc", validate=False)
-    return config["remote"].get(config["core"].get("remote"), {})
-
-
 def remote_url() -> str:
     """Where the default remote points; empty if there is none."""
     return default_remote().get("url", "")
@@ -247,8 +241,8 @@ def is_own(remote: dict | None = None) -> bool:
 def tell_dvc(server: Server) -> None:
     """Write endpoint and keys of the local server to .dvc/config.local."""
     make_private(LOCAL_CONFIG)
-    with _private(), Config(dvc_dir=".dvc", validate=False).edit("local", validate=False) as config:
-        config.setdefault("remote", {}).setdefault(REMOTE, {}).update(
+    with _private(), config.edit_local() as local:
+        local.setdefault("remote", {}).setdefault(REMOTE, {}).update(
             endpointurl=server.endpoint, access_key_id=server.access_key, secret_access_key=server.secret_key
         )
 
@@ -261,14 +255,14 @@ def make_private(path: Path) -> None:
 
 def forget() -> bool:
     """Take the local server's endpoint and keys, and no others, out of .dvc/config.local; whether they were there."""
-    with Config(dvc_dir=".dvc", validate=False).edit("local", validate=False) as config:
-        remote = config.get("remote", {}).get(REMOTE, {})
+    with config.edit_local() as local:
+        remote = local.get("remote", {}).get(REMOTE, {})
         if not remote.get("access_key_id", "").startswith(OUR_KEY):
             return False
         for name in ("endpointurl", "access_key_id", "secret_access_key"):
             remote.pop(name, None)
         if not remote:
-            del config["remote"][REMOTE]  # DVC refuses a section without a URL once .dvc/config has none either
+            del local["remote"][REMOTE]  # DVC refuses a section without a URL once .dvc/config has none either
     return True
 
 
@@ -277,6 +271,12 @@ def explain() -> str:
     if is_own() and forget():
         return "The remote is your own now: took the local S3's address and keys out of .dvc/config.local. Try again."
     return fault(default_remote())
+
+
+def explanation() -> str:
+    """As `explain`; that it can, where there is nothing to explain."""
+    asked = urlparse(remote_url()).scheme in remotes.KEYS
+    return explain() or (ANSWERS if asked else "python3 run.py doctor writes to this remote and reads it back.")
 
 
 def fault(remote: dict) -> str:
@@ -288,9 +288,7 @@ def fault(remote: dict) -> str:
     if not remote.get("url"):
         return f"no DVC remote is set: {SET_REMOTE}"
     if not remote["url"].startswith("s3://"):
-        from imagepack.commands import other_remotes  # late: DVC's file systems take long to import
-
-        return other_remotes.fault(remote)
+        return remotes.try_out(remote)
     endpoint, shown, own = _endpoint(remote), _shown_endpoint(remote), is_own(remote)
     bucket = urlparse(remote["url"]).netloc
     set_keys = (
@@ -370,7 +368,7 @@ def silent(remote: dict) -> str:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python3 run.py s3", description="The local S3 server.")
-    parser.add_argument("action", choices=["start", "stop", "status", "explain", "answers"])
+    parser.add_argument("action", choices=["start", "stop", "status", "explain"])
     parser.add_argument("--port", type=int, help="of the S3 endpoint (start)")
     options = parser.parse_args()
     match options.action:
@@ -399,12 +397,7 @@ def main() -> int:
             )
             return 0 if server else 1
         case "explain":
-            asked = urlparse(remote_url()).scheme in remotes.KEYS
-            print(explain() or (ANSWERS if asked else "python3 run.py doctor writes to this remote and reads it back."))
-        case "answers":
-            if reason := silent(default_remote()):
-                print(reason, file=sys.stderr)
-                return 1
+            print(explanation())
     return 0
 
 

@@ -99,9 +99,9 @@ def require_pulled() -> None:
     """
     if not RAW_DVC.exists():
         return
-    from imagepack.dvc import raw_version  # it takes a second to load DVC
+    from imagepack.dvc import raw_data
 
-    if reason := raw_version.doubt():
+    if reason := raw_data.doubt():
         raise InputError(reason)
 
 

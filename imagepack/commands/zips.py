@@ -14,7 +14,6 @@ import hashlib
 import itertools
 import os
 import secrets
-import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -25,6 +24,7 @@ import numpy as np
 import polars as pl
 
 from imagepack.commands.quarantine import leads_out, remove_empty
+from imagepack.dvc import git
 from imagepack.engine import workers
 from imagepack.errors import InputError
 from imagepack.images import manifest as manifests
@@ -83,9 +83,9 @@ def require_data(folder: Path) -> None:
         raise InputError(f"{folder} is no folder")
     if Path.cwd() not in folder.resolve().parents:
         raise InputError(f"{folder} is not in this repository: name a folder that DVC tracks, such as data/raw")
-    listed = subprocess.run(["git", "ls-files", "-z", "--", folder], capture_output=True).stdout.split(b"\0")[:-1]
+    listed = (git.text("ls-files", "-z", "--", str(folder)) or "").split("\0")[:-1]
     if listed:
-        name, more = os.fsdecode(listed[0]), f" and {len(listed) - 1} more" if len(listed) > 1 else ""
+        name, more = listed[0], f" and {len(listed) - 1} more" if len(listed) > 1 else ""
         raise InputError(f"git tracks {name}{more}: name a folder that DVC tracks, such as data/raw")
 
 

@@ -131,8 +131,8 @@ def _noted(table: pl.DataFrame, *more: str) -> list[dict]:
 
 def _levels(version: Version) -> dict[str, str]:
     """What dvc.lock says of `validate.levels`; a code without one is an error."""
-    validate = version.lock.get("stages", {}).get("validate", {})
-    return validate.get("params", {}).get("params.yaml", {}).get("validate", {}).get("levels", {})
+    params = version.lock["validate"].params if "validate" in version.lock else {}
+    return params.get("params.yaml", {}).get("validate", {}).get("levels", {})
 
 
 def _status(both: _Both, levels: dict[str, dict[str, str]]) -> dict:

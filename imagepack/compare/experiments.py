@@ -2,12 +2,13 @@
 
 import json
 import math
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from imagepack.compare.words import columns, plural, shorten, value
+from imagepack.dvc import git, repository
+from imagepack.dvc.git import GitError
 from imagepack.errors import InputError
 from imagepack.names import visible
 
@@ -168,11 +169,10 @@ def _names(runs: list[dict], key: str, differing: bool = False) -> list[str]:
 
 def _runs(repo: Path) -> list[dict]:
     """Every run, with all its params and metrics."""
-    experiments = _experiments(repo)
-    head = _git(repo, "rev-parse", "HEAD").decode().strip()
+    head, experiments = _experiments(repo)
     named = [("HEAD", head, 0), *((name, commit, 2) for commit, name in experiments)]
     revisions = list(dict.fromkeys(commit for _, commit, _ in named))
-    shown, reports = _shown(repo, revisions), _reports(repo, revisions)
+    shown, reports = repository.experiment_results(repo, revisions), _reports(repo, revisions)
     runs = [_run(name, commit, place, reports[commit], shown[commit]) for name, commit, place in named]
     here = {report: _read(repo / report) for report in REPORTS}
     workspace = _run("workspace", None, 1, here, shown["workspace"])
@@ -220,62 +220,29 @@ def _flat(entry: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from _flat(inside, f"{prefix}.{key}" if prefix else str(key))
 
 
-def _shown(repo: Path, revisions: list[str]) -> dict[str, Any]:
-    """What `dvc exp show` knows of revisions and of the workspace: an object with params and metrics, by file, each.
-
-    DVC keeps what it has read of a revision, so that only the first time takes long: some 0.2 s a revision.
-    """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-    from dvc.scm import SCMError
-
-    try:
-        with Repo(str(repo)) as project:
-            states = project.experiments.show(revs=revisions, sha_only=True, hide_queued=True, hide_failed=True)
-    except (DvcException, SCMError) as error:
-        raise InputError(f"DVC cannot read {repo}: {error}") from None
-    return {state.rev: state for state in states}
-
-
-def _experiments(repo: Path) -> list[tuple[str, str]]:
-    """Commit and name of every experiment, of any baseline.
+def _experiments(repo: Path) -> tuple[str, list[tuple[str, str]]]:
+    """The commit that is checked out; commit and name of every experiment, of any baseline.
 
     Raises:
         InputError: no repository, or no experiment.
     """
     try:
-        lines = _git(repo, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").decode().splitlines()
-        _git(repo, "rev-parse", "--verify", "HEAD^{commit}")
-    except (OSError, subprocess.CalledProcessError):
+        head = git.run("rev-parse", "--verify", "HEAD^{commit}", folder=repo).decode().strip()
+        references = git.references(repo)
+    except (OSError, GitError):
         raise InputError(f"{repo} is no git repository with a commit: run this at the top of one") from None
-    found = []
-    for line in lines:
-        commit, reference = line.split(" ", 1)
-        match reference.split("/")[2:]:
-            case [first, rest, *name] if len(first) == 2 and len(rest) == 38 and name:  # others are DVC's own
-                found.append((commit, "/".join(name)))
+    found = [(reference.commit, reference.name) for reference in references if reference.kind == "experiment"]
     if not found:
         raise InputError(f"there are no DVC experiments in {repo}: {HOW}")
-    return found
+    return head, found
 
 
 def _reports(repo: Path, revisions: list[str]) -> dict[str, dict[str, dict]]:
-    """By revision: its reports, as git has them; empty where it has none. One git process."""
-    prefix = _git(repo, "rev-parse", "--show-prefix").decode().strip()
-    asked = [(revision, report) for revision in revisions for report in REPORTS]
-    names = "".join(f"{revision}:{prefix}{report}\n" for revision, report in asked)
-    answer = _git(repo, "cat-file", "--batch", input=names.encode())
+    """By revision: its reports, as git has them; empty where it has none."""
     found: dict[str, dict[str, dict]] = {revision: {} for revision in revisions}
-    position = 0
-    for revision, report in asked:  # "<hash> blob <size>\n<content>\n" or "<name> missing\n"
-        line_end = answer.index(b"\n", position)
-        words = answer[position:line_end].split(b" ")
-        position = line_end + 1
-        content = b""
-        if words[-1] != b"missing":
-            content = answer[position : position + int(words[-1])]
-            position += int(words[-1]) + 1
-        found[revision][report] = _json(content)
+    for report in REPORTS:
+        for revision, content in zip(revisions, git.read_files(revisions, report, repo), strict=True):
+            found[revision][report] = _json(content or b"")
     return found
 
 
@@ -289,7 +256,3 @@ def _json(content: bytes) -> dict:
     except ValueError:  # of a time when there was none, or not by this pipeline
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _git(folder: Path, *arguments: str, input: bytes | None = None) -> bytes:
-    return subprocess.run(["git", "-C", folder, *arguments], input=input, capture_output=True, check=True).stdout

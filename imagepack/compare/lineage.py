@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from imagepack.compare.versions import Version
+from imagepack.compare.versions import REQUIREMENTS, Version
+from imagepack.dvc.lock_files import Entry, Stage
 from imagepack.reader.format import INDEX_NAME
 
-LOCK = "requirements.lock"
-CODE = (".py", ".html")
 STAGE_ORDER = ("validate", "preprocess", "pack", "preview")
 
 
@@ -18,7 +17,7 @@ def pipeline(a: Version, b: Version) -> dict:
     raw_changed = None if a.raw_md5 is None or b.raw_md5 is None else a.raw_md5 != b.raw_md5
     refiled = bool(raw_changed) and _same_images(a, b)
     packed_changed = None if a.pack is None or b.pack is None else a.pack.digest != b.pack.digest
-    stages = list(_stages(a.lock.get("stages", {}), b.lock.get("stages", {})))
+    stages = list(_stages(a.lock, b.lock))
     names = sorted(a.packages.keys() | b.packages.keys())
     packages = [
         {"package": name, "a": a.packages.get(name), "b": b.packages.get(name)}
@@ -43,18 +42,18 @@ def _same_images(a: Version, b: Version) -> bool:
     return files[0].equals(files[1])
 
 
-def _stages(a: dict, b: dict) -> Iterator[dict]:
+def _stages(a: dict[str, Stage], b: dict[str, Stage]) -> Iterator[dict]:
     """Each stage that differs: its params, code, command, data."""
     names = sorted(a.keys() | b.keys(), key=lambda name: (name not in STAGE_ORDER, *_position(name), name))
     for name in names:
-        one, other = a.get(name, {}), b.get(name, {})
+        one, other = a.get(name, Stage()), b.get(name, Stage())
         params = _params(one), _params(other)
         files = {
             path: (_files(one).get(path), _files(other).get(path))
             for path in sorted(_files(one).keys() | _files(other))
         }
         code = _code(one).keys() | _code(other)
-        different = [path for path, (was, now) in files.items() if was != now and path != LOCK]
+        different = [path for path, (was, now) in files.items() if was != now and path != REQUIREMENTS]
         found = {
             "stage": name,
             "params": [
@@ -63,7 +62,7 @@ def _stages(a: dict, b: dict) -> Iterator[dict]:
                 if params[0].get(key) != params[1].get(key)
             ],
             "code": [path for path in different if path in code],
-            "command": one.get("cmd") != other.get("cmd"),
+            "command": one.command != other.command,
             "data": [path for path in different if path not in code],
         }
         if any(value for key, value in found.items() if key != "stage"):
@@ -74,15 +73,15 @@ def _position(name: str) -> tuple[int, ...]:
     return (STAGE_ORDER.index(name),) if name in STAGE_ORDER else ()
 
 
-def _files(stage: dict) -> dict[str, str]:
+def _files(stage: Stage) -> dict[str, str]:
     """The hash of each dependency and output."""
-    return {entry["path"]: entry.get("md5", "") for entry in stage.get("deps", []) + stage.get("outs", [])}
+    return {entry.path: entry.md5 for entry in stage.deps + stage.outs}
 
 
-def _params(stage: dict) -> dict:
+def _params(stage: Stage) -> dict:
     """By dotted name, flat."""
     flat = {}
-    for file in stage.get("params", {}).values():
+    for file in stage.params.values():
         flat |= dict(_flatten(file))
     return flat
 
@@ -153,9 +152,9 @@ def _listing(paths: pl.Series, ending: str = "") -> int:
     return len(paths) * (LISTING_ENTRY + len(ending)) + int(paths.str.len_bytes().sum())
 
 
-def _out(version: Version, stage: str) -> dict:
+def _out(version: Version, stage: str) -> Entry:
     """What dvc.lock says of a stage's first output."""
-    return next(iter(version.lock.get("stages", {}).get(stage, {}).get("outs", [])), {})
+    return next(iter(version.lock.get(stage, Stage()).outs), Entry(""))
 
 
 def _raw(here: Version, there: Version) -> dict:
@@ -177,10 +176,10 @@ def _raw_files(version: Version) -> pl.DataFrame:
 
 
 def _processed(here: Version, there: Version) -> dict:
-    was, now = (version.lock.get("stages", {}).get("preprocess", {}) for version in (here, there))
+    was, now = (version.lock.get("preprocess", Stage()) for version in (here, there))
     out = _out(there, "preprocess")
-    files, size = out.get("nfiles", 0), out.get("size", 0)
-    if out.get("md5") == _out(here, "preprocess").get("md5") or not files:
+    files, size = out.files, out.size
+    if out.md5 == _out(here, "preprocess").md5 or not files:
         return _part("processed images", 0, 0)
     accepted = [version.images.filter(pl.col("status") == "accepted") for version in (there, here)]
     listing = _listing(accepted[0]["path"], ".png")
@@ -192,18 +191,17 @@ def _processed(here: Version, there: Version) -> dict:
     return _part("processed images", new + 1, math.ceil(size / files * new) + listing, estimated=True)
 
 
-def _code(stage: dict) -> dict[str, str]:
-    """What the stage was made with: the hash of each module and of the lock."""
-    deps = {entry["path"]: entry.get("md5") for entry in stage.get("deps", [])}
-    return {path: md5 for path, md5 in deps.items() if path.endswith(CODE) or path == LOCK}
+def _code(stage: Stage) -> dict[str, str]:
+    """What the stage was made with: the hash of each folder or file of code, and of the lock."""
+    return {dep.path: dep.md5 for dep in stage.code}
 
 
 def _packed(here: Version, there: Version) -> dict:
     if there.pack is None:  # it is not here to be looked at
         out = _out(there, "pack")
-        if not out.get("nfiles") or out.get("md5") == _out(here, "pack").get("md5"):
+        if not out.files or out.md5 == _out(here, "pack").md5:
             return _part("packs", 0, 0)
-        return _part("packs", out["nfiles"] + 1, out.get("size", 0), estimated=True)
+        return _part("packs", out.files + 1, out.size, estimated=True)
     if here.pack and here.pack.digest == there.pack.digest:
         return _part("packs", 0, 0)
     has = here.pack.shards if here.pack else {}
@@ -215,15 +213,14 @@ def _packed(here: Version, there: Version) -> dict:
 def _reports(here: Version, there: Version) -> dict:
     """What validate and preview write beside. Of a folder it is not known which of its files are new."""
 
-    def outs(version: Version) -> dict[str, dict]:
-        stages = version.lock.get("stages", {})
-        return {out["path"]: out for name in ("validate", "preview") for out in stages.get(name, {}).get("outs", [])}
+    def outs(version: Version) -> dict[str, Entry]:
+        return {out.path: out for name in ("validate", "preview") for out in version.lock.get(name, Stage()).outs}
 
     was, now = outs(here), outs(there)
-    new = [out for path, out in now.items() if path in there.cached and out.get("md5") != was.get(path, {}).get("md5")]
-    files = sum(out["nfiles"] + 1 if "nfiles" in out else 1 for out in new)
-    folders = any("nfiles" in out for out in new)
-    return _part("manifest and reports", files, sum(out.get("size", 0) for out in new), estimated=folders)
+    new = [out for path, out in now.items() if path in there.cached and out.md5 != was.get(path, Entry("")).md5]
+    folders = [out for out in new if out.files is not None]
+    files = len(new) + sum(out.files for out in folders)
+    return _part("manifest and reports", files, sum(out.size for out in new), estimated=bool(folders))
 
 
 def metrics(a: Version, b: Version) -> list[dict]:

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from imagepack.compare.zipped_images import ZippedImages
-from imagepack.dvc.disk_cache import DiskCache
-from imagepack.dvc.files import DvcFiles, RemoteError
+from imagepack.dvc.download_cache import DownloadCache
+from imagepack.dvc.revision_files import RemoteError, RevisionFiles
 from imagepack.images.manifest import file_of
 from imagepack.reader.format import PackError
 
@@ -34,7 +34,7 @@ class RawImages:
         folder: the same in the workspace; there a file serves any version that has the same bytes.
     """
 
-    def __init__(self, dvc: DvcFiles, files: DiskCache, path: str, folder: Path) -> None:
+    def __init__(self, dvc: RevisionFiles, files: DownloadCache, path: str, folder: Path) -> None:
         self._dvc, self._files, self._path, self._folder = dvc, files, path, folder
         self._down = ""  # why the remote is not asked again
         self._answers, self._first = False, threading.Lock()

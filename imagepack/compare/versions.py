@@ -3,23 +3,22 @@
 From a clone without data come over the network, once, the manifest and dataset.h5; raw images when `fetch` names them.
 """
 
-import hashlib
 import json
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import polars as pl
-import yaml
 
 from imagepack.compare.raw_images import RawImages
-from imagepack.dvc.disk_cache import DiskCache, user_folder
-from imagepack.dvc.files import DvcFiles
-from imagepack.dvc.provenance import LOCK
+from imagepack.dvc.cache import md5
+from imagepack.dvc.download_cache import DownloadCache, user_folder
+from imagepack.dvc.lock_files import LOCK, Entry, Stage, read_lock
+from imagepack.dvc.revision_files import RevisionFiles
+from imagepack.dvc.revision_pipeline import PIPELINE, RevisionPipeline, Unreadable
 from imagepack.errors import InputError
 from imagepack.images.manifest import FACTS
 from imagepack.images.raw_files import is_zip
@@ -27,7 +26,7 @@ from imagepack.reader import format as packs
 from imagepack.reader.format import PackError
 
 WORKSPACE = "workspace"
-PIPELINE, REQUIREMENTS = "dvc.yaml", "requirements.lock"
+REQUIREMENTS = "requirements.lock"
 MANIFEST_NAME = "manifest.parquet"
 STAGES = ("validate", "preprocess", "pack")
 """Which decide what images a version has, and in which splits."""
@@ -71,7 +70,7 @@ class Version:
         images: COLUMNS of the manifest, in its order, and split (train, val, test, excluded; null where the image is
             rejected or there is no pack).
         pack: None without one.
-        lock: dvc.lock.
+        lock: what dvc.lock says of each stage.
         raw_md5: what dvc.lock says of the raw images that were validated; None if it says nothing.
         raw_files: what DVC has where some raw images are in zips: path, md5, bytes, and exact: whether these are known,
             or as many as a zip has on the average. None where the images are the files.
@@ -87,7 +86,7 @@ class Version:
     subject: str | None
     images: pl.DataFrame
     pack: Pack | None
-    lock: dict
+    lock: dict[str, Stage]
     raw_md5: str | None
     packages: dict[str, str]
     warnings: list[str]
@@ -133,28 +132,31 @@ class _Reader:
     """Reads one version."""
 
     def __init__(self, name: str | None, repo: Path) -> None:
-        self.name, self.files = name or WORKSPACE, DiskCache(user_folder(), CACHE_BYTES)
-        self.dvc = DvcFiles(name, repo, self.files)
-        self.repository = self.dvc.connected().repo
-        if not self.repository.dvc_dir:
+        self.name, self.files = name or WORKSPACE, DownloadCache(user_folder(), CACHE_BYTES)
+        self.dvc = RevisionFiles(name, repo, self.files)
+        self.pipeline = RevisionPipeline(self.dvc)
+        if not self.pipeline.has_dvc:
             raise InputError(f"{self.name} has no DVC: run `dvc init`, or name the folder of another repository")
-        self.top = Path(self.repository.root_dir if name is None else self.repository.scm.root_dir)
-        self.folder = self.top if name is None else None
+        self.folder = self.pipeline.root if name is None else None
         self.fix = AGAIN if name is None else f"check {name} out, run `dvc repro` and commit what it changes"
-        self.stages = self._stages()
+        try:
+            self.stages = self.pipeline.stages
+        except Unreadable as error:
+            raise InputError(f"{self.name}: DVC cannot read its {PIPELINE} or {LOCK} ({error}): {self.fix}") from None
 
     def version(self) -> Version:
         manifest = self._manifest()
         path = self._fetched(manifest)
-        images = read_manifest(path, manifest, self.fix)
+        images = read_manifest(path, manifest.path, self.fix)
         warnings = [*self._inconsistent(), *(self._stale() if self.folder else ())]
-        if self.folder and (_md5(path) != manifest.hash_info.value):
-            warnings.append(f"{_path(manifest)} is not the one that {LOCK} names: {AGAIN}, or `dvc checkout`")
+        if self.folder and md5(path) != manifest.md5:
+            warnings.append(f"{manifest.path} is not the one that {LOCK} names: {AGAIN}, or `dvc checkout`")
         pack, splits = self._pack(images, warnings)
-        metrics = self._metrics(warnings)
+        metrics, faults = self.pipeline.metrics()
+        warnings += faults
         raw = self._raw()
         raw_files = self._raw_files(raw, images, warnings) if raw else None
-        revision, date, subject = self._commit()
+        revision, date, subject = self.pipeline.commit()
         return Version(
             name=self.name,
             revision=revision,
@@ -162,35 +164,24 @@ class _Reader:
             subject=subject,
             images=images.with_columns(split=splits),
             pack=pack,
-            lock=self._lock(),
-            raw_md5=raw.hash_info.value if raw and raw.hash_info else None,
+            lock=read_lock(self.dvc.read(str(LOCK))),
+            raw_md5=(raw.md5 or None) if raw else None,
             packages=self._packages(),
             warnings=warnings,
             metrics=metrics,
-            cached=frozenset(_path(out) for stage in self.stages.values() for out in stage.outs if out.use_cache),
-            raw=RawImages(self.dvc, self.files, _path(raw), self.top / _path(raw)) if raw else None,
+            cached=frozenset(out.path for stage in self.stages.values() for out in stage.outs if out.in_cache),
+            raw=RawImages(self.dvc, self.files, raw.path, self.pipeline.root / raw.path) if raw else None,
             raw_files=raw_files,
         )
 
-    def _stages(self) -> dict:
-        """DVC's stages of this version's pipeline, by name."""
-        from dvc.exceptions import DvcException
-
-        try:
-            found = self.repository.index.stages
-        except DvcException as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{self.name}: DVC cannot read its {PIPELINE} or {LOCK} ({reason}): {self.fix}") from None
-        return {stage.name: stage for stage in found if stage.path_in_repo == PIPELINE}
-
-    def _manifest(self):
+    def _manifest(self) -> Entry:
         """The out of the stage validate."""
-        outs = self.stages["validate"].outs if "validate" in self.stages else []
-        manifest = next((out for out in outs if PurePosixPath(_path(out)).name == MANIFEST_NAME), None)
+        outs = self.stages.get("validate", Stage()).outs
+        manifest = next((out for out in outs if PurePosixPath(out.path).name == MANIFEST_NAME), None)
         if manifest is None:
             raise InputError(f"{self.name} has no stage validate that writes {MANIFEST_NAME}: {self.other}")
-        if not manifest.hash_info and not (self.folder and (self.folder / _path(manifest)).is_file()):
-            raise InputError(f"{self.name} has no {_path(manifest)}, since {LOCK} does not name it: {self.other}")
+        if not manifest.md5 and not (self.folder and (self.folder / manifest.path).is_file()):
+            raise InputError(f"{self.name} has no {manifest.path}, since {LOCK} does not name it: {self.other}")
         return manifest
 
     @property
@@ -198,18 +189,17 @@ class _Reader:
         """What to do where there is no manifest."""
         return AGAIN if self.folder else f"name a revision from after the first `dvc repro`, or {self.fix}"
 
-    def _fetched(self, out) -> Path:
+    def _fetched(self, out: Entry) -> Path:
         """Where the manifest is on this machine."""
         if self.folder:
-            path = self.folder / _path(out)
+            path = self.folder / out.path
             if not path.is_file():
-                raise InputError(f"{_path(out)} is not there: {AGAIN}, or `dvc pull {_path(out)}`")
+                raise InputError(f"{out.path} is not there: {AGAIN}, or `dvc pull {out.path}`")
             return path
-        path, md5 = _path(out), out.hash_info.value
-        if not self.dvc.has(path):
-            raise InputError(f"{self.name} has no {path}: {self.other}")
-        found = self.dvc.get(path)
-        if not out.hash_info.name.endswith("dos2unix") and _md5(found) != md5:
+        if not self.dvc.has(out.path):
+            raise InputError(f"{self.name} has no {out.path}: {self.other}")
+        found = self.dvc.get(out.path)
+        if not out.is_legacy and md5(found) != out.md5:
             raise InputError(f"{found} is damaged: remove it, and run again (or `dvc fetch`)")
         return found
 
@@ -226,33 +216,33 @@ class _Reader:
 
     def _index_file(self, warnings: list[str]) -> Path | None:
         """dataset.h5 on this machine; None where pack has not run."""
-        outs = self.stages["pack"].outs if "pack" in self.stages else []
-        out = next(filter(self._is_folder, outs), None)
+        out = next(filter(self.pipeline.is_folder, self.stages.get("pack", Stage()).outs), None)
         if out is None:
             return None
-        path = f"{_path(out)}/{packs.INDEX_NAME}"
+        path = f"{out.path}/{packs.INDEX_NAME}"
         if self.folder:
             if (self.folder / path).is_file():
                 return self.folder / path
-            warnings.append(f"{path} is not there, so no image has a split: {AGAIN}, or `dvc pull {_path(out)}`")
+            warnings.append(f"{path} is not there, so no image has a split: {AGAIN}, or `dvc pull {out.path}`")
             return None
         # after the md5 of the whole pack's listing, which would have to be fetched to know that of the file
-        name = f"{out.hash_info.value.removesuffix('.dir')}.{packs.INDEX_NAME}"
+        name = f"{out.md5.removesuffix('.dir')}.{packs.INDEX_NAME}"
         if found := self.files.find(name):
             return found
         if not self.dvc.has(path):
             raise InputError(f"{self.name} has a pack without {path}: {self.fix}")
         return self.dvc.get(path, name)
 
-    def _raw(self):
+    def _raw(self) -> Entry | None:
         """The dependency of validate that is a folder of images: the first that its command names."""
-        deps = filter(self._is_folder, self.stages["validate"].deps)
-        return min(deps, key=lambda dep: str(self.stages["validate"].cmd).find(_path(dep)), default=None)
+        validate = self.stages["validate"]
+        deps = (dep for dep in validate.deps if dep not in validate.code and self.pipeline.is_folder(dep))
+        return min(deps, key=lambda dep: str(validate.command).find(dep.path), default=None)
 
-    def _raw_files(self, raw, images: pl.DataFrame, warnings: list[str]) -> pl.DataFrame | None:
+    def _raw_files(self, raw: Entry, images: pl.DataFrame, warnings: list[str]) -> pl.DataFrame | None:
         """As Version.raw_files. Where dvc.lock has as many files and bytes as the manifest, no listing is fetched."""
         files = images.filter(pl.col("frame") <= 1)
-        if raw.meta.nfiles is None or (raw.meta.nfiles, raw.meta.size) == (len(files), files["bytes"].sum()):
+        if raw.files is None or (raw.files, raw.size) == (len(files), files["bytes"].sum()):
             return None
         try:
             listed = self._listing(raw)
@@ -266,21 +256,21 @@ class _Reader:
         here = [self._size(md5) if is_zip(path) else None for path, md5 in table.select("path", "md5").iter_rows()]
         table = table.with_columns(bytes=pl.coalesce(pl.Series(here, dtype=pl.Int64), "bytes"))
         exact = table["bytes"].is_not_null()
-        rest = max(0, (raw.meta.size or 0) - table["bytes"].sum())
+        rest = max(0, raw.size - table["bytes"].sum())
         mean = math.ceil(rest / max(1, len(table) - exact.sum()))
         return table.with_columns(pl.col("bytes").fill_null(mean), exact=exact)
 
-    def _listing(self, raw) -> dict[str, str]:
+    def _listing(self, raw: Entry) -> dict[str, str]:
         """The md5 of each raw file by its path below the folder; kept for the next time."""
-        added = next((out for out in self.repository.index.outs if out.fs_path == raw.fs_path and out.hash_info), None)
-        if added is None:
+        added = self.pipeline.outs.get(raw.path)
+        if not added or not added.md5:
             return {}
 
         def write(part: Path) -> None:
-            found = self.dvc.md5s_below(_path(raw))
-            part.write_text(json.dumps({path.removeprefix(f"{_path(raw)}/"): md5 for path, md5 in found.items()}))
+            found = self.dvc.md5s_below(raw.path)
+            part.write_text(json.dumps({path.removeprefix(f"{raw.path}/"): md5 for path, md5 in found.items()}))
 
-        kept = self.files.get(f"{added.hash_info.value.removesuffix('.dir')}.raw_files.json", write)
+        kept = self.files.get(f"{added.md5.removesuffix('.dir')}.raw_files.json", write)
         return json.loads(kept.read_text())
 
     def _size(self, md5: str) -> int | None:
@@ -288,67 +278,28 @@ class _Reader:
         found = self.dvc.md5_in_dvc_cache(md5)
         return found.stat().st_size if found else None
 
-    def _is_folder(self, out) -> bool:
-        """Whether a DVC output or dependency is one; said by dvc.lock, else seen in the workspace."""
-        md5 = out.hash_info.value if out.hash_info else None
-        return (isinstance(md5, str) and md5.endswith(".dir")) or (self.folder and Path(out.fs_path).is_dir())
-
     def _inconsistent(self) -> Iterator[str]:
         """Where dvc.lock and the .dvc files do not fit together: a stage was run on what is no longer there."""
-        made = {out.fs_path: out.hash_info for out in self.repository.index.outs if out.hash_info}
         others: dict[str, list[str]] = {}
         for name in STAGES:
-            for dep in self.stages[name].deps if name in self.stages else ():
-                if dep.hash_info and dep.hash_info != made.get(dep.fs_path, dep.hash_info):
-                    others.setdefault(_path(dep), []).append(name)
+            for dep in self.stages.get(name, Stage()).deps:
+                made = self.pipeline.outs.get(dep.path)
+                if dep.md5 and made and made.md5 and (dep.md5, dep.is_legacy) != (made.md5, made.is_legacy):
+                    others.setdefault(dep.path, []).append(name)
         for path, names in others.items():
             yield f"{path} has changed since {' and '.join(names)} ran: {self.fix}"
 
     def _stale(self) -> Iterator[str]:
-        """What has changed in the workspace since dvc.lock was written; of folders, in that of the raw images alone.
-
-        DVC remembers what it has hashed, so that of its files only those are read that are new or newer.
-        """
-        stages = [self.stages[name] for name in STAGES if name in self.stages]
-        for stage in stages:
-            if stage.cmd_changed:
-                yield f"{stage.name} has another command in {PIPELINE} than in {LOCK}: {AGAIN}"
-        made = {out.fs_path for out in self.repository.index.outs}
-        deps = [dep for stage in stages for dep in stage.deps if not self._is_folder(dep) and dep.fs_path not in made]
-        if changed := list(dict.fromkeys(_path(dep) for dep in deps if dep.workspace_status())):
+        """What has changed in the workspace since dvc.lock was written; of folders, in that of the raw images alone."""
+        names = [name for name in STAGES if name in self.stages]
+        for name in self.pipeline.changed_commands(names):
+            yield f"{name} has another command in {PIPELINE} than in {LOCK}: {AGAIN}"
+        if changed := self.pipeline.changed_files(names):
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             yield f"{', '.join(changed[:3])}{more} changed since the last `dvc repro`: {AGAIN}"
         raw = self._raw()
-        added = next((out for out in self.repository.index.outs if raw and out.fs_path == raw.fs_path), None)
-        if added and added.exists and added.workspace_status():
-            yield f"{_path(added)} has changed since the last `dvc add`: run `dvc add {_path(added)}`, then `dvc repro`"
-
-    def _metrics(self, warnings: list[str]) -> dict[str, dict[str, float]]:
-        """All that DVC knows as metrics; a file that is not there is left out."""
-        found = {}
-        for result in self.repository.metrics.show(hide_workspace=False).values():
-            if "error" in result:
-                warnings.append(f"DVC cannot read the metrics ({result['error']}): mend their files")
-            for path, content in result.get("data", {}).items():
-                if numbers := dict(_numbers(content.get("data", {}))):
-                    found[Path(path).as_posix()] = numbers
-                elif "error" in content and not isinstance(content["error"], FileNotFoundError):
-                    reason = next(iter(str(content["error"]).splitlines()), "") or type(content["error"]).__name__
-                    warnings.append(f"the metrics in {Path(path).as_posix()} cannot be read ({reason}): mend the file")
-        return dict(sorted(found.items()))
-
-    def _commit(self) -> tuple[str | None, str | None, str | None]:
-        """Hash, date and subject."""
-        if self.folder:
-            return None, None, None
-        commit = self.repository.scm.resolve_commit(self.dvc.commit)
-        zone = timezone(timedelta(seconds=commit.commit_time_offset))
-        date = datetime.fromtimestamp(commit.commit_time, UTC).astimezone(zone).date()
-        return self.dvc.commit, date.isoformat(), next(iter(commit.message.strip().splitlines()), "")
-
-    def _lock(self) -> dict:
-        content = yaml.safe_load(self.dvc.read(LOCK) or b"")  # DVC has read it before, so it is YAML
-        return content if isinstance(content, dict) else {}
+        if raw and self.pipeline.has_changed(raw.path):
+            yield f"{raw.path} has changed since the last `dvc add`: run `dvc add {raw.path}`, then `dvc repro`"
 
     def _packages(self) -> dict[str, str]:
         """As pinned; where several versions of one are, for several systems, all of them."""
@@ -359,25 +310,19 @@ class _Reader:
         return {package: " or ".join(dict.fromkeys(versions)) for package, versions in found.items()}
 
 
-def read_manifest(path: Path, out, fix: str) -> pl.DataFrame:
-    """COLUMNS of a manifest.
+def read_manifest(path: Path, where: str, fix: str) -> pl.DataFrame:
+    """COLUMNS of a manifest, which messages call `where`.
 
     Raises:
         InputError: it is damaged, or lacks a column or has one of another type; says which, and `fix`.
     """
-    where = _path(out)
     try:
         schema = pl.read_parquet_schema(path)
-    except FileNotFoundError:
-        raise
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{where} is damaged ({str(error).splitlines()[0]}): {fix}") from None
-    faults = [f"has no {name}" for name in COLUMNS if name not in schema]
-    faults += [f"{name} is {schema[name]}, not {dtype}" for name, dtype in COLUMNS.items()
-               if schema.get(name, dtype) != dtype]  # fmt: skip
-    if faults:
-        raise InputError(f"{where} is of another version of this template ({'; '.join(faults)}): {fix}")
-    try:
+        faults = [f"has no {name}" for name in COLUMNS if name not in schema]
+        faults += [f"{name} is {schema[name]}, not {dtype}" for name, dtype in COLUMNS.items()
+                   if schema.get(name, dtype) != dtype]  # fmt: skip
+        if faults:
+            raise InputError(f"{where} is of another version of this template ({'; '.join(faults)}): {fix}")
         return pl.read_parquet(path, columns=list(COLUMNS), glob=False)
     except FileNotFoundError:
         raise
@@ -408,22 +353,3 @@ def splits_of(images: pl.DataFrame, index: packs.Index) -> pl.Series | None:
     codes = np.full(len(images), len(packs.SPLITS), np.uint32)
     codes[accepted] = index.splits
     return pl.Series([*packs.SPLITS, None], dtype=pl.String).gather(codes)
-
-
-def _numbers(content, name: str = "") -> Iterator[tuple[str, float]]:
-    """Dotted name and value; what JSON has no number for is left out."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield from _numbers(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(content, int | float) and not isinstance(content, bool) and math.isfinite(content):
-        yield name or "value", content
-
-
-def _path(out) -> str:
-    """Of a DVC output or dependency, in the repository, with `/`."""
-    return PurePosixPath(*out.fs.relparts(out.fs_path, out.repo.root_dir)).as_posix()
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from imagepack.dvc.files import RemoteError
+from imagepack.dvc.revision_files import RemoteError
 from imagepack.images import raw_files, zips
 from imagepack.reader.format import PackError
 

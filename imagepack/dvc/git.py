@@ -2,31 +2,106 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 DVC_FILES = [":(top,glob)**/*.dvc", ":(top,glob)**/dvc.lock", ":(top,glob)**/dvc.yaml"]
-"""What says which data a version has."""
+"""The files that say which data a version has."""
 
 
-def git(*arguments: str, folder: Path | None = None, seconds: float = 60) -> str | None:
-    """What git prints, without the last newline; None where it fails or takes longer."""
+class GitError(Exception):
+    """Git refuses or takes too long; the message is what it says."""
+
+
+class Reference(NamedTuple):
+    """A name that leads to a commit."""
+
+    commit: str
+    kind: str  # tag, branch (also of a git remote) or experiment
+    name: str
+
+
+def run(*arguments: str, folder: Path | None = None, stdin: bytes = b"", seconds: float | None = None) -> bytes:
+    """Return what git prints, run in `folder` or here; it may take some seconds, or any time.
+
+    Raises:
+        GitError: git fails.
+        OSError: git is not installed, or there is no such folder.
+    """
     try:
         done = subprocess.run(
             ["git", *arguments],
             cwd=folder,
             timeout=seconds,
+            input=stdin,
             capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            stdin=subprocess.DEVNULL,
             start_new_session=True,  # without a terminal ssh asks nothing
             env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"},
         )
     except subprocess.TimeoutExpired:
+        raise GitError(f"git {arguments[0]} takes longer than {seconds} seconds") from None
+    if done.returncode:
+        raise GitError(done.stderr.decode("utf-8", "replace").strip())
+    return done.stdout
+
+
+def text(*arguments: str, folder: Path | None = None, seconds: float = 60) -> str | None:
+    """Return what git prints, without the last newline; None where it fails or takes longer."""
+    try:
+        printed = run(*arguments, folder=folder, seconds=seconds)
+    except GitError:
         return None
-    return done.stdout.removesuffix("\n") if done.returncode == 0 else None
+    return printed.decode("utf-8", "surrogateescape").replace("\r\n", "\n").removesuffix("\n")
 
 
 def lines(*arguments: str, **options) -> list[str]:
-    """The lines that git prints; none where it fails."""
-    return (git(*arguments, **options) or "").splitlines()
+    """Return the lines that git prints; none where it fails."""
+    return (text(*arguments, **options) or "").splitlines()
+
+
+def references(folder: Path) -> list[Reference]:
+    """Return all tags, branches and DVC experiments of a repository.
+
+    Raises:
+        GitError, OSError: it cannot be read.
+    """
+    found = []
+    listed = run("for-each-ref", "--format=%(objectname) %(*objectname) %(refname)", folder=folder)
+    for line in listed.decode("utf-8", "replace").splitlines():
+        commit, tagged, ref = line.split(" ", 2)
+        match ref.split("/")[1:]:
+            case ["tags", *name]:
+                found.append(Reference(tagged or commit, "tag", "/".join(name)))
+            case ["heads", *name]:
+                found.append(Reference(commit, "branch", "/".join(name)))
+            case ["remotes", *name] if name[-1] != "HEAD":
+                found.append(Reference(commit, "branch", "/".join(name)))
+            case ["exps", first, rest, *name] if len(first) == 2 and len(rest) == 38 and name:  # others are DVC's own
+                found.append(Reference(commit, "experiment", "/".join(name)))
+    return found
+
+
+def read_files(commits: Sequence[str], path: str, folder: Path) -> list[bytes | None]:
+    """Return a file as each commit has it, None where it has none: one git process, however many commits there are.
+
+    Args:
+        commits: hashes.
+        path: of the file, in `folder`.
+        folder: of the repository.
+
+    Raises:
+        GitError, OSError: the repository cannot be read.
+    """
+    asked = "".join(f"{commit}:./{path}\n" for commit in commits)
+    answer, found, position = run("cat-file", "--batch", folder=folder, stdin=asked.encode()), [], 0
+    for _ in commits:  # "HASH blob SIZE\nCONTENT\n" or "NAME missing\n"
+        end = answer.index(b"\n", position)
+        size = answer[position:end].rpartition(b" ")[2]
+        position = end + 1
+        if size == b"missing":
+            found.append(None)
+            continue
+        found.append(answer[position : position + int(size)])
+        position += int(size) + 1
+    return found

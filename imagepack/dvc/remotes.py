@@ -3,9 +3,14 @@
 By their names, since neither DVC nor these libraries need be installed.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from importlib import import_module
+from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
 KEYS = {
@@ -25,17 +30,95 @@ SKEWED = "RequestTimeTooSkewed"
 MOST_SKEW = 15 * 60
 """What S3 answers where the clock of a request is off by more than this, in seconds."""
 NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+NOISY = ("gcsfs", "azure", "asyncio")
+"""Libraries that log a traceback for each try."""
+SECONDS = 8
+"""How long a check waits for a remote, and for each git remote."""
+
+
+class TooSlow(Exception):
+    """No answer in time."""
+
+
+def in_time(function: Callable, *arguments):
+    """Return what `function` returns. After SECONDS raise TooSlow; it then goes on until this process ends."""
+    answer: Future = Future()
+
+    def call() -> None:
+        try:
+            answer.set_result(function(*arguments))
+        except BaseException as error:  # noqa: BLE001  (it is raised in the thread that asked)
+            answer.set_exception(error)
+
+    Thread(target=call, daemon=True).start()
+    if not wait([answer], SECONDS).done:
+        raise TooSlow(f"no answer in {SECONDS} seconds")
+    return answer.result()
+
+
+def try_out(remote: dict) -> str:
+    """Return why a remote of Google Cloud or Azure cannot be listed, and what to do; empty if it can.
+
+    Of other stores, say only whether DVC has the package that reaches them.
+
+    Args:
+        remote: `url`, ..., as DVC's configuration has them.
+    """
+    url, key_file = remote["url"], remote.get("credentialpath")
+    scheme, bucket = urlsplit(url)[:2]
+    if package := _missing_package(scheme):
+        return f"{url} takes a package that is not installed: python3 run.py -- pip install {package}"
+    if scheme not in KEYS:
+        return ""
+    if key_file and not Path(key_file).is_file():  # its name would be sent to Google as if it were the key
+        return f"there is no key file {key_file}, which credentialpath of the remote names: correct it, or put it there"
+    for library in NOISY:
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    try:
+        in_time(_list, remote)
+    except TooSlow as slow:
+        return f"{url}: {slow}: check the address and the network, and the keys ({KEYS[scheme]})"
+    except FileNotFoundError:
+        return f"there is no bucket {bucket}: make it, or check the remote's URL"
+    except Exception as error:  # noqa: BLE001  (of whatever library the store takes)
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        return fault(url, list(causes(error))) or f"{url} cannot be used: {first}"
+    return ""
+
+
+def _missing_package(scheme: str) -> str:
+    """What DVC wants installed for such URLs; empty if it is."""
+    from dvc.fs import known_implementations  # late: DVC's file systems take long to import
+
+    name = known_implementations.get(scheme, {}).get("class", "dvc").split(".")[0]
+    try:
+        import_module(name)
+    except ImportError:
+        return name.replace("_", "-")
+    return ""
+
+
+def _list(remote: dict) -> None:
+    """List the remote's folder, or where there is none yet, the bucket."""
+    from dvc.fs import get_cloud_fs
+
+    kind, config, path = get_cloud_fs({"remote": {"it": remote}}, name="it")
+    store = kind(**config).fs
+    try:
+        store.ls(path, detail=False)
+    except FileNotFoundError:
+        store.ls(path.split("/")[0], detail=False)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and what it came of."""
+    """Yield an error, its cause, the cause's cause, ..."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def fault(url: str, chain: list[BaseException]) -> str:
-    """Why the remote cannot be used and what to do, if it is for good; empty if another try may help.
+    """Return why the remote cannot be used and what to do; empty if another try may help.
 
     Args:
         url: of the remote.

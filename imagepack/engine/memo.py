@@ -26,7 +26,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from imagepack.dvc import last_outs
+from imagepack.dvc.cache import LastOuts
 from imagepack.engine import dependencies, memo_store, progress, workers
 from imagepack.engine.dependencies import NOTHING, Dependencies
 from imagepack.engine.memo_store import Block
@@ -129,7 +129,7 @@ class Memo:
             return cls()
         try:
             needed = dependencies.of_stage(name, libraries)
-            return cls(FOLDER / name, int(max_gib * 2**30), needed, last_outs.LastOuts.of(name).find)
+            return cls(FOLDER / name, int(max_gib * 2**30), needed, LastOuts.of(name).find)
         except (InputError, OSError) as error:
             memo = cls()
             memo._say(f"{name}: works without its memo: {error}")

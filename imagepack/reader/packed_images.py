@@ -112,12 +112,12 @@ class PackedImages:
         Raises:
             PackError: no such repository, revision or pack, or no way to it; the message says what to do.
         """
-        from imagepack.dvc import versions  # only who reads another version needs it
-        from imagepack.dvc.disk_cache import DiskCache, user_folder
+        from imagepack.dvc import revision_pack  # only who reads another version needs it
+        from imagepack.dvc.download_cache import DownloadCache, user_folder
 
-        files = DiskCache(Path(cache) if cache else user_folder(), cache_bytes)
+        files = DownloadCache(Path(cache) if cache else user_folder(), cache_bytes)
         packed = cls.__new__(cls)
-        packed._open(versions.Revision(revision, repo, path, files, remote, trust_remote), verify)
+        packed._open(revision_pack.RevisionPack(revision, repo, path, files, remote, trust_remote), verify)
         return packed
 
     def _open(self, source, verify: str) -> None:
@@ -297,9 +297,9 @@ class PackedImages:
             prefetch: batches made ahead, by up to as many threads as there are cores; 0 for none, and no threads.
         """
         if shuffle and weights is None and self.remote and self.bounds() is not None:
-            from imagepack.dvc import versions
+            from imagepack.dvc import revision_pack
 
-            versions.warn_of_windows(repr(self._source), WINDOW)
+            revision_pack.warn_of_windows(repr(self._source), WINDOW)
         return Batches(
             self,
             size,

@@ -87,7 +87,7 @@ def test_a_clone_without_data_reads_every_version(project: Project, clone: Proje
     assert second.revision == project("git", "rev-parse", "v2^{commit}").strip()
     assert second.date == project("git", "log", "-1", "--format=%cs", "v2").strip()
     assert (second.name, second.subject) == ("v2", "Version v2")
-    assert second.lock["stages"]["pack"]["params"]["params.yaml"]["pack"]["shard_mib"] == 8
+    assert second.lock["pack"].params["params.yaml"]["pack"]["shard_mib"] == 8
     assert second.raw_md5 and second.raw_md5 in (project.folder / "data/raw.dvc").read_text(encoding="utf-8")
     assert second.packages["polars"] == pl.__version__
     assert second.metrics["score.json"] == {"val.accuracy": 0.5}

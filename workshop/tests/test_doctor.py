@@ -95,7 +95,7 @@ def test_a_rule_that_hides_data_from_dvc_is_named(project: Project):
     project.write(".dvcignore", f"{own}*.png\n")
     hidden = "DVC leaves out data/processed/cat/1.jpg.png, which the stages write, by .dvcignore:"
     assert f"problem {hidden}" in doctor(project, ok=False)["hidden"]
-    assert hidden in project("python", "-m", "imagepack.dvc.hidden", "repro", ok=False)
+    assert hidden in project("python", "-m", "imagepack.commands.dvc", "repro", ok=False)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")

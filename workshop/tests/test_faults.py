@@ -26,7 +26,7 @@ from fault_proxy import FaultProxy, files, sometimes
 
 from imagepack import PackedImages, PackError
 from imagepack.commands import s3
-from imagepack.dvc import disk_cache
+from imagepack.dvc import download_cache
 
 pytestmark = pytest.mark.slow
 RESULTS = ("data/validated", "data/processed", "data/packed", "reports")
@@ -163,7 +163,7 @@ def mend_half_written(project: Project) -> None:
         pass
     except json.JSONDecodeError:
         lock.unlink()
-    said = project("python", "-c", "from imagepack.commands import half_written; print(*half_written.faults())")
+    said = project("python", "-c", "from imagepack.dvc import lock_files; print(*lock_files.faults())")
     for fix in re.findall(r": (rm \S+|git checkout HEAD -- \S+), then", said):
         project(*fix.split())
 
@@ -312,12 +312,13 @@ def test_what_a_full_disk_kept_out_of_dvcs_cache_is_counted(added: Project, fres
     """DVC ends with 0, and has written data/raw.dvc."""
     disk = small_disk(60)
     fresh("dvc", "config", "--local", "cache.dir", str(disk))
-    assert "failed to transfer" in fresh("dvc", "commit", "--force", "data/raw.dvc")
+    commit = ("python", "-m", "imagepack.commands.dvc", "commit", "--force", "data/raw.dvc")
+    said = fresh(*commit, ok=False)
+    assert "failed to transfer" in said
     lacking = r"DVC's cache lacks \d+ files? of data/raw, .*: make room .*, then python3 run\.py -- dvc commit --force$"
-    assert re.search(lacking, fresh("python", "-m", "imagepack.dvc.stored", "cache", ok=False), re.MULTILINE)
+    assert re.search(lacking, said, re.MULTILINE)
     subprocess.run(["mount", "-o", "remount,size=40m", str(disk)], check=True)
-    fresh("dvc", "commit", "--force", "data/raw.dvc")
-    assert fresh("python", "-m", "imagepack.dvc.stored", "cache") == ""
+    assert "DVC's cache lacks" not in fresh(*commit)
     assert contents(disk / "files").keys() >= contents(added.folder / ".dvc/cache/files").keys()
 
 
@@ -383,7 +384,7 @@ def persist(project: Project, *command: str, times: int = 12) -> str:
 def test_a_push_that_is_killed_again_and_again_ends_with_everything_there(
     project: Project, bucket: Bucket, tmp_path: Path
 ):
-    """DVC alone may take for pushed what was not (imagepack/dvc/data_index.py); the doctor asks for each file."""
+    """DVC alone may take for pushed what was not (repository.forget_data_index); the doctor asks for each file."""
     bucket.connect(project)
     chance = random.Random(1)
     for _ in range(6):
@@ -565,7 +566,7 @@ def test_a_shard_that_is_damaged_in_dvcs_cache_is_refused_by_the_reader_of_versi
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """What was found sound is not read again, until it is another file."""
-    monkeypatch.setattr(disk_cache, "_sound", {})
+    monkeypatch.setattr(download_cache, "_sound", {})
     here = PackedImages(project.folder / "data/packed").take(range(48))
     (_, cached), *_ = objects_of(project, "data/packed/shards/*.h5")
 
@@ -574,7 +575,7 @@ def test_a_shard_that_is_damaged_in_dvcs_cache_is_refused_by_the_reader_of_versi
 
     assert (read() == here).all()
     notes = {path: path.stat().st_ino for path in (tmp_path / "cache").glob("*.sound")}
-    disk_cache._sound.clear()  # as in another process
+    download_cache._sound.clear()  # as in another process
     assert (read() == here).all()
     assert notes == {path: path.stat().st_ino for path in (tmp_path / "cache").glob("*.sound")} != {}
     flip(cached)

@@ -301,8 +301,10 @@ def test_what_dvc_would_stop_at_is_named(new_project: Callable[[], Project]):
     os.mkfifo(folder / "pipe.png")
     project.write("data/raw/cat/.dvcignore", "*.bmp\n")
     (project.folder / "data/raw/dog/.dvc").mkdir(parents=True)
-    assert "data/raw/cat/pipe.png: is a pipe" in project("python", "-m", "imagepack.dvc.hidden", "add", ok=False)
-    project("python", "-m", "imagepack.dvc.hidden", "checkout")
+    assert "data/raw/cat/pipe.png: is a pipe" in project(
+        "python", "-m", "imagepack.commands.dvc", "add", "data/raw", ok=False
+    )
+    project("python", "-m", "imagepack.commands.dvc", "checkout")
     output = project("python", "-m", "imagepack.commands.run", ok=False)
     assert "DVC cannot store what is in data/raw:\n" in output
     assert "  data/raw/cat/caf\\xe9.png: its name is not valid UTF-8" in output

@@ -22,7 +22,7 @@ from fault_proxy import FaultProxy
 from imagepack import PackedImages, PackError
 from imagepack.__main__ import main
 from imagepack.commands import s3
-from imagepack.dvc.disk_cache import GRACE, DiskCache
+from imagepack.dvc.download_cache import GRACE, DownloadCache
 from imagepack.dvc.provenance import whence
 
 slow = pytest.mark.slow
@@ -433,7 +433,7 @@ def write(made: list, path: Path) -> None:
 
 
 def test_many_threads_make_a_file_once(tmp_path: Path):
-    cache, made = DiskCache(tmp_path / "new", 100), []
+    cache, made = DownloadCache(tmp_path / "new", 100), []
     with ThreadPoolExecutor(8) as pool:
         paths = set(pool.map(lambda _: cache.get("a", partial(write, made)), range(8)))
     assert len(made) == 1
@@ -448,7 +448,7 @@ def make_and_note(folder: Path, notes: Path) -> None:
         (notes / str(os.getpid())).touch()
         write([], path)
 
-    DiskCache(folder, 100).get("a", make)
+    DownloadCache(folder, 100).get("a", make)
 
 
 def test_many_processes_make_a_file_once(tmp_path: Path):
@@ -464,7 +464,7 @@ def test_many_processes_make_a_file_once(tmp_path: Path):
 
 
 def test_a_file_that_cannot_be_made_leaves_nothing_and_is_tried_again(tmp_path: Path):
-    cache = DiskCache(tmp_path, 100)
+    cache = DownloadCache(tmp_path, 100)
 
     def fail(path: Path) -> None:
         path.write_bytes(b"half")
@@ -477,7 +477,7 @@ def test_a_file_that_cannot_be_made_leaves_nothing_and_is_tried_again(tmp_path: 
 
 
 def test_what_was_not_used_for_longest_goes_first(tmp_path: Path):
-    cache = DiskCache(tmp_path, 30)
+    cache = DownloadCache(tmp_path, 30)
     for age, name in enumerate("edcba", 1):
         (tmp_path / name).write_bytes(b"content")
         os.utime(tmp_path / name, (time.time() - 100 * age,) * 2)
@@ -487,7 +487,7 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path):
 
 
 def test_what_was_just_used_stays_even_where_there_is_no_room(tmp_path: Path):
-    cache = DiskCache(tmp_path, 1)
+    cache = DownloadCache(tmp_path, 1)
     for name in "ab":
         cache.get(name, partial(write, []))
     assert sorted(contents(tmp_path)) == ["a", "b"]
@@ -496,12 +496,12 @@ def test_what_was_just_used_stays_even_where_there_is_no_room(tmp_path: Path):
 def test_a_cache_folder_that_cannot_be_made_is_said_so(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(PackError, match=r"file/cache cannot be written into .*: name another one with cache="):
-        DiskCache(tmp_path / "file/cache", 100).get("a", partial(write, []))
+        DownloadCache(tmp_path / "file/cache", 100).get("a", partial(write, []))
 
 
 @forks
 def test_a_fork_while_a_file_is_made_locks_nobody_out(tmp_path: Path):
-    cache, started, go_on = DiskCache(tmp_path, 100), threading.Event(), threading.Event()
+    cache, started, go_on = DownloadCache(tmp_path, 100), threading.Event(), threading.Event()
 
     def make(path: Path) -> None:
         started.set()

@@ -1,22 +1,15 @@
-"""What rules hide: files of DVC from git and DVC, and images of data/raw, or what stages write, from DVC alone.
-
-    python -m imagepack.dvc.hidden add|commit|repro|checkout   (as run.py does before DVC; exit code 1 and the fix)
+"""Files that git, DVC or the stages do not see, though they should: what rules hide, and images not yet validated.
 
 DVC passes over a data/raw.dvc that git is to ignore, whether git has it or not; `dvc checkout` then deletes data/raw,
 which no file names any more, and says nothing.
 """
 
-import sys
 from pathlib import Path
 
-from dvc.fs import localfs
-from dvc.ignore import DvcIgnoreFilter
+from imagepack.dvc import git, ignored
+from imagepack.images import manifest, raw_files, raw_names
 
-from imagepack.dvc.git import lines
-from imagepack.images import raw_files
-from imagepack.names import visible_lines
-
-RAW = Path("data/raw")
+RAW, MANIFEST = Path("data/raw"), Path("data/validated/manifest.parquet")
 DVC_FILES = {
     "data/raw.dvc": "dvc checkout deletes data/raw",
     "dvc.yaml": "DVC sees no pipeline",
@@ -39,16 +32,15 @@ SHOWN = 3
 def dvc_files() -> list[str]:
     """Files of DVC that a rule of .gitignore or .dvcignore hides, each with the rule and the fix."""
     here = [name for name in DVC_FILES if Path(name).exists()]
-    kept = lines("ls-files", "--", "dvc.lock")  # once git has it, no rule matters; to DVC's look at the others it does
+    # once git has dvc.lock, no rule matters; to DVC's look at the others it does
+    kept = git.lines("ls-files", "--", "dvc.lock")
     rules = {}
-    for line in lines("check-ignore", "--no-index", "--verbose", *(name for name in here if name not in kept)):
+    for line in git.lines("check-ignore", "--no-index", "--verbose", *(name for name in here if name not in kept)):
         rule, _, name = line.partition("\t")
         if not rule.split(":", 2)[2].startswith("!"):
             rules[name] = rule
-    ignore = _dvcignore()
-    for name in here:
-        if (found := ignore.check_ignore(name)).match:
-            rules.setdefault(name, found.pattern_infos[-1].file_info)
+    for name, rule in ignored.hiding_rules(here).items():
+        rules.setdefault(name, rule)
     faults = []
     for name, rule in rules.items():
         file, number, pattern = rule.split(":", 2) if rule.count(":") > 1 else (rule, "", "")
@@ -61,9 +53,7 @@ def images() -> list[str]:
     """Differences between the files that DVC lists in data/raw and those that the stages read: a line each."""
     if not RAW.is_dir():
         return []
-    raw = RAW.absolute()
-    ours = set(raw_files.tracked(RAW)[0])
-    theirs = {Path(path).relative_to(raw).as_posix() for path in _dvcignore().find(localfs, str(raw))}
+    ours, theirs = set(raw_files.tracked(RAW)[0]), ignored.listed_by_dvc(RAW)
     faults = []
     for names, what in ((ours - theirs, "leaves out"), (theirs - ours, "stores what the stages leave out:")):
         if names:
@@ -76,19 +66,18 @@ def images() -> list[str]:
 
 def outputs() -> list[str]:
     """What the stages write and .dvcignore hides, so that DVC stores an empty folder: a line each, with the rule."""
-    ignore = _dvcignore()
-    found = {name: ignore.check_ignore(name) for name in (*WRITTEN, *_folders(Path("data/processed")))}
+    processed = Path("data/processed")
+    folders = sorted(path.as_posix() for path in processed.iterdir() if path.is_dir()) if processed.is_dir() else []
     return [
-        f"DVC leaves out {name}, which the stages write, by {result.pattern_infos[-1].file_info}: name the folders of "
-        "data/raw in that rule, or remove it"
-        for name, result in found.items()
-        if result.match
+        f"DVC leaves out {name}, which the stages write, by {rule}: name the folders of data/raw in that rule, "
+        "or remove it"
+        for name, rule in ignored.hiding_rules([*WRITTEN, *folders]).items()
     ]
 
 
-def _folders(folder: Path) -> list[str]:
-    """The folders in it."""
-    return [path.as_posix() for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+def untrackable() -> list[str]:
+    """What DVC cannot store in data/raw, each with the fix; empty where that is a link or not there."""
+    return raw_files.untrackable(RAW) if RAW.is_dir() and not RAW.is_symlink() else []
 
 
 def left_out() -> int:
@@ -96,19 +85,17 @@ def left_out() -> int:
     return raw_files.tracked(RAW)[1] if RAW.is_dir() else 0
 
 
-def main() -> int:
-    """The command line; the exit code."""
-    faults = dvc_files()
-    if sys.argv[1:] != ["checkout"]:  # it stores files
-        faults += (raw_files.untrackable(RAW) if RAW.is_dir() and not RAW.is_symlink() else []) + outputs()
-    if faults:
-        print(visible_lines("\n".join(["run.py: DVC was not started:", *faults])), file=sys.stderr)
-    return int(bool(faults))
+def unvalidated() -> str:
+    """Where the manifest is of other files than are in data/raw: that, and the fix; empty where they agree.
 
-
-def _dvcignore() -> DvcIgnoreFilter:
-    return DvcIgnoreFilter(localfs, str(Path.cwd()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    To be asked where DVC holds validate for up to date: then `dvc repro` changes nothing.
+    """
+    if not MANIFEST.exists() or not RAW.is_dir():
+        return ""
+    files, _ = raw_files.find(RAW)
+    new, gone = manifest.compare_files(MANIFEST, (raw_names.as_text(str(file)) for file in files))
+    for paths, what in ((new, f"of {RAW} is not in {MANIFEST}"), (gone, f"of {MANIFEST} is not in {RAW}")):
+        if paths:
+            some = f"{len(paths)} file{'s' * (len(paths) != 1)} {what} ({', '.join(paths[:3])})"
+            return f"{some}: python3 run.py -- dvc repro --force validate"
+    return ""

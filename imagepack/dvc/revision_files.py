@@ -1,4 +1,4 @@
-"""Files of any git revision as DVC has them, here or of another repository: no checkout, and one fetch each."""
+"""Files that DVC tracks at a git revision, of this or another repository: without a checkout, each fetched once."""
 
 import errno
 import functools
@@ -12,8 +12,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from imagepack.dvc import remotes
-from imagepack.dvc.disk_cache import DiskCache
+from imagepack.dvc import cache, remotes
+from imagepack.dvc.download_cache import DownloadCache
 from imagepack.reader.format import PackError
 
 PAUSES = (1, 2, 4)
@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 class RemoteError(PackError):
-    """The remote as a whole cannot be read, so that it is of no use to ask it for another file."""
+    """The remote as a whole cannot be read: no other file can be fetched either."""
 
 
 class Damaged(Exception):
@@ -38,7 +38,7 @@ class Damaged(Exception):
 
 
 class _Process:
-    """What one process has of a revision: after a fork, the child has to connect by itself."""
+    """The connection of one process: after a fork the child opens its own."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -46,26 +46,26 @@ class _Process:
         self.infos: dict[str, dict] = {}
 
 
-class DvcFiles:
+class RevisionFiles:
     """The files that DVC tracks at a git revision, by their paths in the repository, with `/`.
 
-    Files are taken from the local DVC cache of the repository where they are; others are fetched from the remote, once,
-    into a cache of this user's. Another process knows all this without DVC, unless it has to fetch.
+    Files are read in the repository's local DVC cache where they are there; others are fetched from the remote, once,
+    into this user's download cache. A copy in another process needs DVC only to fetch.
 
     Attributes:
         commit: hash of the commit; None of the workspace.
         where: the remote's URL, for messages; empty if there is none.
     """
 
-    def __init__(self, revision: str | None, repo: str | Path, files: DiskCache, trust_remote: bool = True) -> None:
+    def __init__(self, revision: str | None, repo: str | Path, files: DownloadCache, trust_remote: bool = True) -> None:
         """Find the revision.
 
         Args:
             revision: a commit, tag, branch or DVC experiment; None for the workspace, which `repo` is then a folder of.
             repo: a git repository with DVC: a folder, or a URL.
             files: for what is fetched.
-            trust_remote: whether keys may go where a foreign repository says: one that is not the one that this process
-                stands in. Its `.dvc/config` may name an address; what the user's own configuration names is trusted.
+            trust_remote: whether keys may go to an address that the `.dvc/config` of a foreign repository names, one
+                that this process does not run in. What the user's own configuration names is trusted.
 
         Raises:
             PackError: it cannot be opened, or its remote is not trusted; the message says why and what to do.
@@ -77,8 +77,8 @@ class DvcFiles:
         self._processes: dict[int, _Process] = {}
         self._md5s: dict[str, tuple[str, bool]] = {}  # and whether it is one of DVC before 3.0
         repository = self.connected().repo
-        caches = (repository.cache.local, repository.cache.legacy)  # none in a bare git repository
-        self._dvc_caches = [Path(cache.path) if cache else None for cache in caches]
+        stores = (repository.cache.local, repository.cache.legacy)  # none in a bare git repository
+        self._dvc_caches = [Path(store.path) if store else None for store in stores]
         if revision is not None:
             self.commit = repository.get_rev()
 
@@ -89,7 +89,7 @@ class DvcFiles:
         return f"{self._revision!r} of {self._repo!r}"
 
     def connected(self):
-        """DVC's file system of the revision, in this process."""
+        """Return DVC's file system of the revision, in this process."""
         process = self._process()
         with process.lock:
             if process.fs is None:
@@ -97,7 +97,7 @@ class DvcFiles:
         return process.fs
 
     def files_in(self, folder: str) -> list[str]:
-        """The paths of the files of a folder that DVC tracks, without those of its subfolders; empty if there are none.
+        """Return the paths of the files in a folder that DVC tracks, subfolders left out; empty if there are none.
 
         Raises:
             PackError: its listing cannot be fetched, or it comes from another repository.
@@ -117,7 +117,7 @@ class DvcFiles:
         return list(infos)
 
     def md5s_below(self, folder: str) -> dict[str, str]:
-        """The md5 of each file that DVC tracks below a folder, by its path.
+        """Return the md5 of each file that DVC tracks below a folder, by its path.
 
         Raises:
             PackError: the folder's listing cannot be fetched.
@@ -131,7 +131,7 @@ class DvcFiles:
         return {path.removeprefix("/"): info.get("md5") or "" for path, info in self._patiently(found, folder).items()}
 
     def open(self, path: str) -> BinaryIO:
-        """A file that `files_in` or `has` has found, to be read in parts: from the local DVC cache, else the remote.
+        """Open a file that `files_in` or `has` has found, to read parts of it, in the local DVC cache or on the remote.
 
         Raises:
             RemoteError: the remote cannot be read.
@@ -159,7 +159,7 @@ class DvcFiles:
         return DataFileSystem(index=fs.repo.index.data["repo"])
 
     def has(self, path: str) -> bool:
-        """Whether DVC tracks this file."""
+        """Return whether DVC tracks this file."""
         if path in self._md5s:
             return True
         process = self._process()
@@ -177,7 +177,7 @@ class DvcFiles:
         return path in self._md5s
 
     def read(self, path: str) -> bytes | None:
-        """A small file that git tracks; None if there is none."""
+        """Return a small file that git tracks; None if there is none."""
         fs, path = self.connected(), f"/{path}"  # not relative to where this process happens to be
         if not fs.exists(path):
             return None
@@ -185,20 +185,14 @@ class DvcFiles:
             return file.read()
 
     def in_dvc_cache(self, path: str, size: int | None = None) -> Path | None:
-        """Where the local DVC cache has a file that `files_in` or `has` has found; it is of `size` bytes."""
+        """Return where the local DVC cache has a file that `files_in` or `has` has found, of `size` bytes."""
         return self.md5_in_dvc_cache(*self._md5s[path], size=size)
 
     def md5_in_dvc_cache(self, md5: str, old: bool = False, size: int | None = None) -> Path | None:
-        """Where the local DVC cache has a file of this md5, after a look at the disk alone.
-
-        Args:
-            md5: of the file.
-            old: whether it is one of DVC before 3.0.
-            size: in bytes, which it has to have.
-        """
+        """Return where the local DVC cache has a file of this md5 (`old`: of DVC before 3.0) and size in bytes."""
         if (folder := self._dvc_caches[old]) is None:
             return None
-        place = folder / md5[:2] / md5[2:]
+        place = cache.path_of(folder, md5)
         try:
             found = place.stat().st_size
         except OSError:
@@ -206,11 +200,9 @@ class DvcFiles:
         return place if size is None or found == size else None
 
     def get(self, path: str, name: str | None = None) -> Path:
-        """Where a file is on this machine that `files_in` or `has` has found, after it has been fetched if need be.
+        """Return where a file that `files_in` or `has` has found is on this machine, and fetch it if need be.
 
-        Args:
-            path: of the file.
-            name: in the cache of what is fetched, if it is not to be after its own md5.
+        In the download cache it is called `name`, by default after its md5.
         """
         md5, _ = self._md5s[path]
         name = name or f"{md5}.{path.rpartition('/')[2]}"
@@ -270,14 +262,13 @@ class DvcFiles:
         Raises:
             PackError: its committed configuration names an address, or a file that may name one.
         """
-        from dvc.config import Config
+        from imagepack.dvc import config
 
-        own = [Config(validate=False).load_one(level) for level in ("system", "global")]
-        committed = fs.repo.fs.exists(
-            fs.repo.fs.join(fs.repo.root_dir, ".dvc", "config.local")
-        )  # then it is not one's own
+        own = [config.level(name) for name in ("system", "global")]
+        # where it is committed it is not one's own
+        committed = fs.repo.fs.exists(fs.repo.fs.join(fs.repo.root_dir, ".dvc", "config.local"))
         if (top := _top(self._repo)) and not committed:
-            own.append(Config(dvc_dir=str(top / ".dvc"), validate=False).load_one("local"))
+            own.append(config.level("local", top / ".dvc"))
         for name, remote in remotes_of_repo.items():
             for key in KEYS_GO_TO & remote.keys():
                 if all(level.get("remote", {}).get(name, {}).get(key) != remote[key] for level in own):

@@ -1,4 +1,4 @@
-"""Files named after their content, in a folder that many processes share and that stays below a size."""
+"""The cache of what was fetched: files named after their content, in a folder of limited size that processes share."""
 
 import hashlib
 import os
@@ -17,13 +17,13 @@ except ImportError:  # Windows: two processes may fetch the same file at once, w
     fcntl = None
 
 GRACE = 10
-"""Seconds for which what was used stays, however full the folder: who has asked for a file is about to open it."""
+"""Seconds for which a file that was used stays, however full the folder: its user is about to open it."""
 SLACK = 50
 """A 50th of the limit may come in between two looks at the whole folder, which take 30 ms where it has 6,000 files."""
 
 
 def user_folder() -> Path:
-    """Where the cache is unless one says otherwise: $IMAGEPACK_CACHE, or below the user's folder for caches."""
+    """Return the default folder: $IMAGEPACK_CACHE, or one in the user's folder for caches."""
     if named := os.environ.get("IMAGEPACK_CACHE"):
         return Path(named)
     if os.name == "nt":
@@ -33,8 +33,8 @@ def user_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "imagepack")
 
 
-class DiskCache:
-    """A folder of files that never change; what was not used for longest goes, so that it stays below `limit` bytes.
+class DownloadCache:
+    """A folder of files that never change; the least recently used go, so that it stays below `limit` bytes.
 
     A file that goes while it is open can be read to its end (POSIX), or stays (Windows).
     """
@@ -46,7 +46,7 @@ class DiskCache:
         self._unseen = limit  # bytes that have come in since this process last looked: at first, any number
 
     def find(self, name: str) -> Path | None:
-        """The file `name` if it is there, which counts as its use."""
+        """Return the file `name` if it is there, which counts as its use."""
         path = self.folder / name
         try:
             os.utime(path)
@@ -57,7 +57,7 @@ class DiskCache:
         return path
 
     def get(self, name: str, make: Callable[[Path], None]) -> Path:
-        """The file `name`; if it is not there, `make` is to write it to the path that it is given.
+        """Return the file `name`; if it is not there, `make` writes it to the path that it is given.
 
         Only one thread of one process does that; others that ask for the same file meanwhile wait for it.
 
@@ -77,15 +77,10 @@ class DiskCache:
         return path
 
     def require_sound(self, path: Path, kind: str, digest: str) -> None:
-        """Read a file of another folder and compare it with its hash; once for this user, until the file is changed.
-
-        Args:
-            path: of the file.
-            kind: of the hash, as hashlib calls it.
-            digest: what it is to be, hexadecimal.
+        """Compare a file of another folder with its hash (`kind` as of hashlib): once, until the file is changed.
 
         Raises:
-            PackError: it is another one.
+            PackError: the file has another hash.
         """
         found = path.stat()
         stamp = f"{found.st_size} {found.st_mtime_ns} {found.st_ino} {path}"

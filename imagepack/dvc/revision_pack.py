@@ -1,4 +1,4 @@
-"""The pack of any git revision, here or of another repository: no checkout, and no shard before it is needed."""
+"""The pack of a git revision, of this or another repository: without a checkout, shards fetched when needed."""
 
 import functools
 import logging
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from imagepack.dvc import provenance
-from imagepack.dvc.disk_cache import DiskCache
-from imagepack.dvc.files import DvcFiles
+from imagepack.dvc import lock_files, provenance
+from imagepack.dvc.download_cache import DownloadCache
+from imagepack.dvc.revision_files import RevisionFiles
 from imagepack.reader import format as packs
 from imagepack.reader.format import PackError
 
@@ -18,8 +18,8 @@ AT_ONCE = 8
 log = logging.getLogger("imagepack")
 
 
-class Revision:
-    """A pack as DVC has it at a git revision: `DvcFiles` says where its files are taken from.
+class RevisionPack:
+    """The pack that DVC tracks at a git revision, read from where `RevisionFiles` finds its files.
 
     Attributes:
         remote: whether a shard was not in the local DVC cache when this was opened.
@@ -30,7 +30,7 @@ class Revision:
         revision: str,
         repo: str | Path,
         path: str,
-        files: DiskCache,
+        files: DownloadCache,
         remote: bool | None,
         trust_remote: bool = False,
     ) -> None:
@@ -42,13 +42,13 @@ class Revision:
             path: of the pack in the repository.
             files: for what is fetched.
             remote: None to find out.
-            trust_remote: as for DvcFiles.
+            trust_remote: as for RevisionFiles.
 
         Raises:
             PackError: it cannot be opened; the message says why and what to do.
         """
         self._path, self._files, self.remote = path.strip("/"), files, remote
-        self._dvc = DvcFiles(revision, repo, files, trust_remote)
+        self._dvc = RevisionFiles(revision, repo, files, trust_remote)
         folders = (self._path, f"{self._path}/{packs.SHARDS_NAME}")
         self._names = {file for folder in folders for file in self._dvc.files_in(folder)}
         if not self._names:
@@ -56,8 +56,7 @@ class Revision:
                 f"{self!r} has no pack in {self._path}: name a revision from after the first dvc repro, "
                 "or another folder with path="
             )
-        lock = self._dvc.read(provenance.LOCK)
-        self._params = provenance.params_of(lock) if lock is not None else None
+        self._params = provenance.params_of(self._dvc.read(str(lock_files.LOCK)))
 
     def __repr__(self) -> str:
         return repr(self._dvc)
@@ -67,7 +66,7 @@ class Revision:
         return {"revision": self._dvc.commit, "params": self._params}
 
     def read_index(self) -> tuple[packs.Index, str]:
-        """dataset.h5, and the pack's digest."""
+        """Return dataset.h5, and the pack's digest."""
         index, digest = packs.read_index(self._dvc.get(self._tracked(packs.INDEX_NAME)))
         if self.remote is None:
             shards = zip(index.shard_names, index.shard_bytes.tolist(), strict=True)
@@ -75,7 +74,7 @@ class Revision:
         return index, digest
 
     def shard(self, name: str, size: int) -> Path:
-        """Where a shard is, after it has been fetched if need be.
+        """Return where a shard is, and fetch it if need be.
 
         Raises:
             PackError: it cannot be fetched, or is not what it ought to be.
@@ -84,7 +83,7 @@ class Revision:
         return self._here(name, size) or self._files.get(name, fetch)
 
     def fetch(self, shards: Sequence[tuple[str, int]]) -> None:
-        """Make sure that several shards, names and sizes, are on this machine, some at the same time."""
+        """Fetch those of several shards, names and sizes, that are not on this machine, some at the same time."""
         if not (away := [shard for shard in shards if not self._here(*shard)]):
             return
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagepack-fetch") as pool:
@@ -123,7 +122,7 @@ def _below(shard: str) -> str:
 
 @functools.cache
 def warn_of_windows(source: str, shards: int) -> None:
-    """Say, once in a process, what a shuffle of a pack is that is fetched while it is read."""
+    """Say, once a process, that a pack which is fetched while it is read is shuffled in windows."""
     log.warning(
         "%s: some shards are not in the local DVC cache and are fetched when they are needed, so a shuffle takes the "
         "shards in random order and mixes the images of %d at a time, not of all; after dvc fetch it mixes all",

@@ -1,0 +1,131 @@
+"""dvc.lock and .dvc files, read without DVC, which takes a second to import."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagepack.dvc import git
+
+LOCK, RAW_DVC = Path("dvc.lock"), Path("data/raw.dvc")
+UNREADABLE = (ImportError, ValueError, LookupError, TypeError, AttributeError)
+"""What comes of a file that is damaged, or of none."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or folder that DVC knows: an output or a dependency.
+
+    Attributes:
+        path: in the repository, with `/`.
+        md5: hexadecimal, of a folder with .dir behind; empty if it is not known.
+        size: bytes, in all.
+        files: how many a folder has; None of a file.
+        is_legacy: whether the md5 is one of DVC before 3.0, which read the ends of lines of every system as the same.
+        in_cache: whether DVC keeps it in its cache; dvc.lock does not say.
+    """
+
+    path: str
+    md5: str = ""
+    size: int = 0
+    files: int | None = None
+    is_legacy: bool = False
+    in_cache: bool = True
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the pipeline.
+
+    Attributes:
+        command: as DVC has it, a line or several.
+        deps, outs: what it reads and writes, in the order of the file.
+        params: those that it depends on, by file.
+    """
+
+    command: str | list[str] | None = None
+    deps: tuple[Entry, ...] = ()
+    outs: tuple[Entry, ...] = ()
+    params: dict[str, dict] = field(default_factory=dict)
+
+    @property
+    def code(self) -> tuple[Entry, ...]:
+        """Dependencies that the command does not name, and scripts: what it runs, and on what."""
+        return tuple(dep for dep in self.deps if dep.path not in str(self.command) or dep.path.endswith(".py"))
+
+
+def read_lock(content: str | bytes | None) -> dict[str, Stage]:
+    """Return what a dvc.lock says of each stage; nothing where it is damaged or PyYAML is not installed."""
+    try:
+        return {name: _stage(written) for name, written in _parse(content)["stages"].items()}
+    except UNREADABLE:
+        return {}
+
+
+def read_outs(content: str | bytes | None) -> list[Entry]:
+    """Return what a .dvc file says of its files and folders; nothing where it is damaged or PyYAML is not installed."""
+    try:
+        return list(map(_entry, _parse(content)["outs"]))
+    except UNREADABLE:
+        return []
+
+
+def here(path: Path = LOCK) -> str:
+    """Return the text of one of these files; empty if it is not there."""
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def faults() -> list[str]:
+    """Return what is wrong with dvc.lock and data/raw.dvc here, each with the fix.
+
+    DVC writes them in place, and leaves them empty or cut where it is killed just then; git, with conflicts. With such
+    a dvc.lock it runs nothing. An empty data/raw.dvc it takes for no data, in silence.
+    """
+    found = []
+    for path in (LOCK, RAW_DVC):
+        if not path.is_file():
+            continue
+        if re.search("^<{7} ", here(path), re.MULTILINE):
+            fix = f"git checkout --ours -- {path} or --theirs, git add it, python3 run.py -- dvc pull, python3 run.py"
+            found.append(f"{path} has a merge conflict: take one of the two: {fix}")
+        elif not _is_whole(path, here(path)):
+            has_git = _is_whole(path, git.text("show", f"HEAD:./{path.as_posix()}") or "")
+            fix = f"git checkout HEAD -- {path}" if has_git else f"rm {path}"
+            found.append(f"{path} is damaged, as DVC leaves it when killed while it writes: {fix}, then python3 run.py")
+    return found
+
+
+def _is_whole(path: Path, content: str) -> bool:
+    """Whether DVC can read it. One that is cut where that leaves it valid is out of date, and the next run mends it."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
+    from voluptuous import Invalid
+
+    if path == RAW_DVC:
+        return "outs:" in content
+    try:
+        COMPILED_LOCKFILE_SCHEMA(parse_yaml(content, str(path)))
+    except (YAMLFileCorruptedError, Invalid):
+        return False
+    return True
+
+
+def _parse(content: str | bytes | None) -> dict:
+    import yaml  # not every user of the reader has it
+
+    try:
+        return yaml.safe_load(content or b"")
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _stage(written: dict) -> Stage:
+    deps, outs = (tuple(map(_entry, written.get(key, ()))) for key in ("deps", "outs"))
+    return Stage(written.get("cmd"), deps, outs, written.get("params", {}))
+
+
+def _entry(written: dict) -> Entry:
+    md5 = written.get("md5") or ""
+    return Entry(written["path"], md5, written.get("size", 0), written.get("nfiles"), "hash" not in written)
