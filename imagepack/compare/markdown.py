@@ -12,7 +12,7 @@ from itertools import islice
 
 import polars as pl
 
-from imagepack.compare.terminal import verdict
+from imagepack.compare.verdict import judge, sentence
 from imagepack.compare.words import (
     KINDS,
     aside,
@@ -120,9 +120,9 @@ def _word(word: str, first: bool) -> str:
 def _blocks(summary: dict, changes: pl.DataFrame) -> Iterator[Block]:
     """What matters first."""
     a, b = summary["a"], summary["b"]
-    verdict_of = verdict(summary, changes)
+    verdict = sentence(judge(summary, changes))
     yield Block(
-        f"### Dataset: {code(a['name'], 60)} → {code(b['name'], 60)}\n\n**{verdict_of[0].upper()}{verdict_of[1:]}**\n"
+        f"### Dataset: {code(a['name'], 60)} → {code(b['name'], 60)}\n\n**{verdict[0].upper()}{verdict[1:]}**\n"
     )
     warnings = [f"- {which.upper()}: {prose(w)}" for which in "ab" for w in summary[which]["warnings"]]
     yield from _list("Warnings:", warnings)

@@ -12,9 +12,10 @@ from pathlib import Path
 import polars as pl
 
 from imagepack.checks.validation_page import fill, options
-from imagepack.compare import page_cards, page_drift, page_sections, terminal
+from imagepack.compare import page_cards, page_drift, page_sections
 from imagepack.compare.page_cards import pictured, shown
 from imagepack.compare.pictures import Pictures
+from imagepack.compare.verdict import judge
 from imagepack.names import visible
 
 __all__ = ["pictured", "shown", "write"]
@@ -35,7 +36,7 @@ def write(path: Path, summary: dict, changes: pl.DataFrame, pictures: Mapping[in
     parts = {
         "names": " → ".join(names),
         "versions": page_sections.versions(summary),
-        "verdict": page_sections.verdict(terminal.verdict(summary, changes)),
+        "verdict": page_sections.verdict(judge(summary, changes)),
         "tiles": page_sections.tiles(summary),
         "look": page_sections.look(summary),
         "findings": page_sections.findings(summary),

@@ -6,7 +6,7 @@ from html import escape
 from itertools import pairwise
 
 from imagepack.checks.validation_page import markup
-from imagepack.compare.words import plural, probability, what_drifted
+from imagepack.compare.words import DRIFTED, plural, probability, widest_drift
 
 WIDTH, HEIGHT = 300, 80
 """Units of a drawing, which is stretched to its place."""
@@ -34,7 +34,7 @@ def _summary(drift: dict) -> str:
     many = f"{plural(drift['tests'], 'test')}; chance of a false alarm in any of them {drift['alpha']:.2g}"
     many += "; effect: the greatest share of images by which the two differ, 0 to 1"
     if drift["drifted"]:
-        found = what_drifted(drift)
+        found = DRIFTED[widest_drift(drift)]
         return f'<strong class="bad">{found[:1].upper()}{found[1:]}.</strong> ({many}.)'
     return f'<strong class="good">No drift.</strong> ({many}.)'
 

@@ -6,6 +6,7 @@ from html import escape
 from imagepack.checks.validation_page import NO_CLASS, markup
 from imagepack.compare.page_cards import in_order
 from imagepack.compare.page_drift import more
+from imagepack.compare.verdict import Verdict, opening, reasons
 from imagepack.compare.words import KINDS, plural, size, transfer, value
 
 CLASSES = 500
@@ -40,14 +41,14 @@ def plural_of(count: int, word: str) -> str:
     return plural(count, word).replace(str(count), f"{count:,}", 1)
 
 
-def verdict(sentence: str) -> str:
-    """terminal.verdict's sentence: what happened, and what of it matters as a list."""
-    happened, matters, reasons = sentence.removesuffix(".").partition(", and it matters: ")
-    tone = "bad" if matters else "good"
-    items = "".join(f"<li>{escape(reason)}</li>" for reason in reasons.split("; ")) if matters else ""
-    text = escape(happened[:1].upper() + happened[1:])
-    ending = ", and it matters:" if matters else "."
-    return f'<div class="verdict {tone}"><p>{text}{ending}</p>{f"<ul>{items}</ul>" if items else ""}</div>'
+def verdict(found: Verdict) -> str:
+    """What happened, and what of it matters as a list."""
+    text = escape(opening(found))
+    items = "".join(f"<li>{escape(reason)}</li>" for reason in reasons(found))
+    return (
+        f'<div class="verdict {"bad" if found.matters else "good"}"><p>{text[:1].upper()}{text[1:]}</p>'
+        f"{f'<ul>{items}</ul>' if items else ''}</div>"
+    )
 
 
 def tiles(summary: dict) -> str:

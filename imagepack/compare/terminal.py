@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from imagepack.compare import gates
+from imagepack.compare.verdict import judge, opening, reasons
 from imagepack.compare.words import (
     KINDS,
     aside,
@@ -21,7 +21,6 @@ from imagepack.compare.words import (
     some,
     transfer,
     value,
-    what_drifted,
 )
 from imagepack.names import visible
 
@@ -30,15 +29,6 @@ EXAMPLES = 3
 ROOM = [(3, 2), (2, 2), (2, 1), (1, 1)]
 """Entries of a section and lines of an entry: the first that gives few enough lines is taken."""
 INDENT = 10
-MATTERS = {
-    "test_changed": ("{} image of test changed", "{} images of test changed"),
-    "class_removed": ("{} class gone", "{} classes gone"),
-    "leakage": ("{} image of val or test leaks from train", "{} images of val or test leak from train"),
-    "invalid_increase": ("{} more image rejected", "{} more images rejected"),
-    "label_conflict": ("{} image new under two labels", "{} images new under two labels"),
-    "drift": ("drift", "drift"),
-}
-"""Rules of gates.RULES that make a change matter, for one and for several."""
 
 
 def text(summary: dict, changes: pl.DataFrame, width: int = 100) -> str:
@@ -55,40 +45,6 @@ def text(summary: dict, changes: pl.DataFrame, width: int = 100) -> str:
         if len(lines) <= LINES:
             break
     return "".join(f"{shorten(line, width)}\n" for line in lines[:LINES])
-
-
-def verdict(summary: dict, changes: pl.DataFrame) -> str:
-    """Whether anything happened and whether it matters: one sentence, without any name from outside."""
-    counts = summary["counts"]
-    total = sum(counts.values())
-    differ = total - counts["unchanged"]
-    failures = {
-        failure.rule: failure.count for failure in gates.check(summary, changes, list(MATTERS)) if failure.count
-    }
-    matters = [MATTERS[rule][count != 1].format(count) for rule, count in failures.items() if rule != "drift"]
-    matters += [what_drifted(summary["drift"])] * ("drift" in failures)
-    unknown = []
-    if not (summary["a"]["packed"] and summary["b"]["packed"]):
-        unknown.append("splits are unknown, a version has no pack")
-    if differ:
-        happened = f"{differ} of {plural(total, 'image')} differ{'s' * (differ == 1)}"
-    else:
-        happened = f"the same {plural(total, 'image')}"
-        if summary["pipeline"]["packed_changed"]:
-            happened += ", but other packs"
-        elif not matters and not _something_else(summary):
-            return f"nothing changed: {happened}{'' if unknown else ', labels and splits'}."
-    if matters:
-        return f"{happened}, and it matters: {'; '.join([*matters, *unknown])}."
-    drift = ["no drift" if summary["drift"]["tests"] else "drift not tested"]
-    return f"{happened}; {', '.join((unknown or ['test as before', 'no new leakage']) + drift)}."
-
-
-def _something_else(summary: dict) -> bool:
-    """Whether anything but the images differs."""
-    pipeline, status = summary["pipeline"], summary["status"]
-    parts = (pipeline["stages"], pipeline["packages"], summary["metrics"], *status.values(), list(findings(summary)))
-    return any(parts)
 
 
 @dataclass(frozen=True)
@@ -138,9 +94,10 @@ def _lines(summary: dict, changes: pl.DataFrame, width: int, section: _Sections)
 def _headline(summary: dict, changes: pl.DataFrame, width: int) -> Iterator[str]:
     """One line; what matters, if anything does, below it."""
     names = [shorten(visible(summary[which]["name"]), width // 5) for which in "ab"]
-    happened, matters, reasons = verdict(summary, changes).partition(" matters: ")
-    yield from textwrap.wrap(f"{names[0]} -> {names[1]}: {happened}{matters.rstrip()}", width, subsequent_indent="  ")
-    yield from textwrap.wrap(reasons, width, initial_indent="  ", subsequent_indent="  ", max_lines=3)
+    verdict = judge(summary, changes)
+    yield from textwrap.wrap(f"{names[0]} -> {names[1]}: {opening(verdict)}", width, subsequent_indent="  ")
+    if why := "; ".join(reasons(verdict)):
+        yield from textwrap.wrap(f"{why}.", width, initial_indent="  ", subsequent_indent="  ", max_lines=3)
 
 
 def _step(a: int, b: int) -> str:

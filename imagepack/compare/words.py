@@ -102,15 +102,18 @@ def drifts(drift: dict) -> Iterator[str]:
             yield f"{_of(test)}: {_how_far(test)}, p {probability(test['p_adjusted'])}"
 
 
-def what_drifted(drift: dict) -> str:
-    """`the images have drifted`, or what else did; empty where nothing did."""
+DRIFTED = {
+    "all": "the images have drifted",
+    "class": "the images of a class have drifted",
+    "added": "what was added is unlike the rest",
+}
+"""What has drifted, by the scope of a test; the widest scope first."""
+
+
+def widest_drift(drift: dict) -> str | None:
+    """Return the widest scope of DRIFTED in which a feature drifted; None where none did."""
     scopes = {test["scope"] for test in drift["features"] if test["drifted"]}
-    words = {
-        "all": "the images have drifted",
-        "class": "the images of a class have drifted",
-        "added": "what was added is unlike the rest",
-    }
-    return next((words[scope] for scope in words if scope in scopes), "")
+    return next((scope for scope in DRIFTED if scope in scopes), None)
 
 
 def novelty(drift: dict) -> list[str]:
