@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from imagepack.names import visible
+from imagepack.names import NO_CLASS, visible
 
 KINDS = {
     "reencoded": "saved again, same pixels",
@@ -127,7 +127,7 @@ def _of(test: dict) -> str:
     feature = "shares of classes" if test["feature"] == "class" else visible(test["feature"])
     match test["scope"]:
         case "class":
-            return f"{feature} within {shorten(visible(test['class'] or '(no class)'), 40)}"
+            return f"{feature} within {shorten(visible(test['class'] or NO_CLASS), 40)}"
         case "added":
             return f"{feature} of what came, against what stayed"
     return feature
