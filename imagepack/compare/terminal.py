@@ -1,4 +1,4 @@
-"""What a person reads in ten seconds: whether anything happened, whether it matters, and the first examples."""
+"""A comparison on the terminal, to read in ten seconds: what happened, whether it matters, the first examples."""
 
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -9,16 +9,16 @@ import polars as pl
 from imagepack.compare.verdict import judge, opening, reasons
 from imagepack.compare.words import (
     KINDS,
-    aside,
     by_kind,
+    changed_findings,
     columns,
-    drifts,
-    findings,
-    novelty,
+    drift_sentences,
+    first_few,
+    novelty_sentences,
     place,
     plural,
+    remark,
     shorten,
-    some,
     transfer,
     value,
 )
@@ -26,13 +26,14 @@ from imagepack.names import visible
 
 LINES = 40
 EXAMPLES = 3
+"""Images named for each kind of change, as far as they fit."""
 ROOM = [(3, 2), (2, 2), (2, 1), (1, 1)]
 """Entries of a section and lines of an entry: the first that gives few enough lines is taken."""
 INDENT = 10
 
 
 def text(summary: dict, changes: pl.DataFrame, width: int = 100) -> str:
-    """A comparison as lines of plain text, at most 40, none wider than `width` columns; with a newline at the end.
+    """Return a comparison as at most 40 lines of plain text, none wider than `width`, with a newline at the end.
 
     Args:
         summary: as imagepack/compare/schema.json has it.
@@ -56,7 +57,7 @@ class _Sections:
     wrapped: int
 
     def __call__(self, title: str, texts: Iterable[str], most: int | None = None) -> Iterator[str]:
-        """A title and texts beside it; nothing where there are none."""
+        """Yield the lines of a title and the texts beside it; nothing where there are none."""
         texts = [visible(text) for text in texts if text]
         most = most or self.most
         shown = texts[:most] + [f"... and {len(texts) - most} more"] * (len(texts) > most)
@@ -77,18 +78,18 @@ def _lines(summary: dict, changes: pl.DataFrame, width: int, section: _Sections)
             yield f"{count:>{INDENT}} {_kind(kind, count, changes, width - INDENT - 1)}"
     yield from section("Splits", _splits(summary["splits"]), 2)
     yield from section("Classes", _classes(summary["classes"]), 3)
-    yield from section("Findings", [some(list(findings(summary)), 6)])
+    yield from section("Findings", [first_few(list(changed_findings(summary)), 6)])
     status, leakage = summary["status"], summary["leakage"]
     yield from section("Rejected", [*_seen("now", status["newly_rejected"]), *_seen("no longer", status["fixed"])])
     leaks = {"new": leakage["new"], "in train of A": leakage["trained_on"], "resolved": leakage["resolved"]}
     yield from section("Leakage", [line for words, images in leaks.items() for line in _seen(words, images)])
     if sum(summary["counts"].values()) > summary["counts"]["unchanged"]:
         yield from section("Drift", _drift(summary["drift"]))
-    yield from section("Novelty", novelty(summary["drift"]))
+    yield from section("Novelty", novelty_sentences(summary["drift"]))
     yield from section("Pipeline", summary["pipeline"]["explanation"])
     if summary["transfer"]["a_to_b"]["files"]:
         yield from section("To push", [transfer(summary["transfer"]["a_to_b"])])
-    yield from section("Metrics", [some(_metrics(summary["metrics"]), 6)])
+    yield from section("Metrics", [first_few(_metrics(summary["metrics"]), 6)])
 
 
 def _headline(summary: dict, changes: pl.DataFrame, width: int) -> Iterator[str]:
@@ -111,7 +112,7 @@ def _kind(kind: str, count: int, changes: pl.DataFrame, width: int) -> str:
         return title
     examples = [place(change) + _noted(change) for change in by_kind(changes, kind, EXAMPLES)]
     for shown in range(len(examples), 0, -1):
-        line = f"{title}: {some(examples, shown, count)}"
+        line = f"{title}: {first_few(examples, shown, count)}"
         if columns(line) <= width:
             return line
     if not examples:
@@ -123,13 +124,13 @@ def _kind(kind: str, count: int, changes: pl.DataFrame, width: int) -> str:
 
 
 def _noted(change: dict) -> str:
-    return f" ({note})" if (note := aside(change)) else ""
+    return f" ({note})" if (note := remark(change)) else ""
 
 
 def _splits(splits: dict) -> list[str]:
     table = [f"{row['split']} {_step(row['a'], row['b'])}" for row in splits["table"]]
     moves = [f"{move['from']} -> {move['to']} {move['images']}" for move in splits["moves"]]
-    return [some(table, 6), f"moved: {some(moves, 6)}" if moves else ""]
+    return [first_few(table, 6), f"moved: {first_few(moves, 6)}" if moves else ""]
 
 
 def _classes(classes: dict) -> Iterator[str]:
@@ -139,18 +140,18 @@ def _classes(classes: dict) -> Iterator[str]:
     new, gone = ([name for name in classes[key] if name not in taken] for key in ("added", "removed"))
     for words, names in (("new", new), ("gone", gone), ("renamed", renamed)):
         if names:
-            yield f"{words}: {some([shorten(visible(name), 40) for name in names[:5]], 5, len(names))}"
+            yield f"{words}: {first_few([shorten(visible(name), 40) for name in names[:5]], 5, len(names))}"
 
 
 def _seen(words: str, images: list[dict]) -> list[str]:
     if not images:
         return []
     shown = [f"{place(image, 50)} ({shorten(visible(image['detail']), 70)})" for image in images[:2]]
-    return [f"{len(images)} {words}: {some(shown, 2, len(images))}"]
+    return [f"{len(images)} {words}: {first_few(shown, 2, len(images))}"]
 
 
 def _drift(drift: dict) -> list[str]:
-    found = list(drifts(drift))
+    found = list(drift_sentences(drift))
     if drift["tests"]:
         return found or [f"none ({plural(drift['tests'], 'test')})"]
     return ["not tested: too few images came or went"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from imagepack.compare import gates
-from imagepack.compare.words import DRIFTED, findings, plural, widest_drift
+from imagepack.compare.words import DRIFTED, changed_findings, plural, widest_drift
 
 MATTERS = {
     "test_changed": ("{} image of test changed", "{} images of test changed"),
@@ -62,7 +62,7 @@ def judge(summary: dict, changes: pl.DataFrame) -> Verdict:
         images=images,
         differ=images - summary["counts"]["unchanged"],
         other_packs=bool(pipeline["packed_changed"]),
-        something_else=any(others) or any(findings(summary)),
+        something_else=any(others) or any(changed_findings(summary)),
         broken={failure.rule: failure.count for failure in failures if failure.count},  # 0: it could not be checked
         drifted=widest_drift(summary["drift"]),
         drift_tested=bool(summary["drift"]["tests"]),
