@@ -6,6 +6,8 @@ JOINERS = "\u200c\u200d"
 """Invisible, but emoji and scripts need them, and they turn and hide nothing."""
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode's categories of what a terminal obeys, or what shows as nothing or turns its neighbours."""
+NO_CLASS = "(no class)"
+"""What stands for the class of an image that has none."""
 
 
 def visible(text: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from imagepack.compare.words import drifts, plural, some
+from imagepack.compare.words import drift_sentences, first_few, plural
 from imagepack.errors import InputError
 from imagepack.names import visible
 
@@ -88,7 +88,7 @@ def check(summary: dict, changes: pl.DataFrame, rules: Sequence[str]) -> list[Fa
     for rule in rules:
         count, images, what = CHECKS[rule](summary, changes)
         if what:
-            named = f": {some([visible(image) for image in images[:SHOWN]], SHOWN, len(images))}" if images else ""
+            named = f": {first_few([visible(image) for image in images[:SHOWN]], SHOWN, len(images))}" if images else ""
             failures.append(Failure(rule, count, images, f"{rule}: {what}{named}"))
     return failures
 
@@ -166,7 +166,7 @@ def _class_removed(summary: dict, changes: pl.DataFrame) -> Found:
     classes = summary["classes"]
     renamed = {pair["a"] for pair in classes["renamed"]}
     gone = [name for name in classes["removed"] if name not in renamed]
-    names = some([visible(name) for name in gone[:SHOWN]], SHOWN, len(gone))
+    names = first_few([visible(name) for name in gone[:SHOWN]], SHOWN, len(gone))
     return len(gone), [], f"{plural(len(gone), 'class')} without images now: {names}" if gone else ""
 
 
@@ -202,7 +202,7 @@ def _label_conflict(summary: dict, changes: pl.DataFrame) -> Found:
 def _drift(summary: dict, changes: pl.DataFrame) -> Found:
     if not summary["drift"]["drifted"]:
         return HOLDS
-    features = list(drifts(summary["drift"]))
+    features = list(drift_sentences(summary["drift"]))
     return len(features), [], "; ".join(features[:3] + [f"... and {len(features) - 3} more"] * (len(features) > 3))
 
 

@@ -12,16 +12,16 @@ from itertools import islice
 
 import polars as pl
 
-from imagepack.compare.terminal import verdict
+from imagepack.compare.verdict import judge, sentence
 from imagepack.compare.words import (
     KINDS,
-    aside,
     by_kind,
-    drifts,
-    findings,
-    novelty,
+    changed_findings,
+    drift_sentences,
+    novelty_sentences,
     place,
     plural,
+    remark,
     shorten,
     size,
     transfer,
@@ -67,7 +67,7 @@ class Block:
 
 
 def text(summary: dict, changes: pl.DataFrame, limit: int = LIMIT) -> str:
-    """A comparison as Markdown of fewer than `limit` characters, whatever it is of.
+    """Return a comparison as Markdown of fewer than `limit` characters, however much has changed.
 
     Args:
         summary: as imagepack/compare/schema.json has it.
@@ -96,12 +96,12 @@ def _more(count: int) -> str:
 
 
 def code(name: str | None, width: int = WIDTH) -> str:
-    """A name as a code span that shows it and does nothing, in a table too."""
+    """Return a name as a code span that shows it and does nothing, in a table too."""
     return f"`{shorten(visible(name or NOTHING).translate(ENDS), width)}`"
 
 
 def prose(sentence: str) -> str:
-    """A sentence with names in it: whatever is not a plain word becomes a code span."""
+    """Return a sentence with names in it, in which whatever is not a plain word is a code span."""
     words = [word for word in sentence.split(" ") if word]
     shown = [_word(word, first=i == 0) for i, word in enumerate(words[:WORDS])]
     return " ".join([*shown, *["..."] * (len(words) > WORDS)])
@@ -120,9 +120,9 @@ def _word(word: str, first: bool) -> str:
 def _blocks(summary: dict, changes: pl.DataFrame) -> Iterator[Block]:
     """What matters first."""
     a, b = summary["a"], summary["b"]
-    verdict_of = verdict(summary, changes)
+    verdict = sentence(judge(summary, changes))
     yield Block(
-        f"### Dataset: {code(a['name'], 60)} → {code(b['name'], 60)}\n\n**{verdict_of[0].upper()}{verdict_of[1:]}**\n"
+        f"### Dataset: {code(a['name'], 60)} → {code(b['name'], 60)}\n\n**{verdict[0].upper()}{verdict[1:]}**\n"
     )
     warnings = [f"- {which.upper()}: {prose(w)}" for which in "ab" for w in summary[which]["warnings"]]
     yield from _list("Warnings:", warnings)
@@ -140,7 +140,7 @@ def _blocks(summary: dict, changes: pl.DataFrame) -> Iterator[Block]:
     yield from _references("no longer rejected", summary["status"]["fixed"])
     yield from _classes(summary["classes"])
     yield from _splits(summary["splits"])
-    drift = [*drifts(summary["drift"]), *novelty(summary["drift"])]
+    drift = [*drift_sentences(summary["drift"]), *novelty_sentences(summary["drift"])]
     yield from _list("Drift:", [f"- {prose(sentence)}" for sentence in drift])
     yield from _findings(summary)
     yield from _list("Pipeline:", [f"- {prose(sentence)}" for sentence in summary["pipeline"]["explanation"]])
@@ -173,7 +173,7 @@ def _references(words: str, images: list[dict], opened: bool = False) -> Iterato
 
 def _change(change: dict) -> str:
     paths = [code(path) for path in dict.fromkeys((change["path_a"], change["path_b"])) if path is not None]
-    note = aside(change)
+    note = remark(change)
     return " → ".join(paths) + (f" ({code(note)})" if note else "")
 
 
@@ -217,7 +217,7 @@ def _splits(splits: dict) -> Iterator[Block]:
 
 
 def _findings(summary: dict) -> Iterator[Block]:
-    rows = [f"- {prose(finding)}" for finding in findings(summary)]
+    rows = [f"- {prose(finding)}" for finding in changed_findings(summary)]
     yield from _details(f"Findings of validate: {len(rows)} with other images", rows[:EACH], len(rows))
 
 

@@ -1,4 +1,4 @@
-"""What a person reads in ten seconds: whether anything happened, whether it matters, and the first examples."""
+"""A comparison on the terminal, to read in ten seconds: what happened, whether it matters, the first examples."""
 
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -6,43 +6,34 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from imagepack.compare import gates
+from imagepack.compare.verdict import judge, opening, reasons
 from imagepack.compare.words import (
     KINDS,
-    aside,
     by_kind,
+    changed_findings,
     columns,
-    drifts,
-    findings,
-    novelty,
+    drift_sentences,
+    first_few,
+    novelty_sentences,
     place,
     plural,
+    remark,
     shorten,
-    some,
     transfer,
     value,
-    what_drifted,
 )
 from imagepack.names import visible
 
 LINES = 40
 EXAMPLES = 3
+"""Images named for each kind of change, as far as they fit."""
 ROOM = [(3, 2), (2, 2), (2, 1), (1, 1)]
 """Entries of a section and lines of an entry: the first that gives few enough lines is taken."""
 INDENT = 10
-MATTERS = {
-    "test_changed": ("{} image of test changed", "{} images of test changed"),
-    "class_removed": ("{} class gone", "{} classes gone"),
-    "leakage": ("{} image of val or test leaks from train", "{} images of val or test leak from train"),
-    "invalid_increase": ("{} more image rejected", "{} more images rejected"),
-    "label_conflict": ("{} image new under two labels", "{} images new under two labels"),
-    "drift": ("drift", "drift"),
-}
-"""Rules of gates.RULES that make a change matter, for one and for several."""
 
 
 def text(summary: dict, changes: pl.DataFrame, width: int = 100) -> str:
-    """A comparison as lines of plain text, at most 40, none wider than `width` columns; with a newline at the end.
+    """Return a comparison as at most 40 lines of plain text, none wider than `width`, with a newline at the end.
 
     Args:
         summary: as imagepack/compare/schema.json has it.
@@ -57,40 +48,6 @@ def text(summary: dict, changes: pl.DataFrame, width: int = 100) -> str:
     return "".join(f"{shorten(line, width)}\n" for line in lines[:LINES])
 
 
-def verdict(summary: dict, changes: pl.DataFrame) -> str:
-    """Whether anything happened and whether it matters: one sentence, without any name from outside."""
-    counts = summary["counts"]
-    total = sum(counts.values())
-    differ = total - counts["unchanged"]
-    failures = {
-        failure.rule: failure.count for failure in gates.check(summary, changes, list(MATTERS)) if failure.count
-    }
-    matters = [MATTERS[rule][count != 1].format(count) for rule, count in failures.items() if rule != "drift"]
-    matters += [what_drifted(summary["drift"])] * ("drift" in failures)
-    unknown = []
-    if not (summary["a"]["packed"] and summary["b"]["packed"]):
-        unknown.append("splits are unknown, a version has no pack")
-    if differ:
-        happened = f"{differ} of {plural(total, 'image')} differ{'s' * (differ == 1)}"
-    else:
-        happened = f"the same {plural(total, 'image')}"
-        if summary["pipeline"]["packed_changed"]:
-            happened += ", but other packs"
-        elif not matters and not _something_else(summary):
-            return f"nothing changed: {happened}{'' if unknown else ', labels and splits'}."
-    if matters:
-        return f"{happened}, and it matters: {'; '.join([*matters, *unknown])}."
-    drift = ["no drift" if summary["drift"]["tests"] else "drift not tested"]
-    return f"{happened}; {', '.join((unknown or ['test as before', 'no new leakage']) + drift)}."
-
-
-def _something_else(summary: dict) -> bool:
-    """Whether anything but the images differs."""
-    pipeline, status = summary["pipeline"], summary["status"]
-    parts = (pipeline["stages"], pipeline["packages"], summary["metrics"], *status.values(), list(findings(summary)))
-    return any(parts)
-
-
 @dataclass(frozen=True)
 class _Sections:
     """How sections are laid out: columns, entries of a section, lines of an entry."""
@@ -100,7 +57,7 @@ class _Sections:
     wrapped: int
 
     def __call__(self, title: str, texts: Iterable[str], most: int | None = None) -> Iterator[str]:
-        """A title and texts beside it; nothing where there are none."""
+        """Yield the lines of a title and the texts beside it; nothing where there are none."""
         texts = [visible(text) for text in texts if text]
         most = most or self.most
         shown = texts[:most] + [f"... and {len(texts) - most} more"] * (len(texts) > most)
@@ -121,26 +78,27 @@ def _lines(summary: dict, changes: pl.DataFrame, width: int, section: _Sections)
             yield f"{count:>{INDENT}} {_kind(kind, count, changes, width - INDENT - 1)}"
     yield from section("Splits", _splits(summary["splits"]), 2)
     yield from section("Classes", _classes(summary["classes"]), 3)
-    yield from section("Findings", [some(list(findings(summary)), 6)])
+    yield from section("Findings", [first_few(list(changed_findings(summary)), 6)])
     status, leakage = summary["status"], summary["leakage"]
     yield from section("Rejected", [*_seen("now", status["newly_rejected"]), *_seen("no longer", status["fixed"])])
     leaks = {"new": leakage["new"], "in train of A": leakage["trained_on"], "resolved": leakage["resolved"]}
     yield from section("Leakage", [line for words, images in leaks.items() for line in _seen(words, images)])
     if sum(summary["counts"].values()) > summary["counts"]["unchanged"]:
         yield from section("Drift", _drift(summary["drift"]))
-    yield from section("Novelty", novelty(summary["drift"]))
+    yield from section("Novelty", novelty_sentences(summary["drift"]))
     yield from section("Pipeline", summary["pipeline"]["explanation"])
     if summary["transfer"]["a_to_b"]["files"]:
         yield from section("To push", [transfer(summary["transfer"]["a_to_b"])])
-    yield from section("Metrics", [some(_metrics(summary["metrics"]), 6)])
+    yield from section("Metrics", [first_few(_metrics(summary["metrics"]), 6)])
 
 
 def _headline(summary: dict, changes: pl.DataFrame, width: int) -> Iterator[str]:
     """One line; what matters, if anything does, below it."""
     names = [shorten(visible(summary[which]["name"]), width // 5) for which in "ab"]
-    happened, matters, reasons = verdict(summary, changes).partition(" matters: ")
-    yield from textwrap.wrap(f"{names[0]} -> {names[1]}: {happened}{matters.rstrip()}", width, subsequent_indent="  ")
-    yield from textwrap.wrap(reasons, width, initial_indent="  ", subsequent_indent="  ", max_lines=3)
+    verdict = judge(summary, changes)
+    yield from textwrap.wrap(f"{names[0]} -> {names[1]}: {opening(verdict)}", width, subsequent_indent="  ")
+    if why := "; ".join(reasons(verdict)):
+        yield from textwrap.wrap(f"{why}.", width, initial_indent="  ", subsequent_indent="  ", max_lines=3)
 
 
 def _step(a: int, b: int) -> str:
@@ -154,7 +112,7 @@ def _kind(kind: str, count: int, changes: pl.DataFrame, width: int) -> str:
         return title
     examples = [place(change) + _noted(change) for change in by_kind(changes, kind, EXAMPLES)]
     for shown in range(len(examples), 0, -1):
-        line = f"{title}: {some(examples, shown, count)}"
+        line = f"{title}: {first_few(examples, shown, count)}"
         if columns(line) <= width:
             return line
     if not examples:
@@ -166,13 +124,13 @@ def _kind(kind: str, count: int, changes: pl.DataFrame, width: int) -> str:
 
 
 def _noted(change: dict) -> str:
-    return f" ({note})" if (note := aside(change)) else ""
+    return f" ({note})" if (note := remark(change)) else ""
 
 
 def _splits(splits: dict) -> list[str]:
     table = [f"{row['split']} {_step(row['a'], row['b'])}" for row in splits["table"]]
     moves = [f"{move['from']} -> {move['to']} {move['images']}" for move in splits["moves"]]
-    return [some(table, 6), f"moved: {some(moves, 6)}" if moves else ""]
+    return [first_few(table, 6), f"moved: {first_few(moves, 6)}" if moves else ""]
 
 
 def _classes(classes: dict) -> Iterator[str]:
@@ -182,18 +140,18 @@ def _classes(classes: dict) -> Iterator[str]:
     new, gone = ([name for name in classes[key] if name not in taken] for key in ("added", "removed"))
     for words, names in (("new", new), ("gone", gone), ("renamed", renamed)):
         if names:
-            yield f"{words}: {some([shorten(visible(name), 40) for name in names[:5]], 5, len(names))}"
+            yield f"{words}: {first_few([shorten(visible(name), 40) for name in names[:5]], 5, len(names))}"
 
 
 def _seen(words: str, images: list[dict]) -> list[str]:
     if not images:
         return []
     shown = [f"{place(image, 50)} ({shorten(visible(image['detail']), 70)})" for image in images[:2]]
-    return [f"{len(images)} {words}: {some(shown, 2, len(images))}"]
+    return [f"{len(images)} {words}: {first_few(shown, 2, len(images))}"]
 
 
 def _drift(drift: dict) -> list[str]:
-    found = list(drifts(drift))
+    found = list(drift_sentences(drift))
     if drift["tests"]:
         return found or [f"none ({plural(drift['tests'], 'test')})"]
     return ["not tested: too few images came or went"]

@@ -1,4 +1,4 @@
-"""Words that the terminal, the pull request comment and the gates share; names from outside made harmless to show."""
+"""Words that terminal, pull request comment, page and gates share; names from outside are made harmless to show."""
 
 import math
 import unicodedata
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from imagepack.names import visible
+from imagepack.names import NO_CLASS, visible
 
 KINDS = {
     "reencoded": "saved again, same pixels",
@@ -18,16 +18,16 @@ KINDS = {
     "added": "added",
     "removed": "removed",
 }
-"""Of imagepack/compare/schema.json, in its order."""
+"""What happened to an image, in the order of imagepack/compare/schema.json."""
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal a text takes: two for what is wide in East Asian fonts, none for accents."""
+    """Return how many columns of a terminal a text takes: two for a wide East Asian character, none for an accent."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def shorten(text: str, width: int) -> str:
-    """A text in `width` columns at most, by leaving out its middle: a name's end tells as much as its beginning."""
+    """Return a text in `width` columns, without its middle if need be: a name's end tells as much as its beginning."""
     if len(text) <= width and columns(text) <= width:
         return text
     head, tail, taken = [], [], 1  # of the ellipsis
@@ -44,12 +44,12 @@ def shorten(text: str, width: int) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """`1 image`, `2 images`, `2 classes`."""
+    """Return `1 image`, `2 images`, `2 classes`."""
     return f"{count} {word if count == 1 else word + ('es' if word.endswith('s') else 's')}"
 
 
 def size(count: int) -> str:
-    """Bytes: `0 bytes`, `12 KiB`, `9.8 MiB`."""
+    """Return a number of bytes as `0 bytes`, `12 KiB`, `9.8 MiB`."""
     if count < 1024:
         return plural(count, "byte")
     power = min(int(math.log2(count) // 10), 4)
@@ -58,27 +58,27 @@ def size(count: int) -> str:
 
 
 def value(anything: object) -> str:
-    """A param or metric: a float in four figures, anything else as it is; `-` for none."""
+    """Return a param or metric: a float in four figures, anything else as it is; `-` for none."""
     if anything is None:
         return "-"
     return f"{anything:.4g}" if isinstance(anything, float) else visible(str(anything))
 
 
 def transfer(way: dict) -> str:
-    """How much dvc push moves: `about 12 MiB in 3 files`."""
+    """Return how much dvc push moves: `about 12 MiB in 3 files`."""
     return f"{'about ' * way['estimated']}{size(way['bytes'])} in {plural(way['files'], 'file')}"
 
 
 def place(change: dict, width: int | None = None) -> str:
-    """Of a change or a reference to an image: its path, or both; in `width` columns, each shortened by itself."""
+    """Return where an image is, or was and is; each path is shortened if both take more than `width` columns."""
     paths = [visible(path) for path in dict.fromkeys((change["path_a"], change["path_b"])) if path is not None]
     if width is not None and paths and columns(" -> ".join(paths)) > width:
         paths = [shorten(path, max(8, (width - 4 * (len(paths) - 1)) // len(paths))) for path in paths]
     return " -> ".join(paths)
 
 
-def aside(change: dict) -> str:
-    """What else is to know of a changed image: another status or split, else that it is of test; may be empty."""
+def remark(change: dict) -> str:
+    """Return what else matters about a changed image: a new status or split, else that it is in test; may be empty."""
     splits, statuses = ([change[f"{key}_{side}"] for side in "ab"] for key in ("split", "status"))
     in_both = None not in (change["path_a"], change["path_b"])
     if in_both and statuses[0] != statuses[1]:
@@ -91,40 +91,43 @@ def aside(change: dict) -> str:
 
 
 def by_kind(changes: pl.DataFrame, kind: str, count: int) -> list[dict]:
-    """The first `count` changes of a kind."""
+    """Return the first `count` changes of a kind."""
     return changes.filter(pl.col("kind") == kind).head(count).to_dicts()
 
 
-def drifts(drift: dict) -> Iterator[str]:
-    """Each feature that drifted, in words: of which images, how far (effect: 0 to 1), how likely by chance."""
+def drift_sentences(drift: dict) -> Iterator[str]:
+    """Yield each feature that drifted: in which images, how far (effect: 0 to 1), how likely by chance."""
     for test in drift["features"]:
         if test["drifted"]:
-            yield f"{_of(test)}: {_how_far(test)}, p {probability(test['p_adjusted'])}"
+            yield f"{_tested(test)}: {_how_far(test)}, p {probability(test['p_adjusted'])}"
 
 
-def what_drifted(drift: dict) -> str:
-    """`the images have drifted`, or what else did; empty where nothing did."""
+DRIFTED = {
+    "all": "the images have drifted",
+    "class": "the images of a class have drifted",
+    "added": "what was added is unlike the rest",
+}
+"""What has drifted, by the scope of a test; the widest scope first."""
+
+
+def widest_drift(drift: dict) -> str | None:
+    """Return the widest scope of DRIFTED in which a feature drifted; None where none did."""
     scopes = {test["scope"] for test in drift["features"] if test["drifted"]}
-    words = {
-        "all": "the images have drifted",
-        "class": "the images of a class have drifted",
-        "added": "what was added is unlike the rest",
-    }
-    return next((words[scope] for scope in words if scope in scopes), "")
+    return next((scope for scope in DRIFTED if scope in scopes), None)
 
 
-def novelty(drift: dict) -> list[str]:
-    """How much of what was added is new, where it was asked for; one sentence or none."""
+def novelty_sentences(drift: dict) -> list[str]:
+    """Return how many of the added images look like one of A, if that was asked for; one sentence or none."""
     if (found := drift["novelty"]) is None:
         return []
     return [f"{found['alike']} of {plural(found['added'], 'accepted image')} that came look like one of A"]
 
 
-def _of(test: dict) -> str:
+def _tested(test: dict) -> str:
     feature = "shares of classes" if test["feature"] == "class" else visible(test["feature"])
     match test["scope"]:
         case "class":
-            return f"{feature} within {shorten(visible(test['class'] or '(no class)'), 40)}"
+            return f"{feature} within {shorten(visible(test['class'] or NO_CLASS), 40)}"
         case "added":
             return f"{feature} of what came, against what stayed"
     return feature
@@ -138,12 +141,12 @@ def _how_far(test: dict) -> str:
 
 
 def probability(p: float) -> str:
-    """`0.013`, `< 0.0001`."""
+    """Return `0.013`, `< 0.0001`."""
     return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
 
 
-def findings(summary: dict) -> Iterator[str]:
-    """Codes of validate of which there are other images than before: `blurry 3 -> 5 (3 new, 1 resolved)`."""
+def changed_findings(summary: dict) -> Iterator[str]:
+    """Yield validate's codes that other images have than before: `blurry 3 -> 5 (3 new, 1 resolved)`."""
     for finding in summary["findings"]:
         parts = [f"{len(finding[key])} {key}" for key in ("new", "resolved") if finding[key]]
         if parts or finding["a"] != finding["b"]:
@@ -152,8 +155,8 @@ def findings(summary: dict) -> Iterator[str]:
             )
 
 
-def some(texts: Sequence[str], shown: int, total: int | None = None) -> str:
-    """`a, b, c, ... and 7 more`."""
+def first_few(texts: Sequence[str], shown: int, total: int | None = None) -> str:
+    """Return `a, b, c, ... and 7 more`."""
     total = len(texts) if total is None else total
     more = [f"... and {total - min(shown, len(texts))} more"] if total > min(shown, len(texts)) else []
     return ", ".join([*texts[:shown], *more])

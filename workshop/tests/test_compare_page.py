@@ -11,7 +11,7 @@ from browser import HOSTILE, Browser
 from conftest import picture
 from summaries import COLUMNS, KINDS, change, comparison, drifted, eventful, reference, turned
 
-from imagepack.compare.page import pictured, shown, write
+from imagepack.compare.page import on_page, pictured, write
 from imagepack.compare.pictures import Pictures
 
 KEYS = {"enter": "\ue007", "escape": "\ue00c", "left": "\ue012", "up": "\ue013", "right": "\ue014", "down": "\ue015"}
@@ -73,13 +73,13 @@ def some_of_each(folder: Path) -> str:
 
 def test_few_changes_are_all_shown_with_their_row_numbers():
     changes = many(edited=3, added=2)
-    assert shown(changes)["row"].to_list() == [0, 1, 2, 3, 4]
-    assert shown(changes).drop("row").equals(changes)
-    assert shown(changes.clear()).height == 0
+    assert on_page(changes)["row"].to_list() == [0, 1, 2, 3, 4]
+    assert on_page(changes).drop("row").equals(changes)
+    assert on_page(changes.clear()).height == 0
 
 
 def test_of_many_changes_each_kind_is_shown_and_none_wastes_room():
-    listed = shown(many(reencoded=50_000, edited=10, moved=40_000, added=700))
+    listed = on_page(many(reencoded=50_000, edited=10, moved=40_000, added=700))
     counts = dict(listed.group_by("kind").len().iter_rows())
     assert counts == {"edited": 10, "added": 663, "moved": 663, "reencoded": 664}
     assert listed["row"].is_sorted()
@@ -96,7 +96,7 @@ def test_pictures_are_wanted_of_what_is_shown_first_of_the_kinds_that_tell_most(
     assert pictured(changes, 1000) == list(range(303))
     assert pictured(changes, 0) == []
     large = many(edited=100_000)
-    assert set(pictured(large, 50)) <= set(shown(large)["row"])
+    assert set(pictured(large, 50)) <= set(on_page(large)["row"])
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path):

@@ -12,6 +12,7 @@ from summaries import COLUMNS, SAME, change, comparison, drifted, eventful, refe
 from summaries import KINDS as ALL_KINDS
 
 from imagepack.compare import markdown, terminal
+from imagepack.compare.verdict import judge, sentence
 from imagepack.compare.words import KINDS, columns, shorten, size
 from imagepack.names import visible
 
@@ -119,7 +120,7 @@ def test_two_versions_with_the_same_images_say_that_nothing_happened():
     ],
 )
 def test_the_verdict_says_whether_it_matters(rows, sections, expected):
-    assert expected in terminal.verdict(*comparison(*rows, **sections))
+    assert expected in sentence(judge(*comparison(*rows, **sections)))
 
 
 def test_everything_that_happened_is_there_in_few_lines():

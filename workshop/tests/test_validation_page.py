@@ -9,7 +9,7 @@ import pytest
 from browser import HOSTILE, Browser
 from conftest import picture
 
-from imagepack.checks.validation_page import PAIRS, compared, pictured, shown, write
+from imagepack.checks.validation_page import PAIRS, compared, on_page, pictured, write
 from imagepack.images.manifest import FACTS
 
 COLUMNS = FACTS | {"status": pl.String, "issues": pl.List(pl.String), "seen": pl.List(pl.String)}
@@ -63,8 +63,8 @@ def some_of_each(folder: Path) -> None:
 
 def test_the_first_findings_of_each_code_are_shown_in_order():
     found = findings(*((f"{n}", "even" if n % 2 == 0 else "odd", "", "error", "") for n in range(100)), ("x", *"rare"))
-    assert shown(found, 2)["path"].to_list() == ["0", "1", "2", "3", "x"]
-    assert shown(found).height == 40 + 40 + 1
+    assert on_page(found, 2)["path"].to_list() == ["0", "1", "2", "3", "x"]
+    assert on_page(found).height == 40 + 40 + 1
 
 
 def test_each_file_shown_needs_one_thumbnail():
