@@ -102,37 +102,6 @@ def test_the_reader_needs_numpy_h5py_and_pillow_alone():
     assert [(name, other) for name, other in wanted if not {other, other.partition(".")[0]} & allowed] == []
 
 
-def test_a_name_that_is_taken_from_a_module_is_there():
-    """What no linter sees: `module.name` after a rename."""
-    missing = []
-    for name, tree in modules().items():
-        known = {}
-        for node in statements(tree, inside_functions=True):
-            for alias in node.names:
-                whole = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
-                known[alias.asname or alias.name] = whole
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                module = known.get(node.value.id, "")
-                if module in modules() and node.attr not in defined(module):
-                    missing.append(f"{name}: {module} has no {node.attr}")
-    assert sorted(set(missing)) == []
-
-
-@cache
-def defined(name: str) -> set[str]:
-    """What stands at the top of a module, and the modules of a package."""
-    found = {other.removeprefix(f"{name}.") for other in modules() if is_in(other, name)} | {"__doc__"}
-    for node in ast.walk(modules()[name]):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            found |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-    return found
-
-
 def test_to_import_them_changes_no_codec_no_filter_of_warnings_and_no_variable():
     done = subprocess.run([sys.executable, "-c", NOTHING_CHANGED], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
