@@ -162,7 +162,7 @@ def compare_rows(folder: Path, rows: int) -> str:
         repository.commit(tag)
         table = changed(table, rows // 100, rng)
     outputs = ("--json", "c.json", "--markdown", "c.md", "--html", "c.html", "--pictures", "0")
-    taken = repository.run("python", "-m", "compare", "v1", "v2", *outputs)
+    taken = repository.run("python", "-m", "imagepack.commands.compare", "v1", "v2", *outputs)
     counts = json.loads((folder / "c.json").read_text(encoding="utf-8"))["counts"]
     sizes = ", ".join(f"{name} {(folder / name).stat().st_size / 1e6:.1f} MB" for name in outputs[1:6:2])
     return f"{rows:,} rows: {taken.seconds:.1f} s, {taken.peak_mib:,.0f} MiB; {sizes}\n  {counts}"
@@ -181,7 +181,7 @@ def compare_files(folder: Path, files: int, runs: int) -> Iterator[str]:
         repository.run("dvc", "repro", "validate")
         repository.commit(tag)
     ours, theirs = (
-        ("python", "-m", "compare", "v1", "v2", "--json", "c.json", "--pictures", "0"),
+        ("python", "-m", "imagepack.commands.compare", "v1", "v2", "--json", "c.json", "--pictures", "0"),
         ("dvc", "diff", "--json", "v1", "v2"),
     )
     named = [

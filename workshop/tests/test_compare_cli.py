@@ -80,7 +80,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def compared(project: Project, folder: Path, *arguments: str) -> dict:
     """The document, which has to be as the schema says."""
-    project("python", "-m", "compare", *arguments, "--json", str(folder / "c.json"))
+    project("python", "-m", "imagepack.commands.compare", *arguments, "--json", str(folder / "c.json"))
     document = json.loads((folder / "c.json").read_text(encoding="utf-8"))
     jsonschema.validate(document, SCHEMA, jsonschema.Draft202012Validator)
     return document
@@ -130,11 +130,11 @@ def test_the_last_commit_against_the_workspace(project: Project, tmp_path: Path)
 def test_images_that_dvc_was_not_told_of_are_warned_of(project: Project, tmp_path: Path):
     stray = project.folder / "data/raw/cat/stray.png"
     save(stray, picture(200))
-    text = project("python", "-m", "compare", "v2", "workspace")
+    text = project("python", "-m", "imagepack.commands.compare", "v2", "workspace")
     stray.unlink()
     text = " ".join(text.split())  # it is wrapped
     assert "B: data/raw has changed since the last `dvc add`: run `dvc add data/raw`, then `dvc repro`" in text
-    assert "Warnings" not in project("python", "-m", "compare", "v1", "workspace")
+    assert "Warnings" not in project("python", "-m", "imagepack.commands.compare", "v1", "workspace")
 
 
 def test_the_workspace_can_be_the_older_version(project: Project, tmp_path: Path):
@@ -145,14 +145,24 @@ def test_the_workspace_can_be_the_older_version(project: Project, tmp_path: Path
 def test_every_output_is_written_and_the_gates_name_rule_and_image(clone: Project, tmp_path: Path):
     files = {name: tmp_path / f"out/c.{name}" for name in ("json", "markdown", "html")}
     options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
-    text = clone("python", "-m", "compare", "v1", "v2", *options, "--fail-on", "invalid_increase,leakage", ok=False)
+    text = clone(
+        "python",
+        "-m",
+        "imagepack.commands.compare",
+        "v1",
+        "v2",
+        *options,
+        "--fail-on",
+        "invalid_increase,leakage",
+        ok=False,
+    )
     assert "invalid_increase" in text and "cat/img6.png" in text
     assert all(path.stat().st_size > 1000 for path in files.values())
     assert files["html"].read_text(encoding="utf-8").count("data:image/") >= 8
 
 
 def test_the_workflow_for_pull_requests_says_what_is_wrong_and_fails(clone: Project):
-    script = steps("compare")["Compare"].replace("python3 run.py", "python -m")
+    script = steps("compare")["Compare"].replace("python3 run.py ", "python -m imagepack.commands.")
     text = clone("bash", "-e", "-c", script, ok=False, BASE="base")
     assert "\ninvalid_increase: 1 rejected image instead of 0: cat/img6.png" in text
     assert {path.name for path in clone.folder.glob("compare.*")} == {"compare.md", "compare.html", "compare.json"}
@@ -177,20 +187,20 @@ def test_the_workflow_for_pull_requests_says_what_is_wrong_and_fails(clone: Proj
     ],
 )
 def test_what_cannot_be_compared_is_said_in_a_line(clone: Project, arguments: list[str], words: str):
-    text = clone("python", "-m", "compare", *arguments, ok=False)
+    text = clone("python", "-m", "imagepack.commands.compare", *arguments, ok=False)
     assert words in text
     assert "Traceback" not in text
 
 
 def test_the_first_commit_has_no_manifest(clone: Project):
     first = clone("git", "rev-list", "--max-parents=0", "HEAD").strip()
-    text = clone("python", "-m", "compare", first, "v1", ok=False)
+    text = clone("python", "-m", "imagepack.commands.compare", first, "v1", ok=False)
     assert "manifest" in text and "Traceback" not in text
 
 
 def test_a_remote_that_is_down_is_named(project: Project, s3_server: s3.Server, tmp_path: Path):
     dead = new_clone(project, s3_server, tmp_path / "dead", endpointurl="http://127.0.0.1:9")
     once = {"AWS_MAX_ATTEMPTS": "1", "IMAGEPACK_CACHE": str(tmp_path / "empty")}
-    text = dead("python", "-m", "compare", "v1", "v2", ok=False, **once)
+    text = dead("python", "-m", "imagepack.commands.compare", "v1", "v2", ok=False, **once)
     assert "does not answer" in text and "Traceback" not in text
     shutil.rmtree(dead.folder)

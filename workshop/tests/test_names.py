@@ -85,7 +85,16 @@ def test_our_commands_print_nothing_that_a_terminal_obeys(new_project: Callable[
     printed += project("dvc", "add", "--quiet", "data/raw")
     printed += project("python", "-m", "stages.validate", "data/raw", "data/none.csv", "m.parquet", "reports")
     printed += project("python", "-m", "imagepack.commands.run")
-    printed += project("python", "-m", "compare", "--markdown", "comment.md", "--fail-on", "invalid_increase", ok=None)
+    printed += project(
+        "python",
+        "-m",
+        "imagepack.commands.compare",
+        "--markdown",
+        "comment.md",
+        "--fail-on",
+        "invalid_increase",
+        ok=None,
+    )
     printed += (project.folder / "comment.md").read_text(encoding="utf-8")
     printed += project("python", "-m", "imagepack.commands.doctor", ok=None)
     (raw / CLASSES[1] / HOSTILE[0]).write_text("changed")
