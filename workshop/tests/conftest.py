@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 import ruamel.yaml
 from browser import Browser
@@ -63,8 +64,18 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+MINUTES = ("cluster", "faults", "run", "incremental", "benchmarks", "hooks", "doctor", "versions")
+"""Files of tests that take longest."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores: many tests wait for a server or for other processes."""
+    return len(psutil.Process().cpu_affinity()) + 1 if sys.platform == "linux" else (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that takes the browser needs it."""
+    """Begin with the files that take minutes, so that none is left at the end; who takes the browser needs it."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in MINUTES)
     for item in items:
         if "chromium" in getattr(item, "fixturenames", ()):  # `browser` takes it
             item.add_marker(pytest.mark.extra("browser"))

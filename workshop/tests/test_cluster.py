@@ -220,7 +220,8 @@ class TestOnACluster:
         self, shared: LocalCluster, tmp_path: Path, environment: pytest.MonkeyPatch, first: str
     ):
         incremental = Incremental(tmp_path / "work")
-        shutil.copytree(REPOSITORY / "data/sample/images", incremental.raw)
+        for name in ("birds", "fruit"):
+            shutil.copytree(REPOSITORY / "data/sample/images" / name, incremental.raw / name)
         damaged = next(path for path in sorted(incremental.raw.rglob("*.jpg")))
         damaged.write_bytes(damaged.read_bytes()[:-2000])  # which validate decodes each time
         made = from_nothing(incremental)  # here
