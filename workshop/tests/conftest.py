@@ -16,7 +16,7 @@ import psutil
 import pytest
 import ruamel.yaml
 from browser import Browser
-from dvc_server import DvcServer
+from command_server import CommandServer
 from filelock import FileLock
 from PIL import Image
 
@@ -178,7 +178,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 class Project:
     """A git clone of this repository as it stands, in which `dvc` and `git` are the real ones."""
 
-    dvc = DvcServer()
+    server = CommandServer()
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -187,8 +187,7 @@ class Project:
         """Run a command in the clone; what it printed. With ok=False it has to fail, with None it may."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         env = os.environ | {"PATH": path, "STAGE_WORKERS": "2"} | environment
-        done = self.dvc.run(list(command[1:]), self.folder, env) if command[0] == "dvc" else None
-        code, printed = done or self._run(command, env)
+        code, printed = self.server.run(command, self.folder, env) or self._run(command, env)
         assert ok is None or (code == 0) == ok, f"{' '.join(command)} exited {code}:\n{printed}"
         return printed
 

@@ -116,6 +116,7 @@ def test_a_promise_is_kept_or_missed():
     assert verdicts(ours=90, peer=40) == [True, False]
 
 
+@pytest.mark.slow
 def test_a_python_without_the_peers_is_refused_with_how_to_install_them(tmp_path: Path):
     venv.create(tmp_path, with_pip=False)
     python = tmp_path / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -126,6 +127,7 @@ def test_a_python_without_the_peers_is_refused_with_how_to_install_them(tmp_path
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_peers_that_cannot_be_run_are_refused(tmp_path: Path):
     done = benchmark("--peers", tmp_path / "nothing")
     assert done.returncode == 1

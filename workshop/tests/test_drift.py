@@ -139,6 +139,7 @@ def test_relabelling_at_random_raises_no_more_alarms_than_claimed():
     assert binom.ppf(0.0005, comparisons, 0.03) <= below <= binom.ppf(0.9995, comparisons, 0.05)
 
 
+@pytest.mark.slow
 def test_a_fixed_threshold_of_the_population_stability_index_alarms_on_chance_alone():
     def index(a: np.ndarray, b: np.ndarray) -> float:
         edges = np.quantile(a, np.linspace(0, 1, 11)[1:-1])

@@ -19,9 +19,11 @@ from fault_proxy import FaultProxy
 
 from imagepack import PackedImages
 from imagepack.commands import s3
+from run import select_tests
 
 BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)
 """The Python that a user has, outside any virtual environment."""
+FAST = ("-m", "not slow and not extra")
 
 
 def run_py(folder: Path, *arguments: str, ok: bool = True, cwd: Path | None = None, **environment: str) -> str:
@@ -210,8 +212,10 @@ def test_a_push_that_was_killed_while_dvc_made_its_list_is_made_good_by_the_next
 
 @pytest.mark.slow
 def test_the_tests_pass_where_the_pipeline_has_run(newcomer: tuple[Path, str]):
-    output = run_py(newcomer[0], "test", "workshop/tests/test_quarantine.py", "-k", "with_dvc")
-    assert "1 passed" in output
+    folder, _ = newcomer
+    output = run_py(folder, "test", "tests", "workshop/tests/test_quarantine.py", "-k", "splits or with_dvc")
+    assert "the pipeline has not run" not in output
+    assert " passed" in output
 
 
 @pytest.mark.slow
@@ -238,6 +242,23 @@ def test_help_names_every_command():
     ):
         assert command in text
     assert "no such command: frobnicate" in run_py(REPOSITORY, "frobnicate", ok=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ([], [*FAST]),
+        (["-x", "-n", "1"], [*FAST, "-x", "-n", "1"]),
+        (["--all"], []),
+        (["--all", "-x"], ["-x"]),
+        (["-m", "slow"], ["-m", "slow"]),
+        (["-kname", "-x"], ["-kname", "-x"]),
+        (["tests"], ["tests"]),
+        (["-x", "tests/test_fit.py::test_a"], ["-x", "tests/test_fit.py::test_a"]),
+    ],
+)
+def test_the_fast_tests_are_run_unless_the_options_say_which(options: list[str], given: list[str]):
+    assert select_tests(options) == given
 
 
 def test_an_old_python_is_told_so(new_project: Callable[[], Project]):
