@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,10 +38,7 @@ class CommandServer:
 
     def run(self, command: Sequence[str], folder: Path, environment: dict[str, str]) -> tuple[int, str] | None:
         """Return exit code and what was printed; None for other commands, and while it is at work for another."""
-        known = command[0] == "dvc" or (command[:2] == ("python", "-m") and command[2].startswith("imagepack"))
-        if not known or at_start(environment) != at_start(os.environ) or not hasattr(os, "fork"):
-            return None
-        if not self._lock.acquire(blocking=False):
+        if not is_known(command, environment) or not hasattr(os, "fork") or not self._lock.acquire(blocking=False):
             return None
         try:
             if self._process is None:
@@ -54,6 +52,14 @@ class CommandServer:
                 return code, output.read()
         finally:
             self._lock.release()
+
+
+def is_known(command: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Return whether a fork of the server is what this command would be."""
+    name = shutil.which(command[0], path=environment["PATH"])
+    ours = name and Path(name).parent == Path(sys.executable).parent
+    known = command[0] == "dvc" or (command[:2] == ("python", "-m") and command[2].startswith("imagepack"))
+    return bool(ours and known) and at_start(environment) == at_start(os.environ)
 
 
 def at_start(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """The tests of tests/ pass in any repository that is in order, and fail where something is wrong."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Project, Workspace, add_pictures, contents
+from conftest import Project, Workspace, add_pictures
 
 from imagepack.engine.params import Pack, Split
 
@@ -23,9 +24,9 @@ def run_tests(project: Project, *options: str, ok: bool = True) -> str:
 def set_params(project: Project, **values: str) -> None:
     """Replace lines of params.yaml."""
     text = (project.folder / "params.yaml").read_text(encoding="utf-8")
-    for old, new in values.items():
-        assert text.count(f"\n  {old}: ") == 1
-        text = text.replace(f"\n  {old}: ", f"\n  {old}: {new}  # ")
+    for key, value in values.items():
+        text, count = re.subn(rf"^( +{key}: )", rf"\g<1>{value}  # ", text, flags=re.MULTILINE)
+        assert count == 1
     project.write("params.yaml", text)
 
 
@@ -40,11 +41,11 @@ def test_they_pass_in_a_fresh_clone_without_the_workshop(new_project: Callable[[
 def test_they_pass_with_other_params_and_images_in_files_and_zips(new_project: Callable[[], Project]):
     project = new_project()
     raw = project.folder / "data/raw"
-    for batch, label in (("", "cat"), ("2024-05/", "dog"), ("2024-06/", "dog")):
-        add_pictures(raw, 8, f"{batch}{label}", first=len(contents(project.folder / "data")))
+    for number, folder in enumerate(("cat", "2024-05/dog", "2024-06/dog")):
+        add_pictures(raw, 12, folder, first=12 * number)
     project("python", "-m", "imagepack.commands.zips", "data/raw/2024-06")
-    set_params(project, size="40", mode="L", fit="pad", layout="zip", encoding="png", fail_on="[blurry]", train="0.9")
-    set_params(project, test="0.0", min_side="20", blurry="0.0")
+    set_params(project, size="40", mode="L", fit="pad", layout="zip", encoding="png", train="0.9", test="0.0")
+    set_params(project, fail_on="[class_too_small]", min_side="20")
     project("dvc", "repro")
     shutil.rmtree(project.folder / "data/sample")
     printed = run_tests(project, "tests")
