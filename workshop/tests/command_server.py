@@ -116,7 +116,7 @@ def call(command: list[str]) -> int:
         sys.path[0], sys.argv = str(Path(sys.executable).parent), command
         return main()
     sys.path[0], sys.argv = str(Path.cwd()), command[2:]
-    runpy.run_module(command[2], run_name="__main__", alter_sys=True)
+    runpy._run_module_as_main(command[2])  # as the interpreter itself does for -m, whose workers look for __main__
     return 0
 
 

@@ -68,9 +68,10 @@ MINUTES = ("cluster", "faults", "run", "incremental", "benchmarks", "hooks", "do
 """Files of tests that take longest."""
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return one more than there are cores: many tests wait for a server or for other processes."""
-    return len(psutil.Process().cpu_affinity()) + 1 if sys.platform == "linux" else (os.cpu_count() or 1) + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many cores there are, and one more where slow tests run: many wait for a server or other processes."""
+    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count() or 1
+    return cores + ("not slow" not in config.option.markexpr)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
