@@ -116,7 +116,7 @@ def edit(raw: Path, images: int, count: int) -> None:
 def table(taken: dict[str, dict[str, float]]) -> Iterator[str]:
     """A line a step: seconds of each way, and how many times the first is the second, where there are two."""
     yield f"{'seconds':24}" + "".join(f"{way:>9}" for way in taken) + f"{'ratio':>8}" * (len(taken) > 1)
-    first, last = list(taken.values())[0], list(taken.values())[-1]
+    first, last = (list(taken.values())[place] for place in (0, -1))
     for step in dict.fromkeys([*last, *first]):
         cells = "".join(f"{each[step]:9.1f}" if step in each else f"{'':9}" for each in taken.values())
         yield f"{step:24}{cells}" + (f"{first[step] / last[step]:8.1f}" if len(taken) > 1 and step in first else "")
