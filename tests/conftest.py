@@ -25,9 +25,9 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def params() -> sections.Params:
-    """params.yaml: `params.preprocess.size` and so on."""
-    return sections.load(ROOT / "params.yaml")
+def params() -> dict[str, sections.Section]:
+    """The sections of params.yaml: `params["preprocess"].size` and so on."""
+    return dict(sections.load(ROOT / "params.yaml"))
 
 
 @pytest.fixture(scope="session")

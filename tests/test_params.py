@@ -1,7 +1,7 @@
 """params.yaml is valid, and has what dvc.yaml asks of it.
 
 To add a test: take `params` and say what your project relies on, say
-`assert params.preprocess.size == 224  # what our model takes`.
+`assert params["preprocess"].size == 224  # what our model takes`.
 """
 
 from pathlib import Path

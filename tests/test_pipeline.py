@@ -85,7 +85,7 @@ def test_most_images_come_through(made: Path):
 def test_the_pack_holds_every_class_in_the_size_that_params_yaml_says(made: Path, params, handful: dict[str, bytes]):
     packed = PackedImages(made / "data/packed")
     image, label = packed[0]
-    assert image.shape == (params.preprocess.size, params.preprocess.size, len(params.preprocess.mode))
+    assert image.shape == (params["preprocess"].size, params["preprocess"].size, len(params["preprocess"].mode))
     assert packed.classes == sorted({Path(path).parent.name for path in handful})
     assert packed.classes[label] == Path(packed.path(0)).parent.name
 

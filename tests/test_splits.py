@@ -35,15 +35,15 @@ def lacking(packed: PackedImages, split: str) -> Iterator[tuple[str, int]]:
 
 
 def test_each_class_has_images_to_train_on(packed: PackedImages, params):
-    if params.pack.split.by == "hash" and not params.pack.split.train:
+    if params["pack"].split.by == "hash" and not params["pack"].split.train:
         pytest.skip("pack.split.train is 0")
     assert list(lacking(packed, "train")) == []
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_each_class_has_images_to_evaluate_on(packed: PackedImages, params, split: str):
-    by_folder = params.pack.split.by == "folder"
-    share = 1.0 if by_folder else getattr(params.pack.split, split)
+    by_folder = params["pack"].split.by == "folder"
+    share = 1.0 if by_folder else getattr(params["pack"].split, split)
     if not share or (by_folder and not len(packed.split(split))):
         pytest.skip(f"there is to be no {split} split")
     found = list(lacking(packed, split))

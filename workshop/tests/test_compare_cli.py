@@ -145,24 +145,15 @@ def test_the_workspace_can_be_the_older_version(project: Project, tmp_path: Path
 def test_every_output_is_written_and_the_gates_name_rule_and_image(clone: Project, tmp_path: Path):
     files = {name: tmp_path / f"out/c.{name}" for name in ("json", "markdown", "html")}
     options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
-    text = clone(
-        "python",
-        "-m",
-        "imagepack.commands.compare",
-        "v1",
-        "v2",
-        *options,
-        "--fail-on",
-        "invalid_increase,leakage",
-        ok=False,
-    )
+    rules = ("--fail-on", "invalid_increase,leakage")
+    text = clone("python", "-m", "imagepack.commands.compare", "v1", "v2", *options, *rules, ok=False)
     assert "invalid_increase" in text and "cat/img6.png" in text
     assert all(path.stat().st_size > 1000 for path in files.values())
     assert files["html"].read_text(encoding="utf-8").count("data:image/") >= 8
 
 
 def test_the_workflow_for_pull_requests_says_what_is_wrong_and_fails(clone: Project):
-    script = steps("compare")["Compare"].replace("python3 run.py ", "python -m imagepack.commands.")
+    script = steps("compare")["Compare"].replace("python3 run.py", "python -m")
     text = clone("bash", "-e", "-c", script, ok=False, BASE="base")
     assert "\ninvalid_increase: 1 rejected image instead of 0: cat/img6.png" in text
     assert {path.name for path in clone.folder.glob("compare.*")} == {"compare.md", "compare.html", "compare.json"}

@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 from conftest import Project, Workspace, add_pictures
 
-from imagepack.engine.params import Pack, Split
+from imagepack.engine import params
 
 pytestmark = pytest.mark.slow
-MAIN = '\n\nif __name__ == "__main__":'
-FIT = f"\n\nkept = fit\n\n\ndef fit(image, params):\n    %s{MAIN}"
-"""`fit` of stages/preprocess.py, replaced behind the original."""
+FIT = """
+
+kept = fit
+
+
+def fit(image, params):
+    %s
+"""
+"""What replaces `fit` of stages/preprocess.py, behind all that is there."""
 
 
 def run_tests(project: Project, *options: str, ok: bool = True) -> str:
@@ -57,10 +63,9 @@ def test_a_class_that_lacks_a_split_is_named(new_project: Callable[[], Project],
     project = new_project()
     for number, folder in enumerate(("train/cat", "val/cat", "test/cat", "train/dog", "val/dog")):
         add_pictures(workspace.raw, 2, folder, first=2 * number)
-    workspace.run(packed=Pack(split=Split(by="folder")))
+    set_params(project, by="folder")
+    workspace.run(packed=dict(params.load(project.folder / "params.yaml"))["pack"])
     shutil.copytree(workspace.packed, project.folder / "data/packed")
-    text = (project.folder / "params.yaml").read_text(encoding="utf-8")
-    project.write("params.yaml", text.replace("by: hash", "by: folder"))
     printed = run_tests(project, "tests/test_splits.py", ok=False)
     assert "dog: none of 4 images is in test" in printed
     assert "1 failed, 2 passed" in printed
@@ -72,25 +77,25 @@ def test_a_class_that_lacks_a_split_is_named(new_project: Callable[[], Project],
         ("params.yaml", "\n  size: ", "\n  sise: ", "test_params.py::test_every_value_is_allowed"),
         (
             "stages/preprocess.py",
-            MAIN,
+            None,
             FIT % "return kept(image, params).resize((9, 9))",
             "test_fit.py::test_an_image_get",
         ),
         (
             "stages/preprocess.py",
-            MAIN,
+            None,
             FIT % "return kept(image, params).convert('1')",
             "test_fit.py::test_an_image_get",
         ),
         (
             "stages/preprocess.py",
-            MAIN,
+            None,
             FIT % "image.putpixel((0, 0), tuple(__import__('os').urandom(3))); return kept(image, params)",
             "test_fit.py::test_the_same_image_gives_the_same_pixels",
         ),
         (
             "stages/preprocess.py",
-            MAIN,
+            None,
             FIT % "return open('notes.txt') and kept(image, params)",
             "test_pipeline.py::test_each_stage_writes_what_dvc_yaml_says",
         ),
@@ -99,11 +104,12 @@ def test_a_class_that_lacks_a_split_is_named(new_project: Callable[[], Project],
     ],
     ids=["a key", "size", "mode", "chance", "a file that is no dep", "a dep", "the lock"],
 )
-def test_what_is_wrong_is_found(new_project: Callable[[], Project], file: str, old: str, new: str, failing: str):
+def test_what_is_wrong_is_found(new_project: Callable[[], Project], file: str, old: str | None, new: str, failing: str):
+    """Where there is nothing old, the new is put behind the rest."""
     project = new_project()
     project.write("notes.txt", "which dvc.yaml does not list")
     text = Path(project.folder, file).read_text(encoding="utf-8")
-    assert old in text
-    project.write(file, text.replace(old, new, 1))
+    assert old is None or old in text
+    project.write(file, text.replace(old, new, 1) if old else text + new)
     name = failing.partition("::")[0]
     assert f" tests/{failing}" in run_tests(project, f"tests/{name}", ok=False)
