@@ -23,13 +23,15 @@ from run import select_tests
 
 BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)
 """The Python that a user has, outside any virtual environment."""
+NO_BYTECODE = {"PIP_COMPILE": "0"}
+"""Else pip compiles 8,000 modules, of which few are imported."""
 FAST = ("-m", "not slow and not extra")
 
 
 def run_py(folder: Path, *arguments: str, ok: bool = True, cwd: Path | None = None, **environment: str) -> str:
     """`python3 run.py ...` with the user's own Python; what it printed."""
     hidden = ("VIRTUAL_ENV", "PYTHONPATH", "PYTEST_CURRENT_TEST")
-    env = {name: value for name, value in os.environ.items() if name not in hidden} | environment
+    env = {name: value for name, value in os.environ.items() if name not in hidden} | NO_BYTECODE | environment
     done = subprocess.run(
         [BASE_PYTHON, folder / "run.py", *arguments],
         cwd=cwd or folder,
