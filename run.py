@@ -58,11 +58,11 @@ def main(arguments: list[str]) -> int:
     }
     if not arguments:
         command = [PYTHON, "-m", "imagepack.commands.run"]
+    elif arguments[0] == "test":
+        command = [PYTHON, "-m", "pytest", *select_tests(arguments[1:])]
     elif arguments[0] == "compare":
         # "python": where one is, for the names of its files
         command = ["python", "-m", "imagepack.commands.compare", *arguments[1:]]
-    elif arguments[0] == "test":
-        command = [PYTHON, "-m", "pytest", *select_tests(arguments[1:])]
     elif arguments[0] in modules:
         command = [PYTHON, "-m", modules[arguments[0]], *arguments[1:]]
     elif arguments[0] == "--" and arguments[1:]:
@@ -99,15 +99,6 @@ def main(arguments: list[str]) -> int:
     elif code not in (0, INTERRUPTED) and moves_data:
         run([PYTHON, "-m", "imagepack.commands.s3", "explain"])
     return code
-
-
-def select_tests(options: list[str]) -> list[str]:
-    """Return the options of pytest: the fast tests alone, unless --all, -m, -k or a path says which."""
-    if "--all" in options:
-        return [option for option in options if option != "--all"]
-    if any(option[:2] in ("-m", "-k") or (ROOT / option.partition("::")[0]).exists() for option in options):
-        return options
-    return ["-m", "not slow and not extra", *options]
 
 
 def to_look_at(command: list[str]) -> str:
@@ -161,6 +152,15 @@ def keep_private(made: bool) -> None:
         LOCAL_CONFIG.touch(0o600)
     if LOCAL_CONFIG.exists():
         LOCAL_CONFIG.chmod(0o600)
+
+
+def select_tests(options: list[str]) -> list[str]:
+    """Return the options of pytest: the fast tests alone, unless --all, -m, -k or a path says which."""
+    if "--all" in options:
+        return [option for option in options if option != "--all"]
+    if any(option[:2] in ("-m", "-k") or (ROOT / option.partition("::")[0]).exists() for option in options):
+        return options
+    return ["-m", "not slow and not extra", *options]
 
 
 def run(command: list) -> int:
