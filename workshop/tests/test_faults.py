@@ -163,7 +163,7 @@ def mend_half_written(project: Project) -> None:
         pass
     except json.JSONDecodeError:
         lock.unlink()
-    said = project("python", "-c", "from imagepack.dvc import half_written; print(*half_written.faults())")
+    said = project("python", "-c", "from imagepack.commands import half_written; print(*half_written.faults())")
     for fix in re.findall(r": (rm \S+|git checkout HEAD -- \S+), then", said):
         project(*fix.split())
 
