@@ -2,7 +2,7 @@
 """Set up and run the dataset pipeline. Needs Python 3.11 or newer and git, nothing else.
 
 python3 run.py                           set up, bring in data, run the pipeline, push
-python3 run.py test [PYTEST OPTIONS]     run the tests (-m "not slow" for the fast ones)
+python3 run.py test [PYTEST OPTIONS]     run your tests and the template's fast ones, in two minutes; test --all: all
 python3 run.py compare [A [B]]           what happened to the images between two versions; --help says more
 python3 run.py s3 start|stop|status      the local S3 server of the first run
 python3 run.py quarantine [CODE ...]     move the files that validate rejected out of data/raw; --back undoes it
@@ -46,7 +46,6 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     modules = {
-        "test": "pytest",
         "s3": "imagepack.commands.s3",
         "quarantine": "imagepack.commands.quarantine",
         "strip": "imagepack.commands.strip",
@@ -57,6 +56,8 @@ def main(arguments: list[str]) -> int:
     }
     if not arguments:
         command = [PYTHON, "-m", "imagepack.commands.run"]
+    elif arguments[0] == "test":
+        command = [PYTHON, "-m", "pytest", *select_tests(arguments[1:])]
     elif arguments[0] == "compare":
         # "python": where one is, for the names of its files
         command = ["python", "-m", "imagepack.commands.compare", *arguments[1:]]
@@ -120,6 +121,15 @@ def keep_private(made: bool) -> None:
         LOCAL_CONFIG.touch(0o600)
     if LOCAL_CONFIG.exists():
         LOCAL_CONFIG.chmod(0o600)
+
+
+def select_tests(options: list[str]) -> list[str]:
+    """Return the options of pytest: the fast tests alone, unless --all, -m, -k or a path says which."""
+    if "--all" in options:
+        return [option for option in options if option != "--all"]
+    if any(option[:2] in ("-m", "-k") or (ROOT / option.partition("::")[0]).exists() for option in options):
+        return options
+    return ["-m", "not slow and not extra", *options]
 
 
 def run(command: list) -> int:

@@ -455,4 +455,5 @@ if __name__ == "__main__":
     elif sys.argv[1] == "write":
         write(Path(sys.argv[2]))
     else:
-        print(json.dumps(measure((VARIANTS | PEERS)[sys.argv[2]](Path(sys.argv[3])))))
+        _, _, name, folder, seconds = sys.argv
+        print(json.dumps(measure((VARIANTS | PEERS)[name](Path(folder)), float(seconds))))

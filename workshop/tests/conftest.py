@@ -1,5 +1,6 @@
 """What the tests share: image files, the stages on a folder, a copy of the repository with real DVC, a real S3."""
 
+import compileall
 import importlib.util
 import io
 import os
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 import ruamel.yaml
 from browser import Browser
+from command_server import CommandServer
+from filelock import FileLock
 from PIL import Image
 
 from imagepack import PackedImages
@@ -61,8 +65,19 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+MINUTES = ("cluster", "faults", "run", "incremental", "benchmarks", "hooks", "doctor", "versions")
+"""Files of tests that take longest."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many cores there are, and one more where slow tests run: many wait for a server or other processes."""
+    cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count() or 1
+    return cores + ("not slow" not in config.option.markexpr)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that takes the browser needs it."""
+    """Begin with the files that take minutes, so that none is left at the end; who takes the browser needs it."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in MINUTES)
     for item in items:
         if "chromium" in getattr(item, "fixturenames", ()):  # `browser` takes it
             item.add_marker(pytest.mark.extra("browser"))
@@ -172,6 +187,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 class Project:
     """A git clone of this repository as it stands, in which `dvc` and `git` are the real ones."""
 
+    server = CommandServer()
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -179,13 +196,15 @@ class Project:
         """Run a command in the clone; what it printed. With ok=False it has to fail, with None it may."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         env = os.environ | {"PATH": path, "STAGE_WORKERS": "2"} | environment
+        code, printed = self.server.run(command, self.folder, env) or self._run(command, env)
+        assert ok is None or (code == 0) == ok, f"{' '.join(command)} exited {code}:\n{printed}"
+        return printed
+
+    def _run(self, command: tuple[str, ...], env: dict[str, str]) -> tuple[int, str]:
         done = subprocess.run(
             command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        assert ok is None or (done.returncode == 0) == ok, (
-            f"{' '.join(command)} exited {done.returncode}:\n{done.stdout}"
-        )
-        return done.stdout
+        return done.returncode, done.stdout
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the clone."""
@@ -218,31 +237,59 @@ def template_params() -> str:
 
 
 @pytest.fixture(scope="session")
-def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
-    """Make clones: the files that git tracks or would track, committed to a repository of their own.
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """The folder of a name, which the first that asks for it makes, for all processes that run tests."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name: str, make: Callable[[Path], None]) -> Path:
+        with FileLock(shared / f"{name}.lock"):
+            if not (shared / name).exists():
+                make(shared / f"{name}.unfinished")
+                (shared / f"{name}.unfinished").rename(shared / name)
+        return shared / name
+
+    return get
+
+
+def make_template(folder: Path) -> None:
+    """Copy the files that git tracks or would track to `folder`, and commit them there.
 
     What the pipeline has made of the images in this one is left out, and its settings are the template's again.
     """
     made = (":!*.dvc", ":!dvc.lock", ":!reports/*.json", ":!reports/plots")
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", ".", *made]
+    names = subprocess.check_output(listed, cwd=REPOSITORY, text=True).split("\0")
+    for name in filter(None, names):
+        if (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, folder / name)
+    project = Project(folder)
+    project("git", "init", "--quiet", "--initial-branch=main")
+    project.write("params.yaml", template_params())
+    project.write(".dvc/config", CONFIG)
+    project("git", "config", "user.name", "Test")
+    project("git", "config", "user.email", "test@example.com")
+    project.commit("Template")
+    compileall.compile_dir(folder / "imagepack", quiet=1)  # once, and not in every copy
+    compileall.compile_dir(folder / "stages", quiet=1)
+
+
+@pytest.fixture(scope="session")
+def new_project(tmp_path_factory: pytest.TempPathFactory, made_once: Callable) -> Callable[[], Project]:
+    """Make clones: a repository of its own with the template's files and settings, committed."""
 
     def make() -> Project:
-        folder = tmp_path_factory.mktemp("project")
-        listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", ".", *made]
-        names = subprocess.check_output(listed, cwd=REPOSITORY, text=True).split("\0")
-        for name in filter(None, names):
-            if (REPOSITORY / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes((REPOSITORY / name).read_bytes())
-        project = Project(folder)
-        project("git", "init", "--quiet", "--initial-branch=main")
-        project.write("params.yaml", template_params())
-        project.write(".dvc/config", CONFIG)
-        project("git", "config", "user.name", "Test")
-        project("git", "config", "user.email", "test@example.com")
-        project.commit("Template")
-        return project
+        template = made_once("template", make_template)
+        return copy_project(Project(template), tmp_path_factory.mktemp("project") / "project")
 
     return make
+
+
+def copy_project(project: Project, folder: Path) -> Project:
+    """A copy of a clone in a new folder."""
+    shutil.copytree(project.folder, folder, symlinks=True)
+    return Project(folder)
 
 
 @pytest.fixture(scope="session")

@@ -151,6 +151,7 @@ def test_a_permutation_has_every_position_once(total: int):
     assert sorted(permute(np.arange(total), total, key(1, 2)).tolist()) == list(range(total))
 
 
+@pytest.mark.slow
 def test_permutations_are_as_even_as_chance():
     """Of 4 things each of the 24 orders, and of 30 each at each place; within five or six standard deviations."""
     orders = Counter(tuple(permute(np.arange(4), 4, key(0, epoch)).tolist()) for epoch in range(600))

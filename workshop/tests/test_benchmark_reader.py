@@ -20,6 +20,7 @@ PEERS = os.environ.get("READER_PEERS", sys.executable)
 """The Python that has the libraries which the reader is compared with: see workshop/benchmarks/reader.py."""
 IMAGES = np.random.default_rng(0).integers(0, 256, (700, 32, 32, 3), np.uint8)
 LABELS = np.arange(700) % 7
+LITTLE = ("--images", "300", "--runs", "1", "--seconds", "0")
 
 
 def benchmark(*options: str | Path) -> subprocess.CompletedProcess[str]:
@@ -37,7 +38,7 @@ def arrays(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.extra("scikit-image")
 def test_the_reader_is_timed_beside_its_bound():
-    done = benchmark("--alone", "--images", "300", "--runs", "1")
+    done = benchmark("--alone", *LITTLE)
     assert done.returncode in (0, 1), done.stderr
     for name in readers.VARIANTS:
         assert re.search(rf"^{re.escape(name)} +\d", done.stdout, flags=re.MULTILINE), name
@@ -51,7 +52,7 @@ def test_every_peer_is_timed_and_compared():
     check = [PEERS, REPOSITORY / "workshop/benchmarks/peers_of_reader.py", "check"]
     if subprocess.run(check, capture_output=True).returncode:
         pytest.skip("needs the peers: name a Python that has them in READER_PEERS")
-    done = benchmark("--images", "300", "--runs", "1", "--peers", PEERS)
+    done = benchmark(*LITTLE, "--peers", PEERS)
     assert done.returncode in (0, 1), done.stderr
     for name in readers.PEERS:
         assert re.search(rf"^{re.escape(name)} +\d", done.stdout, flags=re.MULTILINE), name
@@ -62,7 +63,7 @@ def test_every_peer_is_timed_and_compared():
 @pytest.mark.slow
 @pytest.mark.extra("scikit-image")
 def test_packs_of_each_encoding_are_timed():
-    done = benchmark("--encodings", "--images", "300", "--runs", "1")
+    done = benchmark("--encodings", *LITTLE)
     assert done.returncode == 0, done.stderr
     sizes = [int(size) for size in re.findall(r"^(?:raw|png|jpeg) +(\d+)", done.stdout, flags=re.MULTILINE)]
     assert len(sizes) == 3
@@ -115,6 +116,7 @@ def test_a_promise_is_kept_or_missed():
     assert verdicts(ours=90, peer=40) == [True, False]
 
 
+@pytest.mark.slow
 def test_a_python_without_the_peers_is_refused_with_how_to_install_them(tmp_path: Path):
     venv.create(tmp_path, with_pip=False)
     python = tmp_path / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -125,6 +127,7 @@ def test_a_python_without_the_peers_is_refused_with_how_to_install_them(tmp_path
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_peers_that_cannot_be_run_are_refused(tmp_path: Path):
     done = benchmark("--peers", tmp_path / "nothing")
     assert done.returncode == 1

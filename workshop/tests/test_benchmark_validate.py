@@ -45,6 +45,7 @@ def test_the_memory_of_validate_is_measured_without_the_peers(tmp_path: Path):
     assert len(list((tmp_path / "kept/data/raw").rglob("*.jpg"))) == many
 
 
+@pytest.mark.slow
 def test_a_python_without_the_peers_is_refused_with_how_to_install_them(tmp_path: Path):
     venv.create(tmp_path, with_pip=False)
     python = tmp_path / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -57,6 +58,7 @@ def test_a_python_without_the_peers_is_refused_with_how_to_install_them(tmp_path
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_peers_that_cannot_be_run_are_refused(tmp_path: Path):
     done = benchmark("--peers", tmp_path / "nothing")
     assert done.returncode == 1

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from workshop.benchmarks import growth, measure
+from workshop.benchmarks import growth, measure, zips
 
 pytestmark = pytest.mark.usefixtures("in_template")
 
@@ -98,10 +98,19 @@ def test_the_counts_are_per_image():
 
 @pytest.mark.slow
 @pytest.mark.extra("scikit-image")
-def test_the_zips_benchmark_prints_every_step_of_both_ways():
-    command = [sys.executable, "-m", "workshop.benchmarks.zips", "--images", "40"]
+def test_the_zips_benchmark_prints_every_step():
+    command = [sys.executable, "-m", "workshop.benchmarks.zips", "--images", "20", "--way", "zips"]
     output = subprocess.check_output(command, text=True)
-    for step in ("dvc add", "dvc repro", "dvc push"):
-        assert len(re.findall(rf"^.*{step} +[0-9.]+ +[0-9.]+ +[0-9.]+$", output, flags=re.MULTILINE)) == 3
-    assert "files: 40 in data/raw, 40 in data/processed, of 40 images" in output
-    assert "zips: 1 in data/raw, 1 in data/processed, of 40 images" in output
+    for step in ("zip", "dvc add", "dvc repro", "dvc push"):
+        assert len(re.findall(rf"^.*: {step} +[0-9.]+$", output, flags=re.MULTILINE)) == 3, output
+    assert "zips: 1 in data/raw, 1 in data/processed, of 20 images" in output
+
+
+def test_the_zips_benchmark_compares_two_ways():
+    taken = {"files": {"all: dvc add": 3.0}, "zips": {"all: zip": 0.5, "all: dvc add": 1.5}}
+    rows = [line.split() for line in zips.table(taken)]
+    assert rows == [
+        ["seconds", "files", "zips", "ratio"],
+        ["all:", "zip", "0.5"],
+        ["all:", "dvc", "add", "3.0", "1.5", "2.0"],
+    ]

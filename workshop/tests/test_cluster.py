@@ -115,6 +115,14 @@ def own(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[LocalCluste
         yield local
 
 
+@pytest.fixture
+def lone(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[LocalCluster]:
+    """One worker, where it does not matter how many there are."""
+    with running(tmp_path / "cluster", count=1, **options(tmp_path / "cluster")) as local:
+        environment.setenv("DASK_SCHEDULER_ADDRESS", local.address)
+        yield local
+
+
 def stage(folder: Path, address: str, path: Sequence[Path] = (REPOSITORY,), **variables: str) -> psutil.Popen:
     """Start validate in `folder`, on the cluster."""
     (folder / "params.yaml").write_text("{}\n")
@@ -219,7 +227,8 @@ class TestOnACluster:
         self, shared: LocalCluster, tmp_path: Path, environment: pytest.MonkeyPatch, first: str
     ):
         incremental = Incremental(tmp_path / "work")
-        shutil.copytree(REPOSITORY / "data/sample/images", incremental.raw)
+        for name in ("birds", "fruit"):
+            shutil.copytree(REPOSITORY / "data/sample/images" / name, incremental.raw / name)
         damaged = next(path for path in sorted(incremental.raw.rglob("*.jpg")))
         damaged.write_bytes(damaged.read_bytes()[:-2000])  # which validate decodes each time
         made = from_nothing(incremental)  # here
@@ -370,7 +379,7 @@ class TestOnACluster:
         results = r"when the results of \d+ of 401 images were here"
         said = rf"the Dask scheduler at {own.address} was lost {results}: start it again, and the workers if they ended"
         assert re.search(said, refusal(process))
-        with running(tmp_path / "second", **options(tmp_path / "second")) as second:
+        with running(tmp_path / "second", count=1, **options(tmp_path / "second")) as second:
             printed = stage(project, second.address).communicate(timeout=60)[0]
         assert "401 files in 1 classes" in printed
         taken = int(re.search(r"; (\d+) of 401 from the memo", printed)[1])
@@ -400,36 +409,36 @@ class TestOnACluster:
             assert time.monotonic() - begun < 60
 
     @linux_only
-    def test_ctrl_c_takes_the_work_back(self, own: LocalCluster, tmp_path: Path):
+    def test_ctrl_c_takes_the_work_back(self, lone: LocalCluster, tmp_path: Path):
         import distributed
 
         add_pictures(tmp_path / "raw", 100)
         (tmp_path / "raw/cat/slow.bmp").write_bytes(slow_bmp(8000))
-        process = stage(tmp_path, own.address)
-        while not keepers(own):
+        process = stage(tmp_path, lone.address)
+        while not keepers(lone):
             time.sleep(0.05)
         time.sleep(2)
         process.send_signal(signal.SIGINT)
         assert refusal(process).endswith("validate: stopped\n")
-        assert no_keepers_within(own, 5)
-        with distributed.Client(own.address, set_as_default=False) as client:
+        assert no_keepers_within(lone, 5)
+        with distributed.Client(lone.address, set_as_default=False) as client:
             assert not any(client.processing().values())
 
     @linux_only
-    def test_a_stage_that_is_killed_leaves_nothing_to_do(self, own: LocalCluster):
+    def test_a_stage_that_is_killed_leaves_nothing_to_do(self, lone: LocalCluster):
         script = (
             "from workshop.benchmarks.cluster import nothing\n"
             "from imagepack.engine import workers; import test_cluster\n"
             "for _ in test_cluster.images(test_cluster.nap, range(100000)): print('one', flush=True)"
         )
         env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, IMPORTED))}
-        process = subprocess.Popen([sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, cwd=own.folder)
+        process = subprocess.Popen([sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, cwd=lone.folder)
         process.stdout.readline()
         process.kill()
         process.communicate()
         import distributed
 
-        with distributed.Client(own.address, set_as_default=False) as client:
+        with distributed.Client(lone.address, set_as_default=False) as client:
             until = time.monotonic() + 30
             while any(client.processing().values()):
                 assert time.monotonic() < until
@@ -562,12 +571,12 @@ class TestOnACluster:
         assert ": differs from the machine of the stage: xxhash is 0.1, not " in said
         assert said.count("tcp://") == 4
 
-    def test_a_worker_that_joins_and_is_unfit_is_named(self, own: LocalCluster, tmp_path: Path):
+    def test_a_worker_that_joins_and_is_unfit_is_named(self, lone: LocalCluster, tmp_path: Path):
         (tmp_path / "none/stages").mkdir(parents=True)
         (tmp_path / "none/stages/__init__.py").touch()
         results = images(nap, range(2000), size=2)
         next(results)
-        own.start_worker(path=(tmp_path / "none",))
+        lone.start_worker(path=(tmp_path / "none",))
         with pytest.raises(InputError, match=r"as it is:\n  tcp://.*: cannot import the repository"):
             list(results)
 

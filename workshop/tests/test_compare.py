@@ -177,6 +177,7 @@ def test_every_change_is_found_and_no_other(history: History):
     assert sorted(b for _, _, b in changes if b) == sorted(history.b)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(HISTORIES)
 def test_swapped_arguments_give_the_mirrored_answer(history: History):
@@ -190,6 +191,7 @@ PATHS = st.builds(
 TANGLES = st.dictionaries(PATHS, st.builds(Picture, *[st.integers(0, n) for n in (2, 3, 1)]))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(TANGLES, TANGLES)
 def test_copies_and_ties_are_paired_the_same_way_from_both_sides(one: dict, other: dict):

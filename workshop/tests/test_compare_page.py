@@ -218,6 +218,7 @@ def test_a_name_is_no_markup(tmp_path: Path):
     assert "alert(1)" in hostile
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_changes_make_a_page_in_seconds_and_no_larger(tmp_path: Path):
     changes = many(edited=30_000, relabelled=20_000, added=25_000, removed=25_000)
     names = [f"class {n}" for n in range(10_000)]

@@ -154,6 +154,7 @@ def test_what_is_zero_is_not_there():
         assert words not in text
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(comparisons(), st.integers(40, 200))
 def test_the_terminal_only_shows_names(compared, width):
@@ -210,6 +211,7 @@ def require_whole_tables(text: str) -> None:
             assert len({line.count("|") for line in block.strip().splitlines()}) == 1, block
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(comparisons(), st.integers(0, 8000))
 def test_a_comment_is_short_enough_and_no_name_does_anything(compared, limit):

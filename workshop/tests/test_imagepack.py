@@ -314,6 +314,7 @@ def test_positions_that_are_none_are_refused(folder: Path):
         packed.take([0], out=read_only)
 
 
+@pytest.mark.slow
 def test_more_shards_than_files_may_be_open(workspace: Workspace):
     """In a process that may open few, each image in a shard of its own."""
     resource = pytest.importorskip("resource")

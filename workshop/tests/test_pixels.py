@@ -475,6 +475,7 @@ def test_the_header_of_a_jpeg_xl_says_what_its_library_does_not(tmp_path: Path):
         assert findings(file(*small), tmp_path, "jxl") == ["unsupported_variant"]
 
 
+@pytest.mark.slow
 def test_a_library_for_more_formats_that_is_installed_later_makes_the_memo_look_again(tmp_path: Path):
     """Files that were rejected for want of it are known to the memo."""
     if importlib.util.find_spec("pillow_heif"):

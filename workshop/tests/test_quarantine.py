@@ -153,6 +153,7 @@ def test_without_rejected_files_nothing_moves():
     assert not QUARANTINE.exists()
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named_with_the_fix():
     assert quarantine(code=1) == f"quarantine: {RAW} is no folder: python3 run.py brings the images in\n"
     RAW.mkdir(parents=True)
@@ -188,6 +189,7 @@ def test_files_that_are_not_as_validated_stay_and_are_named_and_the_others_leave
     assert contents(QUARANTINE) == quarantined | gone
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_on_the_way_back():
     add_images()
     make_manifest()
@@ -203,6 +205,7 @@ def test_nothing_is_overwritten_on_the_way_back():
     assert contents(QUARANTINE) == {path: before[path] for path in ("cat/junk.jpg", "2024/only-bad/text.png")}
 
 
+@pytest.mark.slow
 @not_windows
 def test_a_link_moves_and_what_it_leads_to_does_not(tmp_path: Path):
     add_pictures(RAW, 2, "cat")
@@ -224,6 +227,7 @@ def test_a_link_moves_and_what_it_leads_to_does_not(tmp_path: Path):
     assert everything(tmp_path / "elsewhere") == {"tiny.png"}
 
 
+@pytest.mark.slow
 @not_windows
 def test_no_path_leads_out_of_the_folders(tmp_path: Path):
     add_pictures(RAW, 1)
@@ -247,6 +251,7 @@ def test_no_path_leads_out_of_the_folders(tmp_path: Path):
     assert "1 rejected file moved" in quarantine(code=1)
 
 
+@pytest.mark.slow
 @not_windows
 def test_a_folder_where_a_rejected_link_was_stays():
     add_pictures(RAW, 2)
@@ -258,6 +263,7 @@ def test_a_folder_where_a_rejected_link_was_stays():
     assert (RAW / "cat/link/good.png").exists()
 
 
+@pytest.mark.slow
 @linux_only
 def test_a_name_that_is_not_utf8_stays_on_the_way_there_and_moves_on_the_way_back():
     add_images()
@@ -275,6 +281,7 @@ def test_a_name_that_is_not_utf8_stays_on_the_way_there_and_moves_on_the_way_bac
     assert (RAW / name).exists()
 
 
+@pytest.mark.slow
 @linux_only
 def test_a_name_of_251_bytes_and_more_and_odd_names_move():
     add_pictures(RAW, 2, "cat")
@@ -304,6 +311,7 @@ def test_where_every_file_is_rejected_the_folder_itself_stays():
     assert list(RAW.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_second_run_goes_on_where_the_first_stopped():
     add_images()
     make_manifest()

@@ -242,6 +242,7 @@ def test_nothing_but_the_pictures_stays():
     assert contents(RAW) == stripped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [hostile_files.exif_faults, hostile_files.metadata_bombs, hostile_files.tiff_faults])
 def test_hostile_metadata_neither_ends_the_search_nor_takes_long(make: Callable[[], hostile_files.Files]):
     files = make()

@@ -897,6 +897,7 @@ def busy_workers(stage: psutil.Process) -> list[psutil.Process]:
         return []
 
 
+@pytest.mark.slow
 @linux_only
 def test_a_file_whose_worker_is_killed_each_time_costs_itself_alone(tmp_path: Path):
     add_pictures(tmp_path / "raw", 5)

@@ -404,6 +404,7 @@ def history(folder: Path, commits: int, packs: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_whence_looks_through_a_long_history_at_once(tmp_path: Path):
     repo = history(tmp_path / "repo", commits=5000, packs=500)
     digest = f"{123:064x}"[::-1]
@@ -451,6 +452,7 @@ def make_and_note(folder: Path, notes: Path) -> None:
     DownloadCache(folder, 100).get("a", make)
 
 
+@pytest.mark.slow
 def test_many_processes_make_a_file_once(tmp_path: Path):
     (tmp_path / "notes").mkdir()
     context = multiprocessing.get_context("spawn")
