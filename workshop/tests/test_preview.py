@@ -9,9 +9,10 @@ from PIL import Image
 
 import imagepack
 from imagepack.errors import InputError
+from imagepack.images.contact_sheet import CAPTION, GAP, HEADER, font, wrap
 from stages.pack import Pack, Split
 from stages.preprocess import Preprocess
-from stages.preview import CAPTION, GAP, HEADER, Augment, Preview, choose, draw, preview, wrap
+from stages.preview import Augment, Preview, choose, draw, preview
 
 ALL = Pack(split=Split(train=1, val=0, test=0))
 
@@ -97,7 +98,7 @@ def test_words_are_wrapped_to_the_width_and_cut_if_need_be():
     ]
     lines = wrap(words, 128)
     assert lines[0].startswith("flip  +7°  crop 86 %")
-    assert all(CAPTION.getlength(line) <= 128 for line in lines)
+    assert all(font(CAPTION).getlength(line) <= 128 for line in lines)
     assert lines[-1].startswith("a-name-that")
     assert lines[-1].endswith("…")
     assert "  ".join(lines[:-1]).split("  ") == words[:-1]
