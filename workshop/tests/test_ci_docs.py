@@ -40,7 +40,7 @@ def project(new_project: Callable[[], Project], s3_server: s3.Server) -> Project
     """A dataset that was pushed, tagged v1, and a second version that was not."""
     project = new_project()
     text = (project.folder / "params.yaml").read_text(encoding="utf-8")
-    project.write("params.yaml", text.replace("  size: 128 ", "  size: 16 "))
+    project.write("params.yaml", text.replace("  size: 128\n", "  size: 16\n"))
     project("dvc", "remote", "modify", "s3", "url", f"{s3.TEMPLATE_URL}/ci")
     for version, first in (("v1", 0), ("v2", 20)):
         add_pictures(project.folder / "data/raw", 4, first=first)

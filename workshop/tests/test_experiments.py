@@ -40,7 +40,7 @@ def project(new_project: Callable[[], Project]) -> Project:
     """Two commits with data, and a model: experiments fast and small of the first, late of the second."""
     project = new_project()
     text = (project.folder / "params.yaml").read_text(encoding="utf-8")
-    project.write("params.yaml", text.replace("  size: 128 ", "  size: 16 "))
+    project.write("params.yaml", text.replace("  size: 128\n", "  size: 16\n"))
     pipeline = (project.folder / "dvc.yaml").read_text(encoding="utf-8")
     project.write("dvc.yaml", pipeline.replace("\nplots:\n", STAGE))
     project.write("train.py", TRAIN)
