@@ -18,7 +18,9 @@ from stages.pack import Pack, Split
 from stages.preprocess import Preprocess
 
 SHIPPED = REPOSITORY / "params.yaml"
-RANGES = re.findall(r"^ +(\w+): [\d.]+ .*?([\d.]+) to ([\d.]+)", SHIPPED.read_text(encoding="utf-8"), re.MULTILINE)
+ABOVE = re.compile(r"^ +# .*?([\d.]+) to ([\d.]+).*\n +(\w+): [\d.]+$", re.MULTILINE)
+"""A comment with a range, and the key below it."""
+RANGES = [(name, low, high) for low, high, name in ABOVE.findall(SHIPPED.read_text(encoding="utf-8"))]
 KNOBS = [
     field for field in dataclasses.fields(imagepack.Augment) if field.name != "ops"
 ]  # functions have no place here
@@ -52,15 +54,16 @@ def test_the_shipped_file_states_every_default():
 
 @template_only
 def test_every_key_of_the_shipped_file_is_explained():
-    """By a comment on its line, on the line of a key before it in its section, or on that of the section."""
+    """By a comment above it, above a key before it in its section, or above the section."""
     explained: dict[int, bool] = {}  # by indentation
     for line in filter(str.strip, SHIPPED.read_text(encoding="utf-8").splitlines()[1:]):
         depth = len(line) - len(line.lstrip())
         explained = {above: value for above, value in explained.items() if above <= depth}
-        if line.split("#")[0].rstrip().endswith(":"):
-            explained[depth + 2] = "#" in line
+        if line.lstrip().startswith("#"):
+            explained[depth] = True
+        elif line.endswith(":"):
+            explained[depth + 2] = explained.get(depth, False)
         else:
-            explained[depth] = "#" in line or explained[depth]
             assert explained[depth], f"no comment explains {line!r}"
 
 
