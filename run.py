@@ -124,11 +124,18 @@ def keep_private(made: bool) -> None:
 
 
 def select_tests(options: list[str]) -> list[str]:
-    """Return the options of pytest: the fast tests alone, unless --all, -m, -k or a path says which."""
+    """Return the options of pytest: unless --all, -m, -k or a path says which, the fast tests alone.
+
+    Of a dataset that is committed these are its own, since the template's ask the template's stages.
+    """
     if "--all" in options:
         return [option for option in options if option != "--all"]
     if any(option[:2] in ("-m", "-k") or (ROOT / option.partition("::")[0]).exists() for option in options):
         return options
+    committed = subprocess.run(["git", "cat-file", "-e", "HEAD:data/raw.dvc"], cwd=ROOT, capture_output=True)
+    if committed.returncode == 0:
+        print("run.py: this repository has images of its own: runs tests/; --all adds the template's own tests")
+        options = ["tests", *options]
     return ["-m", "not slow and not extra", *options]
 
 

@@ -24,7 +24,7 @@ LIBRARIES = ("pillow", "numpy", "simplejpeg", "xxhash", "pillow-heif", "pillow-j
 """Packages that decide what is written: after another version of one is installed, the memo starts afresh."""
 
 OWN_CHECKS: dict[str, Check] = {}
-"""Codes of your own, with level, meaning and fix: {"no_red": Check("error", "has no red in it", "remove it")}."""
+"""Codes of your own, with level, meaning and fix: {"no_red": Check("error", "has no red in it", "photograph it again")}."""
 
 
 class Levels(levels_section(CHECKS | OWN_CHECKS)):
@@ -69,7 +69,7 @@ def check_image(image: CheckedImage, params: Validate) -> Iterator[tuple[str, st
     """
     yield from standard_checks(image, params)
     # if image.pixels()[..., 0].max() < 30:  # "no_red" must stand in OWN_CHECKS
-    #     yield "no_red", "no pixel has more than 30 of 255"
+    #     yield "no_red", "no pixel has 30 of 255 or more"
 
 
 def validate(

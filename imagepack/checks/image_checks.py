@@ -19,7 +19,9 @@ LEAST_WHITE = 1 << 14
 
 @dataclass(frozen=True)
 class CheckedImage(Content, Appearance):
-    """An image that decodes. It has the attributes of Content (format, mode, width, height, ...) and of Appearance
+    """An image that decodes, for a check; if the check raises an exception, the image gets decode_error.
+
+    It has the attributes of Content (format, mode, width, height, ...) and of Appearance
     (brightness, contrast, saturation, sharpness, ...), and:
 
     Attributes:

@@ -132,8 +132,9 @@ def _line(error: ErrorDetails) -> str:
         case "literal_error":
             return f"{where}: must be {error['ctx']['expected']}, is {error['input']!r}"
         case "model_type":
-            first = next(iter(_owner(error["loc"]).model_fields))
-            return f"{where}: must hold keys such as `{first}:`, is {error['input']!r}"
+            first = next(iter(_owner(error["loc"]).model_fields), None)
+            wanted = f"must hold keys such as `{first}:`" if first else "has no keys: write {}"
+            return f"{where}: {wanted}, is {error['input']!r}"
         case "too_short" | "too_long":
             wanted = error["ctx"].get("min_length", error["ctx"].get("max_length"))
             return f"{where}: must have {wanted} values, is {error['input']!r}"

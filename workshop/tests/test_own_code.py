@@ -55,7 +55,7 @@ def test_a_check_of_ones_own_has_a_level_a_fix_and_a_place_in_the_report(new_pro
     printed = project("dvc", "repro", "validate")
     assert "12 accepted, 3 rejected" in printed
     rejected = (project.folder / "reports/rejected.csv").read_text(encoding="utf-8")
-    assert "cat/blue0.png,no_red,no pixel has more than 30 of 255,go red" in rejected
+    assert "cat/blue0.png,no_red,no pixel has 30 of 255 or more,go red" in rejected
     params = (project.folder / "params.yaml").read_text(encoding="utf-8")
     project.write("params.yaml", params.replace("  levels:\n", "  levels:\n    no_red: warning\n", 1))
     assert "15 accepted, 0 rejected" in project("dvc", "repro", "validate")
