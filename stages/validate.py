@@ -24,7 +24,7 @@ LIBRARIES = ("pillow", "numpy", "simplejpeg", "xxhash", "pillow-heif", "pillow-j
 """Packages that decide what is written: after another version of one is installed, the memo starts afresh."""
 
 OWN_CHECKS: dict[str, Check] = {}
-"""Codes of your own, with level, meaning and fix: {"no_red": Check("error", "has no red in it", "photograph it again")}."""
+"""Codes of your own: level, meaning, fix. {"no_red": Check("error", "has no red in it", "photograph it again")}"""
 
 
 class Levels(levels_section(CHECKS | OWN_CHECKS)):

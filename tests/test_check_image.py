@@ -1,4 +1,4 @@
-"""`check_image` in stages/validate.py says what is wrong with an image, in codes that have a level, a meaning and a fix.
+"""`check_image` in stages/validate.py says what is wrong with an image, in codes that are declared.
 
 To add a test: save a picture of which you know what is wrong in `tmp_path`, and look at what `codes` returns.
 """
