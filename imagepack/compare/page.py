@@ -82,6 +82,7 @@ def write(path: Path, summary: dict, changes: pl.DataFrame, pictures: Mapping[in
     from imagepack.html import pages  # imported here, since Jinja2 would slow the start
 
     shown = on_page(changes)
+    class_names, split_names = _names(shown)
     verdict = judge(summary, changes)
     found = [finding["new"] for finding in summary["findings"] if finding["code"] == "label_conflict"]
     data = {
@@ -102,8 +103,8 @@ def write(path: Path, summary: dict, changes: pl.DataFrame, pictures: Mapping[in
         "kinds": words.KINDS,
         "total": len(changes),
         "shown": len(shown),
-        "labels": _labels(shown),
-        "split_choices": _split_choices(shown),
+        "class_choices": [(name, name or NO_CLASS) for name in class_names],
+        "split_choices": [(name, name or "(no split)") for name in split_names],
         "boxes": [(kind, words.KINDS[kind]) for kind in MEANINGS if kind in set(shown["kind"])],
         "groups": _groups(shown, summary["counts"], pictures),
     }
@@ -143,11 +144,11 @@ def _splits(table: list[dict]) -> list[dict]:
 
 
 def _moves(moves: list[dict]) -> dict:
-    """A table of how many images moved from each split to each other; None for none. Empty if none moved."""
+    """A table of how many images moved from each split to each other; None for none."""
     counts = {(move["from"], move["to"]): move["images"] for move in moves}
     names = _in_order({name for pair in counts for name in pair})[:20]
     rows = [{"split": name, "counts": [counts.get((name, to)) for to in names]} for name in names]
-    return {"head": ["", *(f"to {name}" for name in names)], "rows": rows} if rows else {}
+    return {"head": ["", *(f"to {name}" for name in names)], "rows": rows}
 
 
 def _transfer(ways: dict) -> list[dict]:
@@ -177,26 +178,20 @@ def _change(row: dict) -> int:
 
 
 def _metrics(metrics: list[dict]) -> list[dict]:
-    """Those that differ first, with the difference; 0 where they are no numbers."""
-
-    def difference(a: object, b: object) -> float:
-        numbers = all(isinstance(number, int | float) and not isinstance(number, bool) for number in (a, b))
-        return b - a if numbers else 0
-
+    """Those that differ first, with the difference; None where they are no numbers."""
     ordered = sorted(metrics, key=lambda m: (m["a"] == m["b"], m["file"], m["metric"]))
-    return [metric | {"difference": difference(metric["a"], metric["b"])} for metric in ordered]
+    return [metric | {"difference": _difference(metric["a"], metric["b"])} for metric in ordered]
 
 
-def _labels(shown: pl.DataFrame) -> list[tuple[str, str]]:
-    """The classes that occur in either version: value and text."""
-    names = set(shown["label_a"]) | set(shown["label_b"])
-    return [(name, name or NO_CLASS) for name in sorted(names - {None})]
+def _difference(a: object, b: object) -> float | None:
+    return b - a if {type(a), type(b)} <= {int, float} else None
 
 
-def _split_choices(shown: pl.DataFrame) -> list[tuple[str, str]]:
-    """The splits that occur in either version: value and text."""
-    names = {_split(change, side) for change in shown.iter_rows(named=True) for side in "ab"} - {None}
-    return [(name, name or "(no split)") for name in _in_order(names)]
+def _names(shown: pl.DataFrame) -> tuple[list[str], list[str]]:
+    """The classes and the splits that occur in either version."""
+    classes = {*shown["label_a"], *shown["label_b"]} - {None}
+    splits = {_split(change, side) for change in shown.iter_rows(named=True) for side in "ab"} - {None}
+    return sorted(classes), _in_order(splits)
 
 
 def _split(change: dict, side: str) -> str | None:

@@ -153,7 +153,7 @@ def test_every_output_is_written_and_the_gates_name_rule_and_image(clone: Projec
 
 
 def test_the_workflow_for_pull_requests_says_what_is_wrong_and_fails(clone: Project):
-    script = steps("compare")["Compare"].replace("python3 run.py", "python -m")
+    script = steps("compare")["Compare"].replace("python3 run.py ", "python -m imagepack.commands.")
     text = clone("bash", "-e", "-c", script, ok=False, BASE="base")
     assert "\ninvalid_increase: 1 rejected image instead of 0: cat/img6.png" in text
     assert {path.name for path in clone.folder.glob("compare.*")} == {"compare.md", "compare.html", "compare.json"}
