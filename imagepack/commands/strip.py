@@ -106,7 +106,7 @@ def require_pulled() -> None:
 
 
 def chosen(files: list[RawFile], paths: list[str]) -> list[RawFile]:
-    """Return those of `files` that are one of `paths` or below one; all if it is empty. A path may begin with data/raw.
+    """Return those of `files` that are one of `paths` or below one; all without paths. A path may begin with data/raw.
 
     Raises:
         InputError: a path with nothing of data/raw.
