@@ -129,10 +129,11 @@ def test_a_stale_workspace_says_what_has_changed(copy: Project):
     copy.write("params.yaml", text.replace("min_side: 16", "min_side: 3"))
     add_pictures(copy.folder / RAW, 1, "cow", 50)
     copy("dvc", "add", RAW)
-    copy.write("stages/validate.py", (copy.folder / "stages/validate.py").read_text(encoding="utf-8") + "\n")
+    for code in ("stages/validate.py", "imagepack/checks/gate.py"):
+        copy.write(code, (copy.folder / code).read_text(encoding="utf-8") + "\n")
     assert read(None, copy.folder).warnings == [
         "data/raw has changed since validate and preprocess ran: run `dvc repro`",
-        "stages/validate.py, params.yaml changed since the last `dvc repro`: run `dvc repro`",
+        "imagepack/checks, stages/validate.py, params.yaml changed since the last `dvc repro`: run `dvc repro`",
     ]
     copy("dvc", "repro", "validate")
     assert read(None, copy.folder).warnings == [
