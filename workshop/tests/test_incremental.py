@@ -365,7 +365,7 @@ def start(workspace: Incremental, **environment: str) -> subprocess.Popen:
     script = workspace.folder / f"run{environment.get('OUT', '')}.py"
     workspace.folder.mkdir(parents=True, exist_ok=True)
     script.write_text(code)
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])} | environment
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])} | environment
     return subprocess.Popen(
         [sys.executable, script, workspace.folder],
         env=env,
