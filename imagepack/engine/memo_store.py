@@ -153,16 +153,19 @@ class WorkerStore:
             return None
         if not self._own or not _path(self._folder, self._own).exists():  # removed by another run, to make room
             self._own = secrets.randbits(62) + 1
-        values = b"".join(value for _, value in items)
+        segment, values = self._own, [value for _, value in items]
         rows = b"".join(ROW.pack(key, len(value), xxh3_64_digest(key + value)) for key, value in items)
-        data = HEADER.pack(MAGIC, len(items), len(values)) + values + rows
-        segment = self._own
-        with _path(self._folder, segment).open("ab", buffering=0) as file:
+        with _path(self._folder, segment).open("ab") as file:
             begin = file.tell()
-            if file.write(data) != len(data):
-                file.truncate(begin)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if (end := begin + len(data)) >= self._long:
+            try:
+                file.writelines([HEADER.pack(MAGIC, len(items), sum(map(len, values))), *values, rows])
+                file.flush()
+            except OSError:
+                self._own = 0  # nothing follows behind what may be half a block
+                os.ftruncate(file.fileno(), begin)
+                raise
+            end = file.tell()
+        if end >= self._long:
             self._own = 0
         return Block(segment, begin + HEADER.size, end, rows)
 

@@ -109,7 +109,8 @@ class _Cluster:
         running, more = 0, True
         try:
             while more or waiting:
-                limit = min(FLIGHT * max(1, self._threads), at_most or 10**9)
+                limit = FLIGHT * max(1, self._threads)
+                limit = min(limit, at_most) if at_most else limit
                 wanted = min(limit - running, UNREAD * limit - len(waiting))
                 fresh = list(itertools.takewhile(bool, (bundles.next(self._threads) for _ in range(wanted))))
                 more = len(fresh) == max(0, wanted)
