@@ -259,7 +259,7 @@ class Store:
         """
         used = sorted((time, segment, size) for segment, (time, size) in _segments(self._folder).items())
         removable = [each for each in used if each[0] < self._since]
-        excess = size(self._folder) - self._limit
+        excess = total_size(self._folder) - self._limit
         fits = excess <= sum(size for _, _, size in removable)
         if end:
             removable += reversed(used[len(removable) :])
@@ -274,7 +274,7 @@ class Store:
         return fits
 
 
-def size(folder: Path) -> int:
+def total_size(folder: Path) -> int:
     """Return the bytes that a memo takes on disk."""
     index = (folder / INDEX).stat().st_size if (folder / INDEX).exists() else 0
     return index + sum(size for _, size in _segments(folder).values())
