@@ -375,4 +375,4 @@ NO_MEMO = Memo()
 def sizes(folder: Path = FOLDER) -> Iterator[tuple[str, int, int]]:
     """Yield name, entries and bytes of each stage's memo."""
     for path in sorted(folder.iterdir()) if folder.exists() else []:
-        yield path.name, memo_store.count(path), memo_store.size(path)
+        yield path.name, memo_store.count(path), memo_store.total_size(path)

@@ -153,16 +153,19 @@ class WorkerStore:
             return None
         if not self._own or not _path(self._folder, self._own).exists():  # removed by another run, to make room
             self._own = secrets.randbits(62) + 1
-        values = b"".join(value for _, value in items)
+        segment, values = self._own, [value for _, value in items]
         rows = b"".join(ROW.pack(key, len(value), xxh3_64_digest(key + value)) for key, value in items)
-        data = HEADER.pack(MAGIC, len(items), len(values)) + values + rows
-        segment = self._own
-        with _path(self._folder, segment).open("ab", buffering=0) as file:
+        with _path(self._folder, segment).open("ab") as file:
             begin = file.tell()
-            if file.write(data) != len(data):
-                file.truncate(begin)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if (end := begin + len(data)) >= self._long:
+            try:
+                file.writelines([HEADER.pack(MAGIC, len(items), sum(map(len, values))), *values, rows])
+                file.flush()
+            except OSError:
+                self._own = 0  # nothing follows behind what may be half a block
+                os.ftruncate(file.fileno(), begin)
+                raise
+            end = file.tell()
+        if end >= self._long:
             self._own = 0
         return Block(segment, begin + HEADER.size, end, rows)
 
@@ -188,9 +191,9 @@ class Store:
         (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
         self._folder, self._limit = folder, limit
         self._full = folder / FULL
-        self._full.touch()
-        self._since = self._full.stat().st_mtime  # by the clock of the file server, as the times of segments
-        self._full.unlink()
+        with self._full.open("w") as file:
+            self._since = os.fstat(file.fileno()).st_mtime  # by the clock of the file server, as the times of segments
+        self._full.unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """Make the index and the segments agree, and keep to the limit."""
@@ -200,8 +203,9 @@ class Store:
                     path.unlink()
         known = self._known()
         self.make_room()
-        segments = {_number(path): path for path in (self._folder / SEGMENTS).iterdir()}
-        found = [block for number, path in segments.items() for block in blocks(path, known.get(number, 0))]
+        segments = _segments(self._folder)
+        longer = [number for number, (_, size) in segments.items() if size > known.get(number, 0)]
+        found = [block for number in longer for block in blocks(_path(self._folder, number), known.get(number, 0))]
         if found or known.keys() - segments.keys() or not (self._folder / INDEX).exists():
             self.enter(found)
 
@@ -253,26 +257,27 @@ class Store:
         Returns:
             Whether there was room. If not, workers are told to write no more in this run.
         """
-        used = sorted((path.stat().st_mtime, path) for path in (self._folder / SEGMENTS).iterdir())
-        excess = size(self._folder) - self._limit
-        older = [path for time, path in used if time < self._since]
-        newest_first = [path for time, path in reversed(used) if time >= self._since]
-        fits = excess <= sum(map(_size, older))
-        if not fits and not end:
+        used = sorted((time, segment, size) for segment, (time, size) in _segments(self._folder).items())
+        removable = [each for each in used if each[0] < self._since]
+        excess = total_size(self._folder) - self._limit
+        fits = excess <= sum(size for _, _, size in removable)
+        if end:
+            removable += reversed(used[len(removable) :])
+        elif not fits:
             self._full.touch()
-        for path in older + newest_first * end:
+        for _, segment, freed in removable:
             if excess <= 0:
                 break
-            with contextlib.suppress(OSError):  # a file that cannot be removed now is by the next run
-                bytes_freed = _size(path)
-                path.unlink(missing_ok=True)  # the index forgets it when it is written anew
-                excess -= bytes_freed
+            with contextlib.suppress(OSError):  # what cannot be removed now is by the next run
+                _path(self._folder, segment).unlink()  # the index forgets it when it is written anew
+                excess -= freed
         return fits
 
 
-def size(folder: Path) -> int:
+def total_size(folder: Path) -> int:
     """Return the bytes that a memo takes on disk."""
-    return sum(map(_size, (folder / INDEX, *(folder / SEGMENTS).iterdir())))
+    index = (folder / INDEX).stat().st_size if (folder / INDEX).exists() else 0
+    return index + sum(size for _, size in _segments(folder).values())
 
 
 def count(folder: Path) -> int:
@@ -291,23 +296,20 @@ def _path(folder: Path, segment: int) -> Path:
     return folder / SEGMENTS / f"{segment:016x}.bin"
 
 
-def _number(path: Path) -> int:
-    """Return the segment that lies at `path`."""
-    return int(path.stem, 16)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # removed by another run, to make room
-        return 0
+def _segments(folder: Path) -> dict[int, tuple[float, int]]:
+    """Return when each segment was used last, and its size."""
+    found = {}
+    for path in (folder / SEGMENTS).glob("[0-9a-f]" * 16 + ".bin"):
+        with contextlib.suppress(FileNotFoundError):  # removed by another run, to make room
+            status = path.stat()
+            found[int(path.stem, 16)] = status.st_mtime, status.st_size
+    return found
 
 
 def blocks(path: Path, begin: int = 0) -> Iterator[Block]:
     """Yield the blocks of a segment that begin at byte `begin` or behind it, as far as they are whole."""
-    if (size := _size(path)) <= begin:
-        return
     with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
         while begin + HEADER.size <= size:
             file.seek(begin)
             magic, values, length = HEADER.unpack(file.read(HEADER.size))
@@ -315,5 +317,5 @@ def blocks(path: Path, begin: int = 0) -> Iterator[Block]:
             if magic != MAGIC or end > size:  # whoever wrote it was killed
                 return
             file.seek(start + length)
-            yield Block(_number(path), start, end, file.read(values * ROW.size))
+            yield Block(int(path.stem, 16), start, end, file.read(values * ROW.size))
             begin = end

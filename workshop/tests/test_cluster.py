@@ -143,6 +143,13 @@ def wait_for_entries(memo: Path, count: int) -> int:
     return written
 
 
+def hide_packages(folder: Path) -> None:
+    """Put empty packages there, in the place of those that the environment may have."""
+    for package in ("stages", "imagepack"):
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").touch()
+
+
 def refusal(process: psutil.Popen, within: float = 30) -> str:
     """What a stage said that ended with exit code 1."""
     printed = process.communicate(timeout=within)[0]
@@ -552,8 +559,7 @@ class TestOnACluster:
     def test_workers_without_the_repository_or_with_another_are_named(self, tmp_path: Path):
         project, without, edited, library = (tmp_path / name for name in ("project", "none", "edited", "library"))
         add_pictures(project / "raw", 2)
-        (without / "stages").mkdir(parents=True)
-        (without / "stages/__init__.py").touch()  # hides any that the environment may have
+        hide_packages(without)
         for package in ("stages", "imagepack"):
             shutil.copytree(REPOSITORY / package, edited / package)
         with (edited / "stages/preprocess.py").open("a") as file:
@@ -572,8 +578,7 @@ class TestOnACluster:
         assert said.count("tcp://") == 4
 
     def test_a_worker_that_joins_and_is_unfit_is_named(self, lone: LocalCluster, tmp_path: Path):
-        (tmp_path / "none/stages").mkdir(parents=True)
-        (tmp_path / "none/stages/__init__.py").touch()
+        hide_packages(tmp_path / "none")
         results = images(nap, range(2000), size=2)
         next(results)
         lone.start_worker(path=(tmp_path / "none",))
@@ -589,6 +594,7 @@ class TestOnACluster:
         add_pictures(project / "raw", 2)
         with running(tmp_path / "cluster", count=1, path=(copy,)) as local:
             assert "2 accepted" in stage(project, local.address, path=(copy,)).communicate(timeout=60)[0]
+            shutil.rmtree(project / ".memo")  # dvc.yaml there lists no code
             edited = copy / "stages/validate.py"
             edited.write_text(edited.read_text().replace("if longer > params.max_side:", "if longer > 1:"))
             stage(project, local.address, path=(copy,)).communicate(timeout=60)  # finds every image too large

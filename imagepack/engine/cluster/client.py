@@ -109,7 +109,8 @@ class _Cluster:
         running, more = 0, True
         try:
             while more or waiting:
-                limit = min(FLIGHT * max(1, self._threads), at_most or 10**9)
+                limit = FLIGHT * max(1, self._threads)
+                limit = min(limit, at_most) if at_most else limit
                 wanted = min(limit - running, UNREAD * limit - len(waiting))
                 fresh = list(itertools.takewhile(bool, (bundles.next(self._threads) for _ in range(wanted))))
                 more = len(fresh) == max(0, wanted)
@@ -117,7 +118,7 @@ class _Cluster:
                 running += len(fresh)
                 ready = [future for _, future in itertools.takewhile(lambda each: each[1].done(), waiting)]
                 if waiting or running:
-                    running -= _taken(finished, 0 if ready else LOOK)
+                    running -= _drain(finished, 0 if ready else LOOK)
                 self._look()
                 for name, fault, seconds, found in self._gather(ready):
                     bundle, _ = waiting.popleft()
@@ -334,7 +335,7 @@ def _pickled(function: Callable) -> tuple[bytes, set[Path]]:
     return file.getvalue(), folders
 
 
-def _taken(finished: queue.SimpleQueue, seconds: float) -> int:
+def _drain(finished: queue.SimpleQueue, seconds: float) -> int:
     """Wait until something is in the queue, or `seconds` have gone by; empty it, and return how much was in it."""
     count = 0
     with suppress(queue.Empty):

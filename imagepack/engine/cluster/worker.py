@@ -123,7 +123,7 @@ def run(setting: bytes, tasks: list[Task]) -> tuple[str, float, list[list[Outcom
         Why it cannot be done here, or an empty text; seconds; for each task what Worker.outcomes returns. Nothing
             follows an exception.
     """
-    with _taken(setting) as worker:
+    with _claimed(setting) as worker:
         found = []
         try:
             worker.begin()
@@ -147,8 +147,8 @@ def release(setting: bytes) -> None:
 
 
 @contextmanager
-def _taken(setting: bytes) -> Iterator[RunWorker]:
-    """Take one of the run's that is not at work, or a new one, and give it back."""
+def _claimed(setting: bytes) -> Iterator[RunWorker]:
+    """Claim a worker of the run that is not at work, or a new one, for as long as this lasts."""
     with _lock:
         for worker in [each for each in _workers if not each.at_work and each.ended()]:
             worker.stop()
