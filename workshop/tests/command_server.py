@@ -45,7 +45,12 @@ class CommandServer:
                 server = [sys.executable, __file__]
                 self._process = subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             with tempfile.NamedTemporaryFile("r", encoding="utf-8") as output:
-                request = {"command": command, "folder": str(folder), "env": environment, "output": output.name}
+                request = {
+                    "command": [*map(str, command)],
+                    "folder": str(folder),
+                    "env": environment,
+                    "output": output.name,
+                }
                 self._process.stdin.write(json.dumps(request) + "\n")
                 self._process.stdin.flush()
                 code = int(self._process.stdout.readline())
@@ -56,15 +61,17 @@ class CommandServer:
 
 def is_known(command: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Return whether a fork of the server is what this command would be."""
-    name = shutil.which(command[0], path=environment["PATH"])
-    ours = name and Path(name).parent == Path(sys.executable).parent
-    known = command[0] == "dvc" or (command[:2] == ("python", "-m") and command[2].startswith("imagepack"))
-    return bool(ours and known) and at_start(environment) == at_start(os.environ)
+    program = Path(shutil.which(command[0], path=environment["PATH"]) or "")
+    ours = program.parent == Path(sys.executable).parent
+    known = program.stem == "dvc" or (list(command[1:2]) == ["-m"] and command[2].startswith("imagepack"))
+    return ours and known and at_start(environment) == at_start(os.environ)
 
 
 def at_start(environment: Mapping[str, str]) -> dict[str, str]:
     """Return those of the variables that a fork would not read."""
-    return {name: value for name, value in environment.items() if name.startswith(AT_START)}
+    found = {name: value for name, value in environment.items() if name.startswith(AT_START)}
+    found.pop("PYTHONPATH", None)  # the fork has it
+    return found
 
 
 def serve() -> None:
@@ -110,7 +117,8 @@ def run(command: list[str], folder: str, env: dict[str, str], output: str) -> No
 
 def call(command: list[str]) -> int:
     """Return the command's exit code."""
-    if command[0] == "dvc":
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    if command[1:2] != ["-m"]:
         from dvc.cli import main
 
         sys.path[0], sys.argv = str(Path(sys.executable).parent), command

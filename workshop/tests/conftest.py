@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -184,10 +184,20 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+COMMAND_SERVER = CommandServer()
+
+
+def run_command(command: Sequence[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Run a command in `folder`; return its exit code and what it printed."""
+    if done := COMMAND_SERVER.run(command, folder, environment):
+        return done
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, **pipes)
+    return done.returncode, done.stdout
+
+
 class Project:
     """A git clone of this repository as it stands, in which `dvc` and `git` are the real ones."""
-
-    server = CommandServer()
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -196,15 +206,9 @@ class Project:
         """Run a command in the clone; what it printed. With ok=False it has to fail, with None it may."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         env = os.environ | {"PATH": path, "STAGE_WORKERS": "2"} | environment
-        code, printed = self.server.run(command, self.folder, env) or self._run(command, env)
+        code, printed = run_command(command, self.folder, env)
         assert ok is None or (code == 0) == ok, f"{' '.join(command)} exited {code}:\n{printed}"
         return printed
-
-    def _run(self, command: tuple[str, ...], env: dict[str, str]) -> tuple[int, str]:
-        done = subprocess.run(
-            command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        return done.returncode, done.stdout
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the clone."""

@@ -386,7 +386,7 @@ class TestOnACluster:
         results = r"when the results of \d+ of 401 images were here"
         said = rf"the Dask scheduler at {own.address} was lost {results}: start it again, and the workers if they ended"
         assert re.search(said, refusal(process))
-        with running(tmp_path / "second", count=1, **options(tmp_path / "second")) as second:
+        with running(tmp_path / "second", **options(tmp_path / "second")) as second:
             printed = stage(project, second.address).communicate(timeout=60)[0]
         assert "401 files in 1 classes" in printed
         taken = int(re.search(r"; (\d+) of 401 from the memo", printed)[1])

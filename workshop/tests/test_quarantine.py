@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import REPOSITORY, Project, add_pictures, contents, picture, save
+from conftest import REPOSITORY, Project, add_pictures, contents, picture, run_command, save
 
 from imagepack.errors import InputError
 from stages.validate import Validate, validate
@@ -68,12 +68,10 @@ def make_manifest() -> None:
 
 def quarantine(*arguments: str, code: int = 0) -> str:
     """The command as a user runs it; what it printed."""
-    done = subprocess.run(
-        [*COMMAND, *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert done.returncode == code, done.stdout
-    assert "Traceback" not in done.stdout
-    return done.stdout
+    ended, printed = run_command([*COMMAND, *arguments], Path.cwd(), ENVIRONMENT)
+    assert ended == code, printed
+    assert "Traceback" not in printed
+    return printed
 
 
 def edit_manifest(*added: dict) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import hostile_files
 import polars as pl
 import pytest
-from conftest import REPOSITORY, Project, Workspace, add_pictures, check_one, contents, picture
+from conftest import REPOSITORY, Project, Workspace, add_pictures, check_one, contents, picture, run_command
 from PIL import Image, ImageCms, ImageSequence, TiffImagePlugin
 
 from imagepack.checks import metadata
@@ -183,12 +183,10 @@ def write(path: Path, data: bytes) -> Path:
 
 def strip(*arguments: str, code: int = 0) -> str:
     """The command as a user runs it; what it printed."""
-    done = subprocess.run(
-        [*COMMAND, *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert done.returncode == code, done.stdout
-    assert "Traceback" not in done.stdout
-    return done.stdout
+    ended, printed = run_command([*COMMAND, *arguments], Path.cwd(), ENVIRONMENT)
+    assert ended == code, printed
+    assert "Traceback" not in printed
+    return printed
 
 
 def encoded_pixels(data: bytes) -> list[bytes]:
