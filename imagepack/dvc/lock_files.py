@@ -1,4 +1,4 @@
-"""dvc.lock and .dvc files, read without DVC, which takes a second to import."""
+"""dvc.yaml, dvc.lock and .dvc files, read without DVC, which takes a second to import."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from imagepack.dvc import git
 
-LOCK, RAW_DVC = Path("dvc.lock"), Path("data/raw.dvc")
+PIPELINE, LOCK, RAW_DVC = Path("dvc.yaml"), Path("dvc.lock"), Path("data/raw.dvc")
 UNREADABLE = (ImportError, ValueError, LookupError, TypeError, AttributeError)
 """What comes of a file that is damaged, or of none."""
 
@@ -51,6 +51,14 @@ class Stage:
     def code(self) -> tuple[Entry, ...]:
         """Dependencies that the command does not name, and scripts: what it runs, and on what."""
         return tuple(dep for dep in self.deps if dep.path not in str(self.command) or dep.path.endswith(".py"))
+
+
+def read_pipeline() -> dict[str, dict]:
+    """Return the stages of the dvc.yaml in this folder, as they are written; nothing where it is missing or damaged."""
+    try:
+        return dict(_parse(here(PIPELINE))["stages"])
+    except UNREADABLE:
+        return {}
 
 
 def read_lock(content: str | bytes | None) -> dict[str, Stage]:

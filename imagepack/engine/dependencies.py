@@ -12,12 +12,12 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import yaml
-
+from imagepack.dvc import lock_files
 from imagepack.dvc.ignored import ignored_by_dvc
+from imagepack.dvc.lock_files import PIPELINE
 from imagepack.errors import InputError
 
-PIPELINE, LOCK = Path("dvc.yaml"), "requirements.lock"
+LOCK = "requirements.lock"
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,11 @@ def of_stage(stage: str, libraries: tuple[str, ...] = ()) -> Dependencies:
     says which libraries were wanted.
 
     Raises:
-        InputError: there is no dvc.yaml, or a dep is not there.
+        InputError: dvc.yaml has no such stage, or a dep is not there.
     """
-    try:
-        entry = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"][stage]
-    except (OSError, KeyError):
-        raise InputError(f"{PIPELINE} has no stage {stage}") from None
+    entry = lock_files.read_pipeline().get(stage)
+    if not entry:
+        raise InputError(f"{PIPELINE} has no stage {stage}")
     inputs = {LOCK, *entry["cmd"].split()}
     deps = [Path(dep) for dep in entry.get("deps", []) if isinstance(dep, str) and dep not in inputs]
     if missing := next((path for path in deps if not path.exists()), None):

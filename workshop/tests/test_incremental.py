@@ -885,7 +885,12 @@ TURNED = "    image = image.transpose(Image.Transpose.ROTATE_90)\n"
     [
         ("stages/preprocess.py", FIT, TURNED + FIT, ["validate"]),
         ("imagepack/checks/appearance.py", "MEASURED_SIDE = 256", "MEASURED_SIDE = 20", ["preprocess"]),
-        ("stages/validate.py", "yield from standard_checks", "yield from [] and standard_checks", ["preprocess"]),
+        (
+            "stages/validate.py",
+            "yield from standard_checks",
+            "yield from [] and standard_checks",
+            ["validate", "preprocess"],
+        ),
         ("imagepack/images/thumbnail.py", "SIDE = 128", "SIDE = 128  # pixels", []),
         ("params.yaml", "max_gib: 10.0", "max_gib: 1.0", ["validate", "preprocess"]),
     ],
