@@ -157,10 +157,11 @@ def test_a_clone_without_data_can_check_that_the_pipeline_is_up_to_date(project:
     assert "preprocess" in clone("dvc", "repro", "--allow-missing", "--dry", ok=False)
 
 
-def test_junk_of_operating_systems_and_python_changes_nothing(project: Project):
+def test_junk_of_operating_systems_python_and_editors_changes_nothing(project: Project):
     (project.folder / "data/raw/cat/.DS_Store").write_bytes(b"junk")
-    (project.folder / "stages/__pycache__").mkdir(exist_ok=True)
-    (project.folder / "stages/__pycache__/other.pyc").write_bytes(b"junk")
+    (project.folder / "imagepack/images/__pycache__").mkdir(exist_ok=True)
+    for name in ("__pycache__/other.pyc", ".decode.py.swp", "decode.py~", ".#decode.py"):
+        (project.folder / "imagepack/images" / name).write_bytes(b"junk")
     assert "No changes." in project("dvc", "data", "status")
     assert ran(project("dvc", "repro")) == set()
     before = results(project)
