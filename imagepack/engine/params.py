@@ -69,6 +69,9 @@ def model() -> type[Section]:
 def load(path: Path) -> dict[str, Section]:
     """Return the sections of `path`, by name; a missing section or key takes its default.
 
+    Sections of your own, which no stage takes (`train:`, for a training script), are left alone, unless they are called
+    nearly as one that a stage takes.
+
     Raises:
         InputError: with every fault at once, a line each.
     """
@@ -82,7 +85,8 @@ def load(path: Path) -> dict[str, Section]:
         raise InputError(f"{path} is not YAML: {error}") from None
     if not isinstance(as_python, dict):
         raise InputError(f"{path} is not valid: it must hold sections such as `preprocess:`")
-    faults = list(_differences("", as_python, as_dvc))
+    as_python = {name: value for name, value in as_python.items() if not _is_own(name)}
+    faults = list(_differences("", as_python, {name: value for name, value in as_dvc.items() if not _is_own(name)}))
     try:
         params = model().model_validate(as_python)
     except ValidationError as error:
@@ -93,6 +97,12 @@ def load(path: Path) -> dict[str, Section]:
         faults.sort(key=lambda fault: places.get(re.match(r"[^.:]*", fault)[0], -1))
         raise InputError("\n  ".join([f"{path} is not valid:", *faults]))
     return {name.removesuffix("_"): section for name, section in params}
+
+
+def _is_own(section: object) -> bool:
+    """Whether no stage takes a section, and none is meant: `model` is no misspelt `memo`, nor `evaluate` `validate`."""
+    known = [field.alias for field in model().model_fields.values()]
+    return not difflib.get_close_matches(str(section), known, cutoff=0.8)
 
 
 def defaults() -> dict[str, Any]:

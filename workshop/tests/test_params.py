@@ -114,7 +114,6 @@ def test_all_faults_are_reported_at_once_and_in_words(tmp_path: Path):
             "preprocess.background.2: must be less than or equal to 255, is 256",
         ),
         ("preproces: {}", "preproces: no such key (did you mean preprocess?)"),
-        ("zebra: {}", "zebra: no such key (known: pack, preprocess, preview, augment, validate, memo)"),
         ("preprocess: {7: 8}", "preprocess.7: no such key (known: size, fit, mode, background, layout)"),
         ("preprocess:", "preprocess: must hold keys such as `size:`, is None"),
         ("validate: {levels: error}", "validate.levels: must hold keys such as `non_portable_name:`, is 'error'"),
@@ -174,6 +173,15 @@ def test_a_file_without_sections_is_refused(text: str, tmp_path: Path):
 def test_what_is_missing_takes_its_default(text: str, params: dict, tmp_path: Path):
     given = {name: section.model_dump() for name, section in params.items()}
     assert dumped(read(tmp_path, text)) == defaults() | given
+
+
+def test_sections_of_your_own_are_left_alone(tmp_path: Path):
+    text = "lr: 1e-3\nmodel: {epochs: 3, no: 4}\nevaluate: 1\n7: 8\npreprocess: {size: 64}"
+    assert dumped(read(tmp_path, text)) == defaults() | {"preprocess": Preprocess(size=64).model_dump()}
+    assert faults(tmp_path, "lr: 1\npreproces: {}\naugments: {}") == [
+        "preproces: no such key (did you mean preprocess?)",
+        "augments: no such key (did you mean augment?)",
+    ]
 
 
 def test_a_whole_number_will_do_where_a_fraction_may_stand(tmp_path: Path):
