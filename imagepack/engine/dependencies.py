@@ -27,12 +27,14 @@ class Dependencies:
     Attributes:
         digest: sha256 of all of it but the stage's own file.
         own: sha256 of the stage's own file; empty without one.
+        own_file: its path; empty without one.
         files: path, time of change (ns) and size of each file.
         libraries: names of packages, as pip has them.
     """
 
     digest: bytes
     own: bytes
+    own_file: str
     files: tuple[tuple[str, int, int], ...]
     libraries: tuple[str, ...]
 
@@ -41,15 +43,16 @@ class Dependencies:
         return all(_stamp(Path(path)) == (path, changed, size) for path, changed, size in self.files)
 
     def same_here(self) -> bool:
-        """Return whether this process, on whatever machine, would come to the same digest."""
+        """Return whether this process, on whatever machine, would come to the same digests."""
+        own = Path(self.own_file) if self.own_file else None
         try:
-            here = of_files([Path(path) for path, *_ in self.files], self.libraries)
+            here = of_files([Path(path) for path, *_ in self.files], self.libraries, own)
         except OSError:  # files that are missing or being edited
             return False
-        return here.digest == self.digest
+        return (here.digest, here.own) == (self.digest, self.own)
 
 
-NOTHING = Dependencies(b"", b"", (), ())
+NOTHING = Dependencies(b"", b"", "", (), ())
 """Of work that depends on its arguments alone."""
 
 
@@ -84,7 +87,7 @@ def of_files(files: list[Path], libraries: tuple[str, ...] = (), own: Path | Non
             content.update(f"{path.as_posix()} ".encode() + digest)
     for name in libraries:
         content.update(_library(name).encode())
-    return Dependencies(content.digest(), own_digest, tuple(stamps), tuple(libraries))
+    return Dependencies(content.digest(), own_digest, str(own or ""), tuple(stamps), tuple(libraries))
 
 
 def _machine() -> "hashlib._Hash":

@@ -262,7 +262,7 @@ class TestOnACluster:
     def test_a_worker_with_other_libraries_keeps_nothing_that_they_may_change(
         self, tmp_path: Path, environment: pytest.MonkeyPatch
     ):
-        """Not one for which a cluster is refused. On it depends all but what validate keeps of each file by itself."""
+        """Not one for which a cluster is refused."""
         library = tmp_path / "library/polars-0.1.dist-info"
         library.mkdir(parents=True)
         (library / "METADATA").write_text("Name: polars\nVersion: 0.1\n")
@@ -274,8 +274,11 @@ class TestOnACluster:
         for stage in ("validate", "preprocess", "pack"):
             folder = incremental.folder / ".memo" / stage
             assert f"{stage}: goes on without its memo in {folder}: code, libraries or Python on " in errors
-        assert entries_of(incremental.folder / ".memo/preprocess") == 0
-        assert entries_of(incremental.folder / ".memo/validate") == 10
+        assert (
+            entries_of(incremental.folder / ".memo/preprocess")
+            == entries_of(incremental.folder / ".memo/validate")
+            == 0
+        )
 
     @linux_only
     def test_a_worker_that_is_killed_costs_the_memo_nothing(

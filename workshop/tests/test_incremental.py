@@ -62,7 +62,7 @@ class Incremental(Workspace):
             shutil.rmtree(earlier, ignore_errors=True)
             out.rename(earlier)
         read = self.folder / "read by the stages"
-        needed = dependencies.of_files([read] if read.exists() else [])
+        needed = dependencies.of_files([read] if read.exists() else [], ("polars",))
         self.memos[stage] = Memo(self.folder / ".memo" / stage, self.limit, needed, partial(below, earlier))
         return self.memos[stage]
 
@@ -1059,6 +1059,7 @@ def test_what_a_stage_depends_on_is_what_dvc_yaml_lists_without_its_inputs(stage
     assert Path("stages", f"{stage}.py") in found
     assert Path("imagepack/images/decode.py") in found
     assert not any(path.is_relative_to("data") or path.suffix == ".pyc" for path in found)
+    assert dependencies.of_stage(stage).same_here()
     with pytest.raises(InputError, match="no stage other"):
         dependencies.of_stage("other")
 
