@@ -117,7 +117,7 @@ def processes(project: Project) -> list[tuple[psutil.Process, str]]:
 
 
 def stage_process(command: str) -> bool:
-    return re.search(r"-m stages\.\w+", command) is not None
+    return re.search(r"-m imagepack\.engine \w+", command) is not None
 
 
 def is_worker(process: psutil.Process) -> bool:
@@ -206,20 +206,24 @@ def test_workers_end_with_the_stage_that_was_killed(fresh: Project):
     assert run.wait(30)
 
 
+IMPORTS = ("imagepack/engine/__main__.py", "    from imagepack.engine.stage import run_stage\n")
+WORKS = ("stages/validate.py", "    files, ignored = ")
+"""What a stage does at two moments: it is killed in between."""
+
+
 @pytest.mark.parametrize(
     ("victim", "shell", "moment"),
-    [
-        ("dvc", "bash", "    run_stage(validate)"),  # at its start
-        ("dvc", "dash", "    run_stage(validate)"),
-        ("shell", "dash", "    run_stage(validate)"),
-        ("dvc", "dash", "    files, ignored ="),  # while it works
-    ],
+    [("dvc", "bash", IMPORTS), ("dvc", "dash", IMPORTS), ("shell", "dash", IMPORTS), ("dvc", "dash", WORKS)],
 )
-def test_a_stage_ends_with_the_dvc_or_the_shell_that_started_it(fresh: Project, victim: str, shell: str, moment: str):
+def test_a_stage_ends_with_the_dvc_or_the_shell_that_started_it(
+    fresh: Project, victim: str, shell: str, moment: tuple[str, str]
+):
     """Bash becomes the stage, dash stays and waits for it."""
-    code = (fresh.folder / "stages/validate.py").read_text(encoding="utf-8")
+    file, line = moment
+    code = (fresh.folder / file).read_text(encoding="utf-8")
     wait = '    print("now", flush=True)\n    __import__("time").sleep(2)\n'
-    fresh.write("stages/validate.py", code.replace(moment, wait + moment))
+    assert code.count(line) == 1
+    fresh.write(file, code.replace(line, wait + line))
     run = start(fresh, "dvc", "repro", SHELL=shutil.which(shell))
     while "now\n" not in output(fresh):
         assert run.poll() is None
@@ -276,7 +280,8 @@ def test_a_full_disk_is_named_and_after_making_room_all_is_well(
     project: Project, undisturbed: Project, small_disk, stage: str, size: int, out: str
 ):
     """Run by hand, since DVC removes an out that is a link."""
-    command = re.search(rf"python -m stages\.{stage} .*", (project.folder / "dvc.yaml").read_text(encoding="utf-8"))[0]
+    pipeline = (project.folder / "dvc.yaml").read_text(encoding="utf-8")
+    command = re.search(rf"python -m imagepack\.engine {stage} .*", pipeline)[0]
     place = small_disk(size) / "out"
     printed = project(*command.replace(out, str(place)).split(), ok=False)
     assert printed.splitlines()[-1] == f"{stage}: the disk of {place} is full: free some space and run again"
@@ -616,7 +621,7 @@ def test_images_that_change_or_vanish_between_add_and_repro_are_what_dvc_records
 
 
 def wait_for(project: Project, stage: str, run: subprocess.Popen) -> None:
-    while not any(f"stages.{stage}" in command for _, command in processes(project)):
+    while not any(f"imagepack.engine {stage}" in command for _, command in processes(project)):
         assert run.poll() is None, output(project)
 
 
@@ -651,7 +656,7 @@ def test_images_that_change_or_vanish_while_a_stage_runs_give_no_wrong_result(
 def test_what_changes_while_validate_runs_is_named_and_not_recorded(fresh: Project):
     """DVC hashes data/raw when the stage has ended, and would take what came in meanwhile for validated."""
     code = (fresh.folder / "stages/validate.py").read_text(encoding="utf-8")
-    moment = "    if not files:\n"
+    moment = "    manifest.parent.mkdir("
     wait = '    print("now", flush=True)\n    __import__("time").sleep(2)\n'
     fresh.write("stages/validate.py", code.replace(moment, wait + moment, 1))
     run = start(fresh, "dvc", "repro")
