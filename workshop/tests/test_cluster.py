@@ -598,7 +598,7 @@ class TestOnACluster:
         with running(tmp_path / "cluster", count=1, path=(copy,)) as local:
             assert "2 accepted" in stage(project, local.address, path=(copy,)).communicate(timeout=60)[0]
             shutil.rmtree(project / ".memo")  # dvc.yaml there lists no code
-            edited = copy / "stages/validate.py"
+            edited = copy / "imagepack/checks/image_checks.py"
             edited.write_text(edited.read_text().replace("if longer > params.max_side:", "if longer > 1:"))
             stage(project, local.address, path=(copy,)).communicate(timeout=60)  # finds every image too large
             seen = pl.read_parquet(project / "manifest.parquet")["seen"].to_list()
