@@ -110,8 +110,8 @@ def test_what_is_recorded_passes_without_data_or_keys(clone: Callable[[str], Pro
 @pytest.mark.parametrize(
     ("file", "old", "new", "stage"),
     [
-        ("params.yaml", "  size: 16 ", "  size: 17 ", "preprocess"),
-        ("params.yaml", "  hflip: 0.5 ", "  hflip: 0.4 ", "preview"),
+        ("params.yaml", "  size: 16\n", "  size: 17\n", "preprocess"),
+        ("params.yaml", "  hflip: 0.5\n", "  hflip: 0.4\n", "preview"),
         ("stages/pack.py", '"""', '"""Changed. ', "pack"),
     ],
 )

@@ -30,7 +30,7 @@ from imagepack.dvc import download_cache
 
 pytestmark = pytest.mark.slow
 RESULTS = ("data/validated", "data/processed", "data/packed", "reports")
-SMALL_SHARDS = ("shard_mib: 8 ", "shard_mib: 1 ")
+SMALL_SHARDS = ("shard_mib: 8\n", "shard_mib: 1\n")
 
 
 def end_state(project: Project) -> dict[str, bytes]:

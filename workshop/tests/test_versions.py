@@ -43,7 +43,7 @@ def project(new_project: Callable[[], Project], s3_server: s3.Server) -> Project
     """A dataset of two versions, tagged v1 and v2, and an experiment called small; all pushed. Not to be changed."""
     project = connect(new_project(), s3_server)
     text = (project.folder / "params.yaml").read_text(encoding="utf-8")
-    text = text.replace("  size: 128 ", "  size: 256 ").replace("  shard_mib: 8 ", "  shard_mib: 1 ")
+    text = text.replace("  size: 128\n", "  size: 256\n").replace("  shard_mib: 8\n", "  shard_mib: 1\n")
     project.write("params.yaml", text)
     for version, label, first in (("v1", "cat", 0), ("v2", "dog", 20)):
         add_pictures(project.folder / "data/raw", 20, label, first)
