@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -119,11 +120,10 @@ class FaultProxy:
         if fault == "delay":
             time.sleep(0.5)
         try:
-            upstream = http.client.HTTPConnection(target, timeout=30)
-            upstream.request(handler.command, handler.path, body, dict(handler.headers.items()))
-            reply = upstream.getresponse()
-            data = reply.read()
-            upstream.close()
+            with closing(http.client.HTTPConnection(target, timeout=30)) as upstream:
+                upstream.request(handler.command, handler.path, body, dict(handler.headers.items()))
+                reply = upstream.getresponse()
+                data = reply.read()
         except (OSError, http.client.HTTPException):  # the real server is down
             return False
         shown = data if fault not in ("cut", "lie") else data[: len(data) // 2]
