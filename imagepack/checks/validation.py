@@ -96,16 +96,16 @@ class Checker:
         if file.data is not None:
             limits = limits_of(self.params)
             seen = examination.read(self.examine.by_id(bytes.fromhex(file.digest), lambda: file.data, limits))
-        judged = self._judge(file, 1, seen.content, seen.look, checked)
+        found = self._check_frame(file, 1, seen.content, seen.look, checked)
         row = _row(file, seen.content, min(seen.frames, 1), seen.frames, seen.look)
-        checked.add(row, file.found + seen.damage + judged + seen.ending)
+        checked.add(row, file.found + seen.damage + found + seen.ending)
         of_all = seen.ending[len(seen.ending) - seen.all_frames :]
         for number, (content, look) in enumerate(seen.later, 2):
             row = _row(file, content, number, seen.frames, look)
-            checked.add(row, self._judge(file, number, content, look, checked) + of_all)
+            checked.add(row, self._check_frame(file, number, content, look, checked) + of_all)
         checked.transient |= seen.transient or not file.digest
 
-    def _judge(
+    def _check_frame(
         self, file: Opened, frame: int, content: Content, look: Appearance | None, checked: "Checked"
     ) -> list[Seen]:
         """Return what `check_image` yields, nothing of a frame that does not decode; that it fails is a finding too."""

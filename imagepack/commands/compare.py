@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = compare(a, b, options.novelty)
         print(terminal.text(found.summary, found.changes, shutil.get_terminal_size((100, 24)).columns), end="")
         found = _write(found, a, b, options)
-        return _judge(found, rules)
+        return _exit_code(found, rules)
     except (InputError, PackError) as error:
         print(visible_lines(f"compare: {error}"), file=sys.stderr)
         return 1
@@ -163,8 +163,8 @@ def _with_distances(changes: pl.DataFrame, drawn: dict[int, pictures.Pictures]) 
     return changes.with_columns(pixel_distance=pl.Series(distances, dtype=pl.Float64))
 
 
-def _judge(found: Comparison, rules: Sequence[str]) -> int:
-    """Say which rules are broken; the exit code."""
+def _exit_code(found: Comparison, rules: Sequence[str]) -> int:
+    """Say which rules are broken; return the exit code."""
     failures = gates.check(found.summary, found.changes, rules)
     for failure in failures:
         print(visible_lines(f"\n{failure.message}"), file=sys.stderr)
