@@ -124,7 +124,6 @@ class Memo:
         Args:
             libraries: on which its results depend.
         """
-        workers.begin()
         if not dependencies.PIPELINE.exists():  # a stage that is run by itself, in any folder
             return cls()
         try:
@@ -205,6 +204,7 @@ class Memo:
                         looked = time.monotonic()
                     yield result
         finally:  # whether all is done, or the stage is stopped, or the cluster is lost
+            _close_handle(self._spec)
             self._keep_up(blocks, end=True)
 
     def _keep_up(self, blocks: Sequence[Block] = (), end: bool = False) -> None:
@@ -326,6 +326,11 @@ class StoreHandle:
         told, self.report = self.report, WorkerReport()
         return told
 
+    def close(self) -> None:
+        """Close the store's files."""
+        if self._store:
+            self._store.close()
+
     def _try(self, function: Callable, *arguments) -> Any:
         """Return function(*arguments), or None where it fails; then the store is not used any more."""
         try:
@@ -345,8 +350,15 @@ class StoreHandle:
 
 @cache
 def _handle(spec: StoreSpec) -> StoreHandle:
-    """Return this process's, one for a store. A process is for one run, here (processes.py) and on a cluster."""
+    """Return this process's, one for a store. A worker process is for one run, here (processes.py) and on a cluster."""
     return StoreHandle(spec)
+
+
+def _close_handle(spec: StoreSpec | None) -> None:
+    """Close this process's store, if it was the worker: its next run opens another."""
+    if _handle.cache_info().currsize:
+        _handle(spec).close()
+        _handle.cache_clear()
 
 
 def _mark_damage(spec: StoreSpec, error: Exception) -> None:

@@ -1,5 +1,6 @@
 """Many images on all cores, of this machine or of a Dask cluster: one function, one seam."""
 
+import itertools
 import os
 import pickle
 from collections import deque
@@ -36,12 +37,6 @@ def groups(items: Sequence[Item], size: int = 32) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def begin() -> None:
-    """Start the server from which workers are forked: it imports its modules while the stage looks at its inputs."""
-    if not os.environ.get("DASK_SCHEDULER_ADDRESS"):
-        processes.start_server(processes.process_context())
-
-
 def map_in_order(
     function: Callable[[Sequence[Item]], Result],
     tasks: Iterable[Sequence[Item]],
@@ -64,7 +59,8 @@ def map_in_order(
             ("decoder_crash" or "timeout"). The others of its task are computed again, each by itself; and so is the
             image itself before it counts as a crash, since a worker may have been killed for another reason.
 
-    Where DASK_SCHEDULER_ADDRESS is set, the workers are those of that Dask cluster; the results are the same.
+    Where DASK_SCHEDULER_ADDRESS is set, the workers are those of that Dask cluster; the results are the same. Otherwise
+    one task alone, without limits, is done in this process: to start another takes longer than most such tasks.
 
     Raises:
         InputError: a worker died or took too long, and there is no `lost`; or the cluster cannot be used.
@@ -72,7 +68,15 @@ def map_in_order(
     limits = timeout, memory_mib, lost is not None
     with ExitStack() as ending:
         bar = ending.enter_context(progress_bar(total, desc))
-        if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
+        address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+        tasks = iter(tasks)
+        first = [] if address or any(limits) else list(itertools.islice(tasks, 2))
+        if len(first) == 1:
+            yield function(*first)
+            bar.update(len(*first))
+            return
+        tasks = itertools.chain(first, tasks)
+        if address:
             from imagepack.engine.cluster import client
 
             at_most = count() if os.environ.get("STAGE_WORKERS") else None

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("in_template")
 @pytest.mark.slow
 @pytest.mark.extra("scikit-image")
 def test_the_pipeline_benchmark_prints_every_stage_and_the_ratio():
-    command = [sys.executable, "-m", "workshop.benchmarks.pipeline", "--images", "40", "--runs", "1"]
+    command = [sys.executable, "-m", "workshop.benchmarks.pipeline", "--images", "8", "--runs", "1"]
     output = subprocess.check_output(command, text=True)
     for name in ("plain script", "validate", "preprocess", "pack", "preview", "DVC itself", "dvc repro"):
         assert re.search(rf"^{name} +\d", output, flags=re.MULTILINE), name
@@ -54,8 +54,8 @@ def test_the_comparison_benchmark_counts_what_it_changed():
 @pytest.mark.slow
 @pytest.mark.extra("scikit-image")
 def test_the_incremental_benchmark_prints_its_ratios_and_draws_the_growth(tmp_path):
-    command = [sys.executable, "-m", "workshop.benchmarks.incremental", "--images", "100", "--layout", "zip"]
-    command += ["--growth", "20", "--plot", tmp_path / "growth.svg"]
+    command = [sys.executable, "-m", "workshop.benchmarks.incremental", "--images", "12", "--layout", "zip"]
+    command += ["--growth", "4", "--plot", tmp_path / "growth.svg"]
     output = subprocess.check_output(command, text=True)
     for ratio in (
         "dvc repro, cold / every image decoded",
@@ -88,7 +88,7 @@ def test_growth_says_what_of_the_promises_is_kept(tmp_path):
 @pytest.mark.extra("scikit-image")
 def test_the_counts_are_per_image():
     """That each image is read and made once in preprocess is all that is fixed: the rest is to change."""
-    command = [sys.executable, "-m", "workshop.benchmarks.counts", "--images", "20", "--layout", "folder"]
+    command = [sys.executable, "-m", "workshop.benchmarks.counts", "--images", "8", "--layout", "folder"]
     output = subprocess.check_output(command, text=True)
     stage = output.partition("\npreprocess\n")[2].partition("\npack\n")[0]
     assert re.search(r"^  encoded as PNG +1\.000 ", stage, flags=re.MULTILINE)
@@ -99,11 +99,11 @@ def test_the_counts_are_per_image():
 @pytest.mark.slow
 @pytest.mark.extra("scikit-image")
 def test_the_zips_benchmark_prints_every_step():
-    command = [sys.executable, "-m", "workshop.benchmarks.zips", "--images", "20", "--way", "zips"]
+    command = [sys.executable, "-m", "workshop.benchmarks.zips", "--images", "8", "--way", "zips"]
     output = subprocess.check_output(command, text=True)
     for step in ("zip", "dvc add", "dvc repro", "dvc push"):
         assert len(re.findall(rf"^.*: {step} +[0-9.]+$", output, flags=re.MULTILINE)) == 3, output
-    assert "zips: 1 in data/raw, 1 in data/processed, of 20 images" in output
+    assert "zips: 1 in data/raw, 1 in data/processed, of 8 images" in output
 
 
 def test_the_zips_benchmark_compares_two_ways():
