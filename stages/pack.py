@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from imagepack.engine.inputs import Input
 from imagepack.engine.memo import NO_MEMO, Memo
@@ -29,11 +29,17 @@ LIBRARIES = ("pillow", "numpy", "h5py", "zlib-ng", "google-crc32c")
 class Split(Section):
     """Which images train, which validate, which test."""
 
-    by: Literal["hash", "folder"] = "hash"
+    by: Literal["auto", "hash", "folder"] = "auto"
+    group: str = "none"
     leakage: Literal["exclude", "allow"] = "exclude"
     train: float = Field(0.8, ge=0, le=1)
     val: float = Field(0.1, ge=0, le=1)
     test: float = Field(0.1, ge=0, le=1)
+
+    @field_validator("group")
+    @classmethod
+    def _is_pattern(cls, group: str) -> str:
+        return group if group in ("none", "batch") else splits.require_pattern(group)
 
     @model_validator(mode="after")
     def _add_up_to_one(self) -> "Split":
@@ -51,24 +57,28 @@ class Pack(Section):
     split: Split = Split()
 
 
-def choose_split(ids: np.ndarray, batches: pl.Series, params: Split) -> np.ndarray:
+def choose_split(images: pl.DataFrame, params: Split) -> np.ndarray:
     """Return the split of each image: uint8, (N,); 0 is train, 1 val, 2 test. Edit here.
 
     Args:
-        ids: uint8, (N, 32): hashes of the images' content, so as good as random numbers that never change.
-        batches: the folder above the class of each image, empty where there is none.
+        images: path, label, batch, key (of the group that `group` says stays together, or empty) and hash (of the key,
+            or of the image's content: uint64, as good as a random number that never changes), N rows.
         params: section `pack.split`; add a field to `Split` above to add a knob.
     """
     if params.by == "folder":
-        return splits.by_folder(batches)
-    return splits.by_hash(ids, params.val, params.test)
+        return splits.by_folder(images["batch"])
+    return splits.by_hash(images["hash"], params.val, params.test)
 
 
 def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pack, memo: Memo = NO_MEMO) -> str:
     """Write the accepted images, in the manifest's order, to `out`, and the counts to `report`."""
     table = manifests.read_accepted(manifest, "path", "label", "batch", "sha256", "group")
     ids = manifests.hashes(table["sha256"])
-    split = choose_split(ids, table["batch"], params.split)
+    images = splits.choices_table(table, ids, params.split.group)
+    if params.split.by == "auto":
+        splits.require_decision(images["batch"])
+    split = choose_split(images, params.split)
+    splits.require_whole_groups(images, split)
     if params.split.leakage == "exclude":
         split = splits.exclude_leaks(split, table["group"])
     files = ProcessedImages(processed, table["path"])
@@ -86,4 +96,4 @@ def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pac
     report.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
     counts = ", ".join(f"{n} {name}" for name, n in metrics["split"].items() if n or name in splits.CHOICES)
     size = f"{len(made)} shard{'s' if len(made) > 1 else ''}, {metrics['bytes'] / 2**20:.1f} MiB"
-    return f"{len(table)} images ({counts}) in {size}{memo.summary()}"
+    return f"{len(table)} images ({counts}) in {size}{memo.summary()}{splits.note_lacking(table['label'], split)}"

@@ -1,28 +1,100 @@
-"""Train, val and test: by content or by folder, and without look-alikes of one split in another."""
+"""Train, val and test: by hash or by folder, groups whole, and without look-alikes of one split in another."""
+
+import hashlib
+import re
 
 import numpy as np
 import polars as pl
 
 from imagepack.errors import InputError
 from imagepack.images.cuts import uint64
+from imagepack.images.raw_files import listing
+from imagepack.names import visible
 from imagepack.reader import format as packs
 
 CHOICES = packs.SPLITS[:3]
 """The splits that an image can be given: train, val, test."""
+MOST_NAMED = 20
+"""Classes in a message."""
+FOLDERS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2}
+"""Names of folders, and the split of each."""
 
 
-def by_hash(ids: np.ndarray, val: float, test: float) -> np.ndarray:
-    """Return the split of each image by its content and the fractions alone: uint8, (N,), positions in CHOICES.
+def choices_table(table: pl.DataFrame, ids: np.ndarray, group: str) -> pl.DataFrame:
+    """Return what a split may be chosen by: path, label, batch, `key` of what stays together, and `hash`.
+
+    Args:
+        table: path, label and batch of each image, N rows.
+        ids: uint8, (N, 32).
+        group: none: an image stays by itself; batch: images of a batch stay together; else a pattern whose first group
+            is the key.
+
+    Returns:
+        `key` is empty with group none. `hash` is uint64, as good as a random number: of the key, or of the id.
+
+    Raises:
+        InputError: images without a batch, or whose path the pattern does not match.
+    """
+    table = table.select("path", "label", "batch")
+    if group == "none":
+        return table.with_columns(key=pl.lit(""), hash=pl.Series(uint64(ids, 0)))
+    path, first = pl.col("path"), "pack.split.group: "
+    if group == "batch":
+        key, fault = pl.col("batch"), f"{first}batch, but there are images without a batch folder:"
+    else:
+        key, fault = path.str.extract(group), f"{first}{group} does not match, or has an empty group in, the paths:"
+    table = table.with_columns(key=key.fill_null(""))
+    if without := table.filter(pl.col("key") == "")["path"].to_list():
+        raise InputError(listing(fault, [*map(visible, without)]))
+    digests = {key: hashlib.sha256(key.encode()).digest()[:8] for key in table["key"].unique()}
+    hashes = np.frombuffer(b"".join(map(digests.__getitem__, table["key"])), ">u8").astype("u8")
+    return table.with_columns(hash=pl.Series(hashes))
+
+
+def by_hash(hashes: pl.Series, val: float, test: float) -> np.ndarray:
+    """Return the split of each image by its hash and the fractions alone: uint8, (N,), positions in CHOICES.
 
     No image changes its split when others come or go. Test lies at the low end and train at the high end: moving the
     border between train and val leaves test as it is.
 
     Args:
-        ids: uint8, (N, 32).
+        hashes: uint64, N.
         val, test: fractions, 0 to 1.
     """
-    uniform = uint64(ids, 0) / 2.0**64
+    uniform = hashes.to_numpy() / 2.0**64
     return np.select([uniform < test, uniform < test + val], [2, 1], 0).astype("u1")
+
+
+def require_pattern(pattern: str) -> str:
+    """Return `pattern`.
+
+    Raises:
+        ValueError: it is no regular expression that finds a key, for a message about params.yaml.
+    """
+    try:
+        pl.Series([""]).str.extract(pattern)
+        groups = re.compile(pattern).groups
+    except (re.error, pl.exceptions.ComputeError) as error:
+        raise ValueError(f"must be none, batch or a regular expression: {str(error).splitlines()[0]}") from None
+    if not groups:
+        raise ValueError(
+            "must be none, batch or a regular expression with a group, as patient([0-9]+), which is the key"
+        )
+    return pattern
+
+
+def require_decision(batches: pl.Series) -> None:
+    """Refuse to draw splits where the first folders are called like splits, and params.yaml does not say what they are.
+
+    Raises:
+        InputError: how to say it.
+    """
+    names = set(batches.str.split("/").list.first())
+    if len(names) > 1 and names <= FOLDERS.keys():
+        raise InputError(
+            f"the folders above the classes are called {', '.join(sorted(names))}: set pack.split.by in params.yaml to "
+            "folder, if they are the splits, or to hash, to draw splits anew"
+        )
 
 
 def by_folder(batches: pl.Series) -> np.ndarray:
@@ -32,12 +104,45 @@ def by_folder(batches: pl.Series) -> np.ndarray:
         InputError: a folder is called otherwise.
     """
     names = batches.str.split("/").list.first()
-    if strange := sorted(set(names) - set(CHOICES)):
+    if strange := sorted(set(names) - FOLDERS.keys()):
         raise InputError(
-            f"pack.split.by is folder, so the folders above the classes must be {', '.join(CHOICES)}; "
-            f"found {', '.join(repr(name) for name in strange)}: rename them, or set by: hash"
+            f"pack.split.by is folder, so the folders above the classes must be {', '.join(FOLDERS)}; "
+            f"found {', '.join(map(repr, map(visible, strange)))}: rename them, or set by: hash"
         )
-    return names.replace_strict(list(CHOICES), range(len(CHOICES)), return_dtype=pl.UInt8).to_numpy()
+    return names.replace_strict(FOLDERS, return_dtype=pl.UInt8).to_numpy()
+
+
+def require_whole_groups(images: pl.DataFrame, splits: np.ndarray) -> None:
+    """Refuse splits that part what is to stay together.
+
+    Args:
+        images: as `choices_table` returns them.
+        splits: uint8, (N,).
+
+    Raises:
+        InputError: which keys are in several splits.
+    """
+    grouped = images.select("key", split=pl.Series(splits)).filter(pl.col("key") != "")
+    parted = grouped.group_by("key").agg(pl.col("split").unique().sort()).filter(pl.col("split").list.len() > 1)
+    faults = [f"{visible(key)}: {', '.join(CHOICES[i] for i in found)}" for key, found in parted.sort("key").rows()]
+    if faults:
+        raise InputError(listing("pack.split.group: these are in several splits, and are to be in one:", faults))
+
+
+def lacking(labels: pl.Series, splits: np.ndarray) -> list[str]:
+    """Return a line for each class without an image in a split that others have: how many it has in each."""
+    table = pl.DataFrame({"label": labels, "split": splits})
+    counts = table.group_by("label").agg(*((pl.col("split") == i).sum().alias(name) for i, name in enumerate(CHOICES)))
+    used = [name for name in CHOICES if counts[name].sum()]
+    few = counts.filter(pl.any_horizontal(pl.col(used) == 0)).sort("label").rows(named=True)
+    return [f"{visible(row['label'])}: {', '.join(f'{row[name]} {name}' for name in used)}" for row in few]
+
+
+def note_lacking(labels: pl.Series, splits: np.ndarray) -> str:
+    """Return the end of a summary that names classes without an image in some split; empty if each has one."""
+    few = lacking(labels, splits)
+    more = [f"... and {len(few) - MOST_NAMED} more"] if len(few) > MOST_NAMED else []
+    return "\n  ".join(["\nclasses without an image in some split:", *few[:MOST_NAMED], *more]) if few else ""
 
 
 def exclude_leaks(splits: np.ndarray, groups: pl.Series) -> np.ndarray:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -21,6 +22,7 @@ from PIL import Image
 from imagepack import PackedImages
 from imagepack.errors import InputError
 from imagepack.images.cuts import cut
+from imagepack.packing import splits
 from imagepack.reader import format as packs
 from stages.pack import Pack, Split, choose_split, pack
 from stages.preprocess import Preprocess
@@ -34,6 +36,12 @@ def some_ids(count: int, seed: int = 0) -> np.ndarray:
 
 def one_batch(count: int) -> pl.Series:
     return pl.Series([""] * count, dtype=pl.String)
+
+
+def split_of(ids: np.ndarray, params: Split) -> np.ndarray:
+    """The split of images without batch and group."""
+    table = pl.DataFrame({"path": [str(i) for i in range(len(ids))], "label": "", "batch": ""})
+    return choose_split(splits.choices_table(table, ids, "none"), params)
 
 
 def shards(ids: np.ndarray, rows: int) -> Counter:
@@ -174,20 +182,19 @@ def test_equal_ids_in_a_row_do_not_end_a_shard_each():
 
 
 def test_splits_have_the_fractions_asked_for():
-    splits = choose_split(some_ids(50_000), one_batch(50_000), Split(train=0.7, val=0.2, test=0.1))
-    assert np.bincount(splits) / 50_000 == pytest.approx([0.7, 0.2, 0.1], abs=0.01)
+    split = split_of(some_ids(50_000), Split(train=0.7, val=0.2, test=0.1))
+    assert np.bincount(split) / 50_000 == pytest.approx([0.7, 0.2, 0.1], abs=0.01)
 
 
 def test_an_image_keeps_its_split_when_others_come_and_go():
     ids = some_ids(1000)
-    all_splits = choose_split(ids, one_batch(1000), Split())
-    assert np.array_equal(choose_split(ids[::3], one_batch(334), Split()), all_splits[::3])
+    assert np.array_equal(split_of(ids[::3], Split()), split_of(ids, Split())[::3])
 
 
 def test_moving_the_border_of_train_and_val_leaves_test_as_it_is():
     ids = some_ids(1000)
-    before = choose_split(ids, one_batch(1000), Split(train=0.8, val=0.1, test=0.1))
-    after = choose_split(ids, one_batch(1000), Split(train=0.6, val=0.3, test=0.1))
+    before = split_of(ids, Split(train=0.8, val=0.1, test=0.1))
+    after = split_of(ids, Split(train=0.6, val=0.3, test=0.1))
     assert np.array_equal(before == 2, after == 2)
 
 
@@ -200,8 +207,84 @@ def test_splits_can_be_batch_folders(workspace: Workspace):
 
 def test_a_batch_folder_that_is_no_split_is_named(workspace: Workspace):
     add_pictures(workspace.raw / "training", 3)
-    with pytest.raises(InputError, match="must be train, val, test; found 'training'"):
+    with pytest.raises(InputError, match="must be train, val, valid, validation, dev, test; found 'training'"):
         workspace.run(packed=Pack(split=Split(by="folder")))
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "dev"])
+def test_folders_called_like_splits_are_not_ignored(workspace: Workspace, name: str):
+    for number, folder in enumerate(("train", name, "test")):
+        add_pictures(workspace.raw / folder, number + 1, first=10 * number)
+    with pytest.raises(InputError, match=r"set pack\.split\.by in params\.yaml to folder"):
+        workspace.run()
+    packed = workspace.run(packed=Pack(split=Split(by="folder")))
+    assert [len(packed.split(split)) for split in packs.SPLITS] == [1, 2, 3, 0]
+    assert len(workspace.run(packed=Pack(split=Split(by="hash")))) == 6
+
+
+def patients_of(packed: PackedImages) -> dict[str, set[int]]:
+    """The splits in which each patient's images are."""
+    found = {}
+    for i, split in enumerate(packed.splits):
+        found.setdefault(packed.path(i).split("-")[1], set()).add(int(split))
+    return found
+
+
+def test_all_images_of_a_group_are_in_one_split_whatever_comes(workspace: Workspace):
+    by_patient = Pack(split=Split(group="-([a-z0-9]+)-", train=0.4, val=0.3, test=0.3))
+    earlier = {}
+    for step in range(3):
+        for patient in range(8 + 4 * step):
+            label = ("sick", "well")[(patient + step) % 2]
+            path = workspace.raw / f"visit{step}" / label / f"scan-p{patient}-{step}.png"
+            save(path, picture(100 * step + patient))
+        found = patients_of(workspace.run(Validate(levels=Levels(class_too_small="ignore")), packed=by_patient))
+        assert all(len(splits - {3}) == 1 for splits in found.values())
+        assert {patient: found[patient] for patient in earlier} == earlier
+        earlier = found
+    assert len({split for splits in earlier.values() for split in splits}) == 3
+
+
+def test_batches_stay_whole_where_they_are_groups(workspace: Workspace):
+    for batch in range(6):
+        add_pictures(workspace.raw / f"scene{batch}", 4, first=10 * batch)
+    packed = workspace.run(packed=Pack(split=Split(group="batch", train=0.4, val=0.3, test=0.3)))
+    splits = {}
+    for i, split in enumerate(packed.splits):
+        splits.setdefault(packed.path(i).split("/")[0], set()).add(int(split))
+    assert all(len(found) == 1 for found in splits.values())
+    assert len({split for found in splits.values() for split in found}) > 1
+
+
+def test_what_belongs_to_no_group_or_to_two_splits_is_named(workspace: Workspace):
+    add_pictures(workspace.raw, 2)
+    add_pictures(workspace.raw / "b1", 2, first=10)
+    with pytest.raises(InputError, match=r"without a batch folder:\n  cat/img0\.png\n  cat/img1\.png$"):
+        workspace.run(packed=Pack(split=Split(group="batch")))
+    with pytest.raises(InputError, match=r"does not match, or has an empty group in, the paths:\n  cat/img0\.png\n"):
+        workspace.run(packed=Pack(split=Split(group="^(b[0-9])/")))
+    for name in ("b1", "cat"):
+        shutil.rmtree(workspace.raw / name)
+    for number, place in enumerate(("train/cat/scan-p1", "test/cat/scan-p1", "test/cat/scan-p2")):
+        save(workspace.raw / f"{place}.png", picture(number))
+    with pytest.raises(InputError, match=r"are to be in one:\n  p1: train, test$"):
+        workspace.run(packed=Pack(split=Split(by="folder", group="(p[0-9])")))
+
+
+@pytest.mark.parametrize(("group", "said"), [("patient", "with a group"), ("(", "regular expression: "), ("", "group")])
+def test_a_pattern_that_finds_no_key_is_refused(group: str, said: str):
+    with pytest.raises(ValueError, match=said):
+        Split(group=group)
+
+
+def test_classes_that_lack_a_split_are_named(workspace: Workspace):
+    add_pictures(workspace.raw, 30)
+    add_pictures(workspace.raw, 1, "dog", first=40)
+    workspace.validate(Validate(levels=Levels(class_too_small="ignore")))
+    workspace.run()
+    report = workspace.reports / "pack.json"
+    said = pack(workspace.processed, workspace.manifest, workspace.packed, report, Pack())
+    assert said.splitlines()[-2:] == ["classes without an image in some split:", "  dog: 1 train, 0 val, 0 test"]
 
 
 def test_an_image_lost_after_preprocessing_is_named(workspace: Workspace):
