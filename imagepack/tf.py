@@ -27,15 +27,16 @@ def dataset(images: PackedImages, size: int, *, epoch: int = 0, drop_last: bool 
         options: of PackedImages.batches: shuffle, seed, augment, rank, world_size, weights, prefetch.
 
     Returns:
-        Pairs of images, uint8 (size or None, H, W, C), and labels, int64 (size or None,), with known cardinality.
+        Pairs of images, uint8 (size or None, H, W, C), and labels, int64 (size or None,), or the dataset's `targets`,
+        with known cardinality.
     """
     epochs = itertools.count(epoch)
 
     def run() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return iter(images.batches(size, epoch=next(epochs), drop_last=drop_last, **options))
 
-    rows = size if drop_last else None
-    signature = (tf.TensorSpec((rows, *images.shape), tf.uint8), tf.TensorSpec((rows,), tf.int64))
+    rows, targets = size if drop_last else None, images.targets
+    specs = tf.TensorSpec((rows, *images.shape), tf.uint8), tf.TensorSpec((rows, *targets.shape[1:]), targets.dtype)
     steps = len(images.batches(size, drop_last=drop_last, **options))
-    batches = tf.data.Dataset.from_generator(run, output_signature=signature)
+    batches = tf.data.Dataset.from_generator(run, output_signature=specs)
     return batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)

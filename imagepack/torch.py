@@ -77,7 +77,8 @@ class Loader:
         """Run through one epoch.
 
         Yields:
-            Images, uint8 or float32 (n, C, H, W) in channels_last memory format, and labels, int64 (n,).
+            Images, uint8 or float32 (n, C, H, W) in channels_last memory format, and labels, int64 (n,),
+            or the dataset's `targets`.
         """
         for batch in self.batches:
             images, labels = (self._move(torch.from_numpy(array)) for array in batch)

@@ -61,8 +61,9 @@ def choose_split(images: pl.DataFrame, params: Split) -> np.ndarray:
     """Return the split of each image: uint8, (N,); 0 is train, 1 val, 2 test. Edit here.
 
     Args:
-        images: path, label, batch, key (of the group that `group` says stays together, or empty) and hash (of the key,
-            or of the image's content: uint64, as good as a random number that never changes), N rows.
+        images: path, label, batch, key (of the group that `group` says stays together, or empty), hash (of the key, or
+            of the image's content: uint64, as good as a random number that never changes), and the columns of tables
+            beside the images, `column:` before their names; N rows. A column `split` wins over what this returns.
         params: section `pack.split`; add a field to `Split` above to add a knob.
     """
     if params.by == "folder":
@@ -74,10 +75,11 @@ def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pac
     """Write the accepted images, in the manifest's order, to `out`, and the counts to `report`."""
     table = manifests.read_accepted(manifest, "path", "label", "batch", "sha256", "group")
     ids = manifests.hashes(table["sha256"])
-    images = splits.choices_table(table, ids, params.split.group)
+    columns = manifests.read_columns(manifest)
+    images = splits.choices_table(table, columns, ids, params.split.group)
     if params.split.by == "auto":
-        splits.require_decision(images["batch"])
-    split = choose_split(images, params.split)
+        splits.require_decision(images)
+    split = splits.given(images, choose_split(images, params.split))
     splits.require_whole_groups(images, split)
     if params.split.leakage == "exclude":
         split = splits.exclude_leaks(split, table["group"])
@@ -89,8 +91,9 @@ def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pac
     (out / packs.SHARDS_NAME).mkdir()
     counted = split == 0 if (split == 0).any() else np.ones(len(split), bool)  # train, or all where it is empty
     made = shards.write(out / packs.SHARDS_NAME, files, ids, counted, starts, spec, memo)
-    index = shards.index_of(table, split, ids, made, starts, spec)
-    packs.write_index(out, index)
+    cells = shards.columns_of(columns)
+    index = shards.index_of(table, split, ids, made, starts, spec, cells)
+    packs.write_index(out, index, cells)
     metrics = shards.metrics_of(index)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")

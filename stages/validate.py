@@ -11,14 +11,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from imagepack.checks import gate, validation, validation_reports
+from imagepack.checks import gate, table_checks, validation, validation_reports
 from imagepack.checks.codes import CHECKS, Check, levels_section
 from imagepack.checks.image_checks import CheckedImage, standard_checks
 from imagepack.engine.inputs import Input
 from imagepack.engine.memo import NO_MEMO, Memo
 from imagepack.engine.params import Section
 from imagepack.images import manifest as manifests
-from imagepack.images import raw_files
+from imagepack.images import raw_files, tables
 
 LIBRARIES = ("pillow", "numpy", "simplejpeg", "xxhash", "pillow-heif", "pillow-jxl-plugin")
 """Packages that decide what is written: after another version of one is installed, the memo starts afresh."""
@@ -59,6 +59,16 @@ class Validate(Section):
     levels: Levels = Levels()
 
 
+class Labels(Section):
+    """Section `labels` of params.yaml: what is predicted, and the tables beside the images (docs/tables.md)."""
+
+    column: str = ""
+    types: dict[str, Literal["integer", "number", "boolean", "date", "text"]] = Field({})
+
+
+BY_FOLDER = Labels()
+
+
 def check_image(image: CheckedImage, params: Validate) -> Iterator[tuple[str, str]]:
     """Yield the code of each check that `image` fails, and what was seen. Edit here.
 
@@ -73,24 +83,34 @@ def check_image(image: CheckedImage, params: Validate) -> Iterator[tuple[str, st
 
 
 def validate(
-    raw: Input, acknowledged: Input, manifest: Path, reports: Path, params: Validate, memo: Memo = NO_MEMO
+    raw: Input,
+    acknowledged: Input,
+    manifest: Path,
+    reports: Path,
+    params: Validate,
+    memo: Memo = NO_MEMO,
+    labels: Labels = BY_FOLDER,
 ) -> str:
     """Check every file under `raw`; write the manifest and the reports; return a summary line.
 
     Raises:
-        InputError: no files; a code in `params.fail_on` or a line of `acknowledged` that is none; or, once the reports
-            are written, no accepted image, a class without one, or a finding on which `params.fail_on` says to stop and
-            which `acknowledged` does not list.
+        InputError: no files; a table that cannot be used; a code in `params.fail_on` or a line of `acknowledged` that
+            is none; or, once the reports are written, no accepted image, a class without one, or a finding on which
+            `params.fail_on` says to stop and which `acknowledged` does not list.
     """
     checks = CHECKS | OWN_CHECKS
     levels = {code: check.level for code, check in checks.items()} | params.levels.model_dump()
     levels["multi_frame"] = "error" if params.multi_frame == "error" else "info"
     gate.require_codes(params.fail_on, levels)
     said = gate.read(acknowledged, checks)
-    files, ignored = raw_files.find_some(raw)
+    files, names, ignored = raw_files.find_some(raw)
+    beside = tables.read(raw, names, map(str, files), labels.types)
+    table_checks.require_label_column(beside, labels.column)
     manifest.parent.mkdir(parents=True, exist_ok=True)
     checker = validation.Checker.of(raw, params, check_image, memo)
-    table, findings = validation.check_all(checker, files, levels, said.kept, memo, manifest.parent)
+    table, findings = validation.check_all(
+        checker, files, beside, labels.column, levels, said.kept, memo, manifest.parent
+    )
     findings = validation.with_classes(table, findings, levels, params)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, checks, reports)

@@ -21,10 +21,10 @@ class Check:
 
     Attributes:
         level: unless `validate.levels` in params.yaml says another.
-        meaning: completes "a file with this code ..."; of a class, "a class with this code ...".
+        meaning: completes "a file with this code ...", or "a class ...", "a table ...".
         fix: what to do about it.
         fixed: whether the level cannot be changed, since there are no pixels that could be used.
-        of_class: whether it is about a class, which cannot be rejected.
+        subject: what it is about: a class or a table cannot be rejected.
         by_name: whether data/acknowledged.csv names the file by its path, because it may have no content to hash.
         knob: the key of section `validate` that decides who has this code; empty if there is none.
     """
@@ -33,7 +33,7 @@ class Check:
     meaning: str
     fix: str
     fixed: bool = False
-    of_class: bool = False
+    subject: Literal["file", "class", "table"] = "file"
     by_name: bool = False
     knob: str = ""
 
@@ -313,17 +313,48 @@ CHECKS = {
         "see that both labels are right; if images that differ look alike here, lower validate.near_distance",
         knob="near_distance",
     ),
+    "no_cell": Check(
+        "error",
+        "has no label where `labels.column` says which column has them: no row, an empty cell, or one that cannot be a "
+        "class's name",
+        "give it a row with a label in the table (docs/tables.md)",
+        fixed=True,
+        by_name=True,
+    ),
+    "no_row": Check(
+        "warning",
+        "lies at or below the folder of a table that has no row of it",
+        "give it a row, or remove it",
+        by_name=True,
+    ),
+    "label_mismatch": Check(
+        "warning",
+        "lies in a folder called like one class, and has another as label in the table, which counts",
+        "see which is right, and move the image or change the cell",
+    ),
+    "row_without_image": Check(
+        "warning",
+        "has a row whose image is not there",
+        "remove the row, or bring the image back",
+        subject="table",
+    ),
+    "similar_class_names": Check(
+        "warning",
+        "has a name that is another's but for case, spaces, accents or punctuation",
+        "make one of the two, if they are the same",
+        subject="class",
+    ),
     "class_too_small": Check(
         "warning",
         "has fewer accepted images than `validate.min_class_images`",
         "add images, or lower validate.min_class_images",
-        of_class=True,
+        subject="class",
     ),
     "class_imbalance": Check(
         "warning",
         "has `validate.max_class_ratio` times fewer accepted images than the largest",
         "add images, weight the classes in training, or raise validate.max_class_ratio",
-        of_class=True,
+        subject="class",
     ),
 }
 """The template's own, by code."""
@@ -333,8 +364,8 @@ Checks = Mapping[str, Check]
 
 def levels_section(checks: Checks) -> type[Section]:
     """Return the class of params section `validate.levels`: a field for each check whose level may be changed."""
-    kinds = {False: Level, True: Literal["warning", "info", "ignore"]}
-    fields = {code: (kinds[check.of_class], check.level) for code, check in checks.items() if not check.fixed}
+    kinds = {True: Level, False: Literal["warning", "info", "ignore"]}
+    fields = {code: (kinds[check.subject == "file"], check.level) for code, check in checks.items() if not check.fixed}
     return create_model("Levels", __base__=Section, __doc__="Levels of findings.", **fields)
 
 
@@ -343,5 +374,5 @@ def keepable(checks: Checks) -> set[str]:
 
     Not jpeg_damage: its level decides how all JPEGs are decoded.
     """
-    usable = {code for code, check in checks.items() if not check.fixed and not check.of_class}
+    usable = {code for code, check in checks.items() if not check.fixed and check.subject == "file"}
     return usable - {"jpeg_damage"} | {"multi_frame"}

@@ -119,7 +119,7 @@ def _fault(row: list[str], header: list[str], checks: Checks) -> str:
         return f"no code {row[1]!r}" + (f" (did you mean {near[0]}?)" if near else "")
     if row[3:] not in ([], [""], ["keep"]):
         return f"the column keep has {row[3]!r}: it must be keep, or empty; put a note with commas in quotes"
-    if keep and checks[row[1]].of_class:
+    if keep and checks[row[1]].subject != "file":
         return f"{row[1]} rejects no image: take `keep` away"
     if keep and row[1] == "jpeg_damage":  # whose level decides for all JPEGs how they are decoded
         fix = f"lower validate.levels.jpeg_damage, or {checks[row[1]].fix}"
@@ -128,7 +128,7 @@ def _fault(row: list[str], header: list[str], checks: Checks) -> str:
         return f"no image can be kept in spite of {row[1]}; take `keep` away, and {checks[row[1]].fix}"
     if (
         not keep
-        and not (checks[row[1]].by_name or checks[row[1]].of_class)
+        and not (checks[row[1]].by_name or checks[row[1]].subject != "file")
         and not re.fullmatch("[0-9a-f]{64}", row[0])
     ):
         return f"{row[0]!r} is no sha256 of 64 hexadecimal digits"

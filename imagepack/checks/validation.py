@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from imagepack.checks import duplicates, examination, gate, validation_page
+from imagepack.checks import duplicates, examination, gate, table_checks, validation_page
 from imagepack.checks.appearance import SIGNATURE_BYTES, Appearance
 from imagepack.checks.codes import Checks
 from imagepack.checks.examination import Examination, Limits, Seen, examine
@@ -23,6 +23,7 @@ from imagepack.images import raw_files, raw_names, thumbnail
 from imagepack.images.content import Content
 from imagepack.images.faults import Fault
 from imagepack.images.raw_files import Opened, RawFile
+from imagepack.images.tables import Table
 
 Finding = tuple[str, str, str, str]
 """Path, code, what was seen, and the path of another image that it is about, or an empty text."""
@@ -186,6 +187,8 @@ def _row(file: Opened, content: Content, frame: int, frames: int, look: Appearan
 def check_all(
     checker: Checker,
     files: list[RawFile],
+    beside: Table,
+    label_column: str,
     levels: Mapping[str, str],
     kept: Callable[[pl.DataFrame], Mapping[tuple[str, str], int]],
     memo: Memo,
@@ -195,14 +198,18 @@ def check_all(
 
     Args:
         files: below data/raw.
+        beside: what tables say of them.
+        label_column: of these tables; empty where folders are the labels.
         levels: of each code.
         kept: from the facts, path and code of errors that reject nothing.
         scratch: a folder for signatures: as large as all other facts together, and of use for few images.
     """
     with tempfile.TemporaryFile(dir=scratch) as signatures:
         table, found = _check_each(checker, files, memo, signatures)
-        table = manifests.in_order(table)
-        found += raw_names.name_collisions(table) + mode_mix(table)
+        table, more = table_checks.join(manifests.in_order(table), beside, label_column)
+        if label_column:  # which folder an image stands in does not matter
+            found = [finding for finding in found if finding[1] != "no_label"]
+        found += more + raw_names.name_collisions(table) + mode_mix(table)
         spared = kept(table)
         rejected = {path for path, code, *_ in found if levels[code] == "error" and (path, code) not in spared}
         on_disk = np.memmap(signatures, "u1", "r").reshape(-1, SIGNATURE_BYTES)  # only those compared are read
@@ -289,6 +296,7 @@ def with_classes(
             found.append(
                 (label, "class_imbalance", f"{count} images; {largest['label'][0]} has {largest['images'][0]}", "")
             )
+    found += table_checks.similar_classes(table["label"].filter(table["status"] == "accepted"))
     more = pl.DataFrame(found, schema=findings.drop("level").schema, orient="row")
     more = more.with_columns(level=pl.col("code").replace_strict(levels, return_dtype=pl.String))
     return pl.concat([findings, more.filter(pl.col("level") != "ignore")])

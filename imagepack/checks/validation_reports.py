@@ -7,6 +7,7 @@ import polars as pl
 
 from imagepack.checks.codes import Checks
 from imagepack.checks.gate import Acknowledged
+from imagepack.checks.table_checks import unclaimed
 from imagepack.engine.params import Section
 from imagepack.errors import InputError
 from imagepack.names import visible
@@ -93,6 +94,13 @@ def notes(table: pl.DataFrame, findings: pl.DataFrame, ignored: int, said: Ackno
     found = [f"{ignored} more left out by .dvcignore"] if ignored else []
     if (largest := near_duplicates(table)["largest"]) > LARGE_GROUP:
         found.append(f"{largest} images that look alike form one group, of which one split alone can have any")
+    if note := unclaimed(table):
+        found.append(note)
+    labels = table["label"].filter(table["status"] == "accepted").unique()
+    if len(labels) == 1:
+        found.append(
+            f"one class, {visible(labels[0])}: labels.column in params.yaml may name a table's column of labels"
+        )
     if useless := said.useless(said.kept(table), findings):
         more = f" and {len(useless) - FEW} more" if len(useless) > FEW else ""
         found.append(f"nothing to keep any more: remove {', '.join(useless[:FEW])}{more} from {acknowledged}")

@@ -73,6 +73,10 @@ class RevisionPack:
             self.remote = any(self._in_dvc_cache(name, size) is None for name, size in shards)
         return index, digest
 
+    def read_column(self, index: packs.Index, name: str) -> packs.Column:
+        """Return a column of dataset.h5."""
+        return packs.read_column(self._dvc.get(self._tracked(packs.INDEX_NAME)), index, name)
+
     def shard(self, name: str, size: int) -> Path:
         """Return where a shard is, and fetch it if need be.
 

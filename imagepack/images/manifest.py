@@ -36,6 +36,8 @@ FACTS = {
 (a list of codes), `seen` (what was seen, for each) and `group` (a name that images which look alike share; else empty).
 """
 
+COLUMN = "column:"
+"""How the name of a column begins that comes from a table beside the images; the table's own name for it follows."""
 FILE = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
 """The file in which the image of a row is stored."""
 ROWS_A_STEP = 4096
@@ -95,6 +97,12 @@ def read_accepted(path: Path, *columns: str) -> pl.DataFrame:
     """Read the rows of the images that the later stages use; these columns of them, or all where none is named."""
     table = pl.read_parquet(path, columns=["status", *columns] if columns else None)
     return table.filter(pl.col("status") == "accepted")
+
+
+def read_columns(path: Path) -> pl.DataFrame:
+    """Return what tables say of the images that `read_accepted` returns, by the tables' names of their columns."""
+    names = [name for name in pl.read_parquet_schema(path) if name.startswith(COLUMN)]
+    return read_accepted(path, *names).select(pl.col(name).alias(name.removeprefix(COLUMN)) for name in names)
 
 
 def compare_files(path: Path, here: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from zlib import crc32
 
 from imagepack.dvc.ignored import ignored_by_dvc
@@ -16,7 +17,7 @@ from imagepack.errors import InputError
 from imagepack.images import zips
 from imagepack.images.faults import Fault
 from imagepack.images.formats import prepare_codecs
-from imagepack.images.raw_names import RawFile, as_text, is_junk, place_of
+from imagepack.images.raw_names import RawFile, as_text, is_junk, is_table, place_of
 from imagepack.names import visible
 
 TYPICAL_GROUP, MOST_OF_A_GROUP = 24, 48
@@ -46,36 +47,58 @@ class Opened:
     size: int
 
 
+class Found(NamedTuple):
+    """What there is below a folder of images.
+
+    Attributes:
+        files: that are to be images.
+        tables: about them.
+        ignored: how many others DVC ignores.
+    """
+
+    files: list[RawFile]
+    tables: list[RawFile]
+    ignored: int
+
+
 def find(raw: Path) -> tuple[list[RawFile], int]:
     """Return every file under `raw` that DVC tracks, and every member of a zip, in order; and how many DVC ignores.
 
     A folder that is a link counts as a file. A zip is none, and where a file is does not change its place in the order.
+    Tables beside the images are none either: `find_all` has them.
 
     Raises:
         InputError: zips that cannot be used, with everything that is wrong with them; or as `tracked`.
     """
+    found = find_all(raw)
+    return found.files, found.ignored
+
+
+def find_all(raw: Path) -> Found:
+    """As `find`, with the tables."""
     found, ignored = tracked(raw)
     archives = [path for path in found if is_zip(path)]
-    if not archives:
-        return found, ignored
-    listed, faults = _list_all(raw, archives)
-    _refuse_zips(raw, faults + _collisions(raw, found, listed))
-    is_ignored = ignored_by_dvc()
-    members = [member for member in listed if not is_ignored(f"{raw.as_posix()}/{member.path}")]
-    loose = set(found).difference(archives)
-    return sorted([*loose, *members], key=_walk_order), ignored + len(listed) - len(members)
+    if archives:
+        listed, faults = _list_all(raw, archives)
+        _refuse_zips(raw, faults + _collisions(raw, found, listed))
+        is_ignored = ignored_by_dvc()
+        members = [member for member in listed if not is_ignored(f"{raw.as_posix()}/{member.path}")]
+        ignored += len(listed) - len(members)
+        found = sorted([*set(found).difference(archives), *members], key=_walk_order)
+    tables = [file for file in found if is_table(str(file))]
+    return Found([file for file in found if not is_table(str(file))] if tables else found, tables, ignored)
 
 
-def find_some(raw: Path) -> tuple[list[RawFile], int]:
-    """As `find`.
+def find_some(raw: Path) -> Found:
+    """As `find_all`.
 
     Raises:
         InputError: there are no files at all; or as `find`.
     """
-    files, ignored = find(raw)
-    if not files:
+    found = find_all(raw)
+    if not found.files:
         raise InputError(f"{raw} holds no files: put your images into {raw}/CLASS/ and run again")
-    return files, ignored
+    return found
 
 
 def tracked(raw: Path) -> tuple[list[str], int]:

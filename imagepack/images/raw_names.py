@@ -21,6 +21,8 @@ JUNK = (
 )
 """Files that macOS, Windows, Linux, network disks (Synology, QNAP) and programs leave, and folders of such files."""
 _JUNK = re.compile("|".join(map(translate, JUNK)), re.IGNORECASE)
+TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Names of files that say something of the images at or below their folder (tables.py)."""
 FRAME = re.compile(r"#[0-9]+$")
 """How the path of a frame ends, where validate.multi_frame is split."""
 NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
@@ -50,6 +52,11 @@ def place_of(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str
     if not label:
         found.append(("no_label", f"stands directly in {raw}"))
     return (readable, label, "/".join(batch)), found
+
+
+def is_table(path: str) -> bool:
+    """Return whether the file so called is a table about images."""
+    return path.rpartition("/")[2].lower() in TABLES
 
 
 def is_junk(path: str) -> bool:

@@ -180,6 +180,7 @@ def index_of(
     shards: list[tuple[str, int, np.ndarray]],
     starts: list[int],
     spec: PackSpec,
+    columns: list[packs.Column],
 ) -> packs.Index:
     """Return the index of a pack: labels, splits, ids, and where each image lies.
 
@@ -189,6 +190,7 @@ def index_of(
         ids: uint8, (N, 32).
         shards: as `write` returned them.
         starts: of each shard, and N at the end.
+        columns: as `columns_of` returned them.
     """
     classes = sorted(table["label"].unique())
     mean, std = mean_and_std(sum(counts for *_, counts in shards))
@@ -205,7 +207,28 @@ def index_of(
         encoding=spec.encoding,
         mean=mean,
         std=std,
+        columns=packs.ColumnNames(
+            [column.name for column in columns],
+            [column.kind for column in columns],
+            np.frombuffer(b"".join(column.digest() for column in columns), "u1").reshape(-1, 32),
+        ),
     )
+
+
+def columns_of(table: pl.DataFrame) -> list[packs.Column]:
+    """Return the columns of tables beside the images as a pack holds them."""
+    kinds = {pl.Int64: "integer", pl.Float64: "number", pl.Boolean: "boolean", pl.Date: "date", pl.String: "text"}
+    found = []
+    for column in table.iter_columns():
+        kind, empty = kinds[column.dtype.base_type()], column.is_null().to_numpy()
+        if kind == "text":
+            texts = packs.Texts.of(column.fill_null(""))
+            data, starts = texts.data, texts.starts
+        else:
+            numbers = column.cast(pl.UInt8) if kind == "boolean" else column.to_physical()
+            data, starts = numbers.fill_null(0).to_numpy(), np.empty(0, np.int64)
+        found.append(packs.Column(column.name, kind, data, starts, empty))
+    return found
 
 
 def metrics_of(index: packs.Index) -> dict:

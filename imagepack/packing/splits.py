@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from imagepack.errors import InputError
+from imagepack.images import manifest as manifests
 from imagepack.images.cuts import uint64
 from imagepack.images.raw_files import listing
 from imagepack.names import visible
@@ -16,31 +17,41 @@ CHOICES = packs.SPLITS[:3]
 """The splits that an image can be given: train, val, test."""
 MOST_NAMED = 20
 """Classes in a message."""
+SPLIT_COLUMN = f"{manifests.COLUMN}split"
 FOLDERS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2}
-"""Names of folders, and the split of each."""
+"""Names of folders and cells, and the split of each."""
 
 
-def choices_table(table: pl.DataFrame, ids: np.ndarray, group: str) -> pl.DataFrame:
-    """Return what a split may be chosen by: path, label, batch, `key` of what stays together, and `hash`.
+def choices_table(table: pl.DataFrame, columns: pl.DataFrame, ids: np.ndarray, group: str) -> pl.DataFrame:
+    """Return what a split may be chosen by: path, label, batch, `key` of what stays together, `hash`, and the columns.
 
     Args:
         table: path, label and batch of each image, N rows.
+        columns: what tables beside the images say of them, N rows.
         ids: uint8, (N, 32).
-        group: none: an image stays by itself; batch: images of a batch stay together; else a pattern whose first group
-            is the key.
+        group: none: an image stays by itself; batch: images of a batch stay together; else a column, or a pattern on
+            the path whose first group is the key.
 
     Returns:
         `key` is empty with group none. `hash` is uint64, as good as a random number: of the key, or of the id.
 
     Raises:
-        InputError: images without a batch, or whose path the pattern does not match.
+        InputError: no such column; images without a batch or a cell in it, or whose path the pattern does not match.
     """
-    table = table.select("path", "label", "batch")
+    table = table.select("path", "label", "batch").hstack(
+        [column.alias(f"{manifests.COLUMN}{column.name}") for column in columns.iter_columns()]
+    )
     if group == "none":
         return table.with_columns(key=pl.lit(""), hash=pl.Series(uint64(ids, 0)))
     path, first = pl.col("path"), "pack.split.group: "
     if group == "batch":
         key, fault = pl.col("batch"), f"{first}batch, but there are images without a batch folder:"
+    elif group in columns.columns:
+        key = pl.col(f"{manifests.COLUMN}{group}").cast(pl.String)
+        fault = f"{first}{group}, but the cells of these are empty:"
+    elif not re.compile(group).groups:
+        has = ", ".join(map(visible, columns.columns)) or "there is none beside the images"
+        raise InputError(f"{first}no table has a column {group!r} ({has}); a pattern needs a group: patient([0-9]+)")
     else:
         key, fault = path.str.extract(group), f"{first}{group} does not match, or has an empty group in, the paths:"
     table = table.with_columns(key=key.fill_null(""))
@@ -66,31 +77,48 @@ def by_hash(hashes: pl.Series, val: float, test: float) -> np.ndarray:
 
 
 def require_pattern(pattern: str) -> str:
-    """Return `pattern`.
+    """Return `pattern`: a column's name is one too.
 
     Raises:
-        ValueError: it is no regular expression that finds a key, for a message about params.yaml.
+        ValueError: it is no regular expression, for a message about params.yaml.
     """
+    wanted = "must be none, batch, a column or a regular expression with a group, such as patient([0-9]+)"
     try:
         pl.Series([""]).str.extract(pattern)
-        groups = re.compile(pattern).groups
+        re.compile(pattern)
     except (re.error, pl.exceptions.ComputeError) as error:
-        raise ValueError(f"must be none, batch or a regular expression: {str(error).splitlines()[0]}") from None
-    if not groups:
-        raise ValueError(
-            "must be none, batch or a regular expression with a group, as patient([0-9]+), which is the key"
-        )
+        raise ValueError(f"{wanted}: {str(error).splitlines()[0]}") from None
+    if not pattern:
+        raise ValueError(wanted)
     return pattern
 
 
-def require_decision(batches: pl.Series) -> None:
-    """Refuse to draw splits where the first folders are called like splits, and params.yaml does not say what they are.
+def given(images: pl.DataFrame, splits: np.ndarray) -> np.ndarray:
+    """Return `splits`, but that of the column `split`, where a table has one with a cell that is not empty.
+
+    Raises:
+        InputError: cells that name no split.
+    """
+    if SPLIT_COLUMN not in images.columns:
+        return splits
+    cells = images[SPLIT_COLUMN].cast(pl.String).str.to_lowercase()
+    known = cells.replace_strict(FOLDERS, default=None, return_dtype=pl.UInt8)
+    if (wrong := known.is_null() & cells.is_not_null()).any():
+        faults = [
+            f"{visible(path)}: {visible(cell)}" for path, cell in images.filter(wrong)["path", SPLIT_COLUMN].rows()
+        ]
+        raise InputError(listing(f"cells of the column split that are none of {', '.join(FOLDERS)}:", faults))
+    return known.fill_null(pl.Series(splits)).to_numpy()
+
+
+def require_decision(images: pl.DataFrame) -> None:
+    """Refuse to draw splits where the first folders are called like splits, and nobody has said what they are.
 
     Raises:
         InputError: how to say it.
     """
-    names = set(batches.str.split("/").list.first())
-    if len(names) > 1 and names <= FOLDERS.keys():
+    names = set(images["batch"].str.split("/").list.first())
+    if SPLIT_COLUMN not in images.columns and len(names) > 1 and names <= FOLDERS.keys():
         raise InputError(
             f"the folders above the classes are called {', '.join(sorted(names))}: set pack.split.by in params.yaml to "
             "folder, if they are the splits, or to hash, to draw splits anew"

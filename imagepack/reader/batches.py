@@ -80,7 +80,7 @@ class Batches:
         """Run to the end of the epoch. A loop that is left before begins the next epoch next time.
 
         Yields:
-            Images, uint8 (n, H, W, C), and labels, int64 (n,); arrays of the caller's own.
+            Images, uint8 (n, H, W, C), and labels, int64 (n,), or the dataset's `targets`; arrays of the caller's own.
         """
         self.epoch, self.samples = self._next
         self._next = self.epoch + 1, 0
@@ -174,7 +174,7 @@ class Batches:
         if self._augment:
             for row, image_id in enumerate(self._dataset.ids_of(chosen)):
                 images[row] = self._augment(images[row], image_id.tobytes(), epoch)
-        return images, self._dataset.labels[chosen], samples
+        return images, self._dataset.targets[chosen], samples
 
     @cached_property
     def _order(self) -> str:

@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 FORMAT = "imagepack"
-VERSION = 1
+VERSION, WITH_COLUMNS = 1, 2
+"""Of the format: 2 where tables beside the images have columns, 1 without."""
 SPLITS = ("train", "val", "test", "excluded")
 """Excluded are images that look like one of another split: in training, they would give its answers away."""
 ENCODINGS = {"raw": "", "png": "PNG", "jpeg": "JPEG"}
@@ -55,6 +56,54 @@ class Texts(Sequence):
         return self.data[self.starts[i] : self.starts[i + 1]].tobytes().decode()
 
 
+COLUMN_TYPES = {"integer": "<i8", "number": "<f8", "boolean": "u1", "date": "<i8", "text": "u1"}
+"""What a column holds, and how dataset.h5 has it: a date as days since 1970-01-01, a text as UTF-8."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a table beside the images says of each: N cells.
+
+    Attributes:
+        name: in the table.
+        kind: a key of COLUMN_TYPES.
+        data: (N,) of the type that goes with the kind; of texts uint8, all of them one behind the other.
+        starts: int64, (N + 1,), of texts: where each begins, and their bytes at the end; otherwise (0,).
+        empty: uint8, (N,): 1 where the cell is empty, and `data` has 0.
+    """
+
+    name: str
+    kind: str
+    data: np.ndarray
+    starts: np.ndarray
+    empty: np.ndarray
+
+    def digest(self) -> bytes:
+        """Return a sha256 of all of it."""
+        content = hashlib.sha256(repr((self.name, self.kind)).encode())
+        for array, dtype in ((self.data, COLUMN_TYPES[self.kind]), (self.starts, "<i8"), (self.empty, "u1")):
+            content.update(np.ascontiguousarray(array, dtype))
+        return content.digest()
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """Which columns there are, K of them, without their cells.
+
+    Attributes:
+        names: in the table.
+        kinds: keys of COLUMN_TYPES.
+        digests: uint8, (K, 32), of each column.
+    """
+
+    names: list[str]
+    kinds: list[str]
+    digests: np.ndarray
+
+
+NO_COLUMNS = ColumnNames([], [], np.empty((0, 32), "u1"))
+
+
 @dataclass(frozen=True)
 class Index:
     """dataset.h5 in memory: everything but the pixels. N images in S shards.
@@ -71,6 +120,7 @@ class Index:
         shape: (H, W, C) of every image; they are uint8.
         encoding: a key of ENCODINGS.
         mean, std: float64, (C,): of the train split's pixels, scaled to 0 to 1; of all where that is empty.
+        columns: which the tables beside the images have.
     """
 
     classes: list[str]
@@ -85,10 +135,16 @@ class Index:
     encoding: str
     mean: np.ndarray
     std: np.ndarray
+    columns: ColumnNames = NO_COLUMNS
+
+    @property
+    def version(self) -> int:
+        """Return which version of the format it takes."""
+        return WITH_COLUMNS if self.columns.names else VERSION
 
     def digest(self) -> str:
         """Return a sha256, hexadecimal: two packs share it if and only if they hold the same data in the same order."""
-        content = hashlib.sha256(repr((VERSION, self.shape, self.encoding, self.classes)).encode())
+        content = hashlib.sha256(repr((self.version, self.shape, self.encoding, self.classes)).encode())
         content.update("\n".join(self.shard_names).encode())
         parts = {
             "<i8": (self.shard_starts, self.shard_bytes, self.paths.starts),
@@ -99,6 +155,7 @@ class Index:
         for dtype, arrays in parts.items():
             for array in arrays:
                 content.update(np.ascontiguousarray(array, dtype))
+        content.update(np.ascontiguousarray(self.columns.digests))  # of nothing, where there are none
         return content.hexdigest()
 
 
@@ -151,8 +208,12 @@ def shard_name(content: bytes) -> str:
     return f"{hashlib.sha256(content).hexdigest()}.h5"
 
 
-def write_index(folder: Path, index: Index) -> int:
-    """Write dataset.h5, with a virtual dataset `images` over raw shards for other HDF5 tools; return its bytes."""
+def write_index(folder: Path, index: Index, columns: Sequence[Column] = ()) -> int:
+    """Write dataset.h5, with a virtual dataset `images` over raw shards for other HDF5 tools; return its bytes.
+
+    Args:
+        columns: those of `index.columns`, in that order.
+    """
     arrays = {
         "label": index.labels.astype("<i4"),
         "split": index.splits.astype("u1"),
@@ -166,7 +227,7 @@ def write_index(folder: Path, index: Index) -> int:
     }
     attributes = {
         "format": np.bytes_(FORMAT),
-        "version": np.uint32(VERSION),
+        "version": np.uint32(index.version),
         "digest": np.bytes_(index.digest()),
         "shape": np.array(index.shape, "<u4"),
         "encoding": np.bytes_(index.encoding),
@@ -174,6 +235,14 @@ def write_index(folder: Path, index: Index) -> int:
         "mean": index.mean.astype("<f8"),
         "std": index.std.astype("<f8"),
     }
+    if columns:
+        arrays |= {"column_name": _fixed_text(index.columns.names), "column_type": _fixed_text(index.columns.kinds)}
+        arrays["column_digest"] = index.columns.digests
+    for number, column in enumerate(columns):
+        arrays[f"column_{number}"] = np.asarray(column.data, COLUMN_TYPES[column.kind])
+        arrays[f"column_{number}_empty"] = column.empty.astype("u1")
+        if column.kind == "text":
+            arrays[f"column_{number}_start"] = column.starts.astype("<i8")
     content = _file_image(arrays, attributes, index if index.encoding == "raw" else None)
     write_file(folder / INDEX_NAME, content)
     return len(content)
@@ -191,9 +260,10 @@ def read_index(path: Path) -> tuple[Index, str]:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT.encode():
                 raise PackError(f"{path} is HDF5, but no {FORMAT} dataset")
-            if file.attrs["version"] != VERSION:
+            if file.attrs["version"] not in (VERSION, WITH_COLUMNS):
                 raise PackError(
-                    f"{path} has version {file.attrs['version']} of the format, this imagepack reads {VERSION}: "
+                    f"{path} has version {file.attrs['version']} of the format, this imagepack reads "
+                    f"{VERSION} and {WITH_COLUMNS}: "
                     "use the imagepack of the repository revision that made the pack"
                 )
             index = Index(
@@ -209,6 +279,7 @@ def read_index(path: Path) -> tuple[Index, str]:
                 encoding=file.attrs["encoding"].decode(),
                 mean=file.attrs["mean"],
                 std=file.attrs["std"],
+                columns=_column_names(file) if file.attrs["version"] == WITH_COLUMNS else NO_COLUMNS,
             )
             digest = file.attrs["digest"].decode()
             damaged = index.digest() != digest
@@ -221,6 +292,34 @@ def read_index(path: Path) -> tuple[Index, str]:
     if damaged:
         raise PackError(f"{path} is damaged (its digest differs): {AGAIN}")
     return index, digest
+
+
+def _column_names(file: h5py.File) -> ColumnNames:
+    return ColumnNames(_texts(file, "column_name"), _texts(file, "column_type"), _array(file, "column_digest", "u1"))
+
+
+def read_column(path: Path, index: Index, name: str) -> Column:
+    """Read one column of the dataset.h5 at `path`, whose index was read.
+
+    Raises:
+        PackError: it is damaged, or no more the same.
+    """
+    number = index.columns.names.index(name)
+    kind = index.columns.kinds[number]
+    try:
+        with h5py.File(path, "r") as file:
+            column = Column(
+                name=name,
+                kind=kind,
+                data=_array(file, f"column_{number}", COLUMN_TYPES[kind]),
+                starts=_array(file, f"column_{number}_start", "<i8") if kind == "text" else np.empty(0, "<i8"),
+                empty=_array(file, f"column_{number}_empty", "u1"),
+            )
+    except Exception as error:
+        raise PackError(f"{path} is damaged ({error}): {AGAIN}") from error
+    if column.digest() != index.columns.digests[number].tobytes():
+        raise PackError(f"{path} is damaged or no more the same (the digest of {name} differs): {AGAIN}")
+    return column
 
 
 def _require_sound(index: Index) -> None:
@@ -246,6 +345,7 @@ def _require_sound(index: Index) -> None:
         "shard_bytes": (index.shard_bytes, (len(index.shard_names),)),
         "mean": (index.mean, channels),
         "std": (index.std, channels),
+        "column_digest": (index.columns.digests, (len(index.columns.names), 32)),
     }
     for name, (array, shape) in shapes.items():
         if np.shape(array) != shape:
@@ -253,6 +353,8 @@ def _require_sound(index: Index) -> None:
     for name, array, limit in (("label", index.labels, len(index.classes)), ("split", index.splits, len(SPLITS))):
         if count and not 0 <= array.min() <= array.max() < limit:
             raise ValueError(f"a {name} is not within 0 to {limit - 1}")
+    if len(index.columns.kinds) != len(index.columns.names) or set(index.columns.kinds) - COLUMN_TYPES.keys():
+        raise ValueError("its columns are of types that there are not")
     _require_cuts("path_start", index.paths.starts, index.paths.data.size, least=0)
     _require_cuts("shard_start", index.shard_starts, count, least=1)
     if (index.shard_bytes < 1).any():

@@ -1,5 +1,6 @@
 """PackedImages: a pack as a sequence of (image, label), and as batches for training."""
 
+import functools
 import hashlib
 import operator
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from imagepack.reader import card, order
 from imagepack.reader import format as packs
 from imagepack.reader.augment import Augment
 from imagepack.reader.batches import WINDOW, Batches
+from imagepack.reader.columns import Columns
 from imagepack.reader.shards import Shards
 
 
@@ -39,6 +41,10 @@ class Folder:
         """Return where a shard is."""
         return self.path / packs.SHARDS_NAME / name
 
+    def read_column(self, index: packs.Index, name: str) -> packs.Column:
+        """Return a column of dataset.h5."""
+        return packs.read_column(self.path / packs.INDEX_NAME, index, name)
+
     def provenance(self, digest: str) -> dict:
         """Return revision and params, if git knows that this pack is that of the commit which is checked out."""
         from imagepack.dvc import provenance
@@ -59,6 +65,8 @@ class PackedImages:
         classes: class names; a label is a position in this list.
         shape: (H, W, C) of every image.
         labels: int64, (N,).
+        targets: what images come with: (N,) or (N, K); labels, if `with_target` says nothing else.
+        columns: of tables beside the images, by name; docs/tables.md.
         ids: uint8, (N, 32): sha256 of each image's source file.
         splits: uint8, (N,): positions in imagepack.reader.format.SPLITS.
         index: dataset.h5 of the whole pack, as it is.
@@ -122,7 +130,7 @@ class PackedImages:
 
     def _open(self, source, verify: str) -> None:
         """Take all images of the pack in `source`: a Folder, or what has the same methods."""
-        self._source, self._verify = source, verify
+        self._source, self._verify, self._target = source, verify, ()
         self.index, self.digest = source.read_index()
         self._shards = Shards(self.index, source.shard, verify, source.fetch)
         self._rows = np.arange(len(self.index.labels), dtype=np.uint32 if len(self.index.labels) < 2**32 else np.int64)
@@ -132,7 +140,8 @@ class PackedImages:
     def __getstate__(self) -> dict:
         """Return where the pack is, and which of its images: another process reads the rest by itself."""
         rows = None if np.array_equal(self._rows, np.arange(len(self.index.labels))) else self._rows
-        return {"source": self._source, "verify": self._verify, "digest": self.digest, "rows": rows}
+        state = {"source": self._source, "verify": self._verify, "digest": self.digest, "rows": rows}
+        return state | {"target": self._target}
 
     def __setstate__(self, state: dict) -> None:
         self._open(state["source"], state["verify"])
@@ -140,6 +149,7 @@ class PackedImages:
             raise packs.PackError(f"the pack in {self._source} has changed since this dataset was made: open it again")
         if state["rows"] is not None:
             self._rows = state["rows"]
+        self._target = state["target"]
 
     @cached_property
     def version(self) -> dict:
@@ -152,6 +162,41 @@ class PackedImages:
     @cached_property
     def labels(self) -> np.ndarray:
         return self.index.labels[self._rows].astype(np.int64)
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.index.columns, functools.partial(self._source.read_column, self.index), self._rows)
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        return self.columns.targets(self._target) if self._target else self.labels
+
+    def with_target(self, *columns: str) -> Self:
+        """Return the same images with columns as what is to be predicted.
+
+        Indexing and batches then return float32: a value of one column of numbers, or true or false as 1 and 0; (K,)
+        values of several; and of one column of texts, which may have several labels in a cell (`cat;dog`), (K,) values
+        of 0 or 1, in the order of `columns.labels_in`.
+
+        Raises:
+            ValueError: other columns, or empty cells.
+            KeyError: no such column.
+        """
+        if not columns:
+            raise ValueError("with_target takes the names of columns")
+        part = self.subset(np.ones(len(self), bool))
+        part._target = columns
+        part.targets  # noqa: B018  (what is wrong with them is said now)
+        return part
+
+    def where(self, **conditions: object) -> Self:
+        """Return the images whose columns meet all conditions: where(site="A", age=lambda age: age > 40).
+
+        Args:
+            conditions: a value; several, of which one is enough, as a list, tuple or set; or a function of the column,
+                (N,), that returns bool, (N,).
+        """
+        return self.subset(self.columns.where(conditions))
 
     @property
     def splits(self) -> np.ndarray:
@@ -196,7 +241,7 @@ class PackedImages:
     def subset(self, which: np.ndarray | Sequence[int]) -> Self:
         """Return some of the images: a bool for each, or their positions, in the order they are to have."""
         part = object.__new__(type(self))  # not a copy, which would open the pack once more
-        own = ("labels", "selection_digest")
+        own = ("labels", "targets", "selection_digest")
         part.__dict__ |= {name: value for name, value in self.__dict__.items() if name not in own}
         part._rows = self._rows[self._positions(which)]
         return part
@@ -231,7 +276,7 @@ class PackedImages:
         return len(self._rows)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        """Return image `i`, a fresh uint8 (H, W, C), and its label."""
+        """Return image `i`, a fresh uint8 (H, W, C), and its label, or what `with_target` has chosen."""
         try:
             position = operator.index(i)
         except TypeError:
@@ -241,7 +286,9 @@ class PackedImages:
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[np.ndarray, int]]:
         """Return several at once, which DataLoader asks for: the same as one by one, and faster."""
         positions = self._positions(indices)
-        return list(zip(self.take(positions), self.labels[positions].tolist(), strict=True))
+        targets = self.targets[positions]
+        # labels and single numbers as Python's own, as default collate functions want them
+        return list(zip(self.take(positions), targets.tolist() if targets.ndim == 1 else targets, strict=True))
 
     def take(self, indices: np.ndarray | Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
         """Copy images out of the shards, once.

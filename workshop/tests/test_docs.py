@@ -89,6 +89,6 @@ def test_output_md_has_every_column_and_code(workspace: Workspace):
 @pytest.mark.parametrize("code", CHECKS)
 def test_output_md_says_what_the_table_of_checks_says(code: str):
     check = CHECKS[code]
-    meaning = f"(a class) {check.meaning}" if check.of_class else check.meaning
+    meaning = check.meaning if check.subject == "file" else f"(a {check.subject}) {check.meaning}"
     level = check.level if check.fixed else f"`validate.levels`: {check.level}"
     assert f"| {code} | {meaning} | {level}" in OUTPUT or code == "multi_frame"
