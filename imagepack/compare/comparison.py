@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from imagepack.checks.gate import KEPT
-from imagepack.compare import lineage
+from imagepack.compare import cells, lineage
 from imagepack.compare.drift import drift
 from imagepack.compare.matching import KINDS, match
 from imagepack.compare.versions import Version
@@ -65,6 +65,7 @@ def compare(a: Version, b: Version, novelty: bool = False) -> Comparison:
         "findings": list(_findings(both)),
         "leakage": _leakage(both),
         "classes": classes,
+        "columns": list(cells.changed(pairs, a.images, b.images)),
         "splits": _splits(both) if packed else {"table": [], "moves": []},
         "pipeline": lineage.pipeline(a, b),
         "transfer": {"a_to_b": lineage.transfer(a, b), "b_to_a": lineage.transfer(b, a)},

@@ -7,6 +7,7 @@ import polars as pl
 
 from imagepack.compare.versions import REQUIREMENTS, Version
 from imagepack.dvc.lock_files import Entry, Stage
+from imagepack.images.manifest import COLUMN
 from imagepack.reader.format import INDEX_NAME
 
 STAGE_ORDER = ("validate", "preprocess", "pack", "preview")
@@ -37,9 +38,13 @@ def pipeline(a: Version, b: Version) -> dict:
 
 
 def _same_images(a: Version, b: Version) -> bool:
-    """Whether the raw images have the same paths and bytes, whatever files they are in."""
-    files = [version.images.filter(pl.col("frame") <= 1).select("path", "sha256").sort("path") for version in (a, b)]
-    return files[0].equals(files[1])
+    """Whether the raw images have the same paths, bytes, labels and cells, whatever files they are in."""
+    sides = []
+    for version in (a, b):
+        said = [name for name in version.images.columns if name.startswith(COLUMN)]
+        files = version.images.filter(pl.col("frame") <= 1)
+        sides.append(files.select("path", "sha256", "label", *sorted(said)).sort("path"))
+    return sides[0].equals(sides[1])
 
 
 def _stages(a: dict[str, Stage], b: dict[str, Stage]) -> Iterator[dict]:

@@ -29,7 +29,7 @@ def match(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
 
     In this order, each step with what the steps before have left:
 
-    1. same path, same bytes: unchanged, or split_moved;
+    1. same path, same bytes: unchanged, split_moved, or relabelled by a table;
     2. same bytes elsewhere: moved, or relabelled in another class;
     3. same pixels, same path but for its ending: reencoded;
     4. same pixels elsewhere: moved or relabelled;
@@ -51,7 +51,8 @@ def match(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
     """
     matching = _Matching(_keys(a, "row_a"), _keys(b, "row_b"))
     splits = matching.join("path", "sha256")
-    matching.take(splits, pl.when(pl.col("split") != pl.col("split_b")).then(pl.lit("split_moved")))
+    relabelled = pl.when(pl.col("label") != pl.col("label_b")).then(pl.lit("relabelled"))  # by a table
+    matching.take(splits, relabelled.when(pl.col("split") != pl.col("split_b")).then(pl.lit("split_moved")))
     elsewhere = pl.when(pl.col("label") == pl.col("label_b")).then(pl.lit("moved")).otherwise(pl.lit("relabelled"))
     for hint in (("label", "name"), ("label",), ("name",), ()):
         matching.take(matching.join("sha256", *hint), elsewhere)

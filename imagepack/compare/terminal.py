@@ -78,6 +78,7 @@ def _lines(summary: dict, changes: pl.DataFrame, width: int, section: _Sections)
             yield f"{count:>{INDENT}} {_kind(kind, count, changes, width - INDENT - 1)}"
     yield from section("Splits", _splits(summary["splits"]), 2)
     yield from section("Classes", _classes(summary["classes"]), 3)
+    yield from section("Columns", _columns(summary["columns"]))
     yield from section("Findings", [first_few(list(changed_findings(summary)), 6)])
     status, leakage = summary["status"], summary["leakage"]
     yield from section("Rejected", [*_seen("now", status["newly_rejected"]), *_seen("no longer", status["fixed"])])
@@ -131,6 +132,20 @@ def _splits(splits: dict) -> list[str]:
     table = [f"{row['split']} {_step(row['a'], row['b'])}" for row in splits["table"]]
     moves = [f"{move['from']} -> {move['to']} {move['images']}" for move in splits["moves"]]
     return [first_few(table, 6), f"moved: {first_few(moves, 6)}" if moves else ""]
+
+
+def _columns(found: list[dict]) -> Iterator[str]:
+    """Columns of tables that came, went or have another type; cells that differ, with the first of their images."""
+    for column in found:
+        name = visible(column["name"])
+        if None in (column["a"], column["b"]):
+            yield f"{name}: {'new' if column['a'] is None else 'gone'}"
+            continue
+        if column["a"] != column["b"]:
+            yield f"{name}: {column['a']} -> {column['b']}"
+        if column["changed"]:
+            examples = [f"{place(image)} ({visible(image['detail'])})" for image in column["images"][:EXAMPLES]]
+            yield f"{name}: {plural(column['changed'], 'cell')}: {first_few(examples, EXAMPLES, column['changed'])}"
 
 
 def _classes(classes: dict) -> Iterator[str]:

@@ -78,9 +78,11 @@ def place(change: dict, width: int | None = None) -> str:
 
 
 def remark(change: dict) -> str:
-    """Return what else matters about a changed image: a new status or split, else that it is in test; may be empty."""
+    """Return what else matters about a changed image (a new label, status or split; test), or an empty text."""
     splits, statuses = ([change[f"{key}_{side}"] for side in "ab"] for key in ("split", "status"))
     in_both = None not in (change["path_a"], change["path_b"])
+    if change["path_a"] == change["path_b"] and change["label_a"] != change["label_b"]:  # by a table
+        return " -> ".join(visible(change[f"label_{side}"] or NO_CLASS) for side in "ab")
     if in_both and statuses[0] != statuses[1]:
         return f"now {statuses[1]}"
     if in_both and splits[0] != splits[1]:

@@ -29,6 +29,7 @@ SAME = {
     "findings": [],
     "leakage": {"new": [], "resolved": [], "trained_on": []},
     "classes": {"added": [], "removed": [], "renamed": [], "table": []},
+    "columns": [],
     "splits": {"table": [{"split": "train", "a": 80, "b": 80}, {"split": "test", "a": 18, "b": 18}], "moves": []},
     "pipeline": {"raw_changed": False, "packed_changed": False, "stages": [], "packages": [], "explanation": []},
     "transfer": {"a_to_b": WAY, "b_to_a": WAY},

@@ -70,6 +70,14 @@ def test_the_incremental_benchmark_prints_its_ratios_and_draws_the_growth(tmp_pa
     ElementTree.parse(tmp_path / "growth.svg")
 
 
+@pytest.mark.slow
+def test_the_table_benchmark_prints_its_promises():
+    command = [sys.executable, "-m", "workshop.benchmarks.table", "--rows", "2000", "--columns", "10"]
+    output = subprocess.check_output(command, text=True)
+    assert re.search(r"^read, checked, joined / polars.read_csv: \d", output, flags=re.MULTILINE)
+    assert len(re.findall(": kept$", output, flags=re.MULTILINE)) == 2
+
+
 def test_growth_says_what_of_the_promises_is_kept(tmp_path):
     points = [growth.Point(n, measure.Taken(n / 1000 * (1 + n / 1e5), 100 + n / 1e4, "dvc")) for n in (5000, 80_000)]
     lines = list(growth.table("zip", points))

@@ -47,6 +47,8 @@ def test_python_code_runs(document, workspace: Workspace):
     if not code:
         return
     add_pictures(workspace.raw, 20)
+    rows = "".join(f"cat/img{n}.png,{('mono', 'poly')[n % 2]},{n / 20},p{n % 5}\n" for n in range(20))
+    (workspace.raw / "metadata.csv").write_text(f"file_name,type,probability,patient\n{rows}", encoding="utf-8")
     workspace.packed = workspace.folder / "data/packed"
     workspace.run()
     (workspace.folder / "params.yaml").write_text(template_params(), encoding="utf-8")

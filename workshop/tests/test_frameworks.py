@@ -96,6 +96,41 @@ def test_the_code_of_training_md_runs_and_its_models_learn(title: str, folder: P
     assert all(accuracy > 0.9 for accuracy in accuracies), accuracies
 
 
+def test_the_regression_of_tables_md_runs_and_learns(tmp_path: Path):
+    """On pictures whose brightness is the number, of a table."""
+    workspace = Workspace(tmp_path)
+    workspace.packed = tmp_path / "data/packed"
+    shades = [number * 2 for number in range(COUNT)]
+    for number, shade in enumerate(shades):
+        save(
+            workspace.raw / f"cell/{number}.png",
+            Image.blend(picture(number), Image.new("RGB", (48, 40), (shade,) * 3), 0.8),
+        )
+    rows = "".join(f"cell/{number}.png,{shade / 255}\n" for number, shade in enumerate(shades))
+    (workspace.raw / "metadata.csv").write_text(f"file_name,probability\n{rows}", encoding="utf-8")
+    workspace.run(preprocessed=Preprocess(size=32, mode="L"))
+    text = (REPOSITORY / "docs/tables.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
+    errors = re.findall(r"error: (.*)", run(code.replace("range(5)", "range(40)"), tmp_path))
+    assert len(errors) == 40
+    assert float(errors[-1]) < 0.02
+
+
+def test_targets_of_a_table_reach_tensorflow(tmp_path: Path):
+    workspace = Workspace(tmp_path)
+    workspace.packed = tmp_path / "data/packed"
+    for number in range(8):
+        save(workspace.raw / f"cell/{number}.png", picture(number))
+    rows = "".join(f"cell/{number}.png,{number / 8},{number}\n" for number in range(8))
+    (workspace.raw / "metadata.csv").write_text(f"file_name,one,two\n{rows}", encoding="utf-8")
+    workspace.run(preprocessed=Preprocess(size=16))
+    code = "from imagepack import PackedImages\nimport imagepack.tf\npacked = PackedImages('data/packed')\n"
+    code += "for names in (['one'], ['one', 'two']):\n"
+    code += "    images, targets = next(iter(imagepack.tf.dataset(packed.with_target(*names), 4)))\n"
+    code += "    print(targets.dtype.name, targets.shape, sep=' ')\n"
+    assert run(code, tmp_path).splitlines() == ["float32 (4,)", "float32 (4, 2)"]
+
+
 def test_the_opencv_of_training_md_writes_true_colours(folder: Path):
     run("\n".join(re.findall(r"```python\n(.*?)```", SECTIONS["OpenCV"], flags=re.DOTALL)), folder)
     image, _ = PackedImages(folder / "data/packed")[0]

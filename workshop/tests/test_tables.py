@@ -14,6 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagepack import PackedImages, PackError
+from imagepack.compare import versions
+from imagepack.compare.comparison import compare
+from imagepack.compare.terminal import text
+from imagepack.compare.versions import Version
 from imagepack.errors import InputError
 from imagepack.images import raw_files, tables
 from stages.pack import Pack, Split
@@ -351,3 +355,32 @@ def test_find_leaves_tables_out(flat: Workspace):
     files, ignored = raw_files.find(flat.raw)
     assert (len(files), ignored) == (8, 0)
     assert raw_files.find_all(flat.raw).tables == ["metadata.csv"]
+
+
+def compared(flat: Workspace, before: pl.DataFrame) -> str:
+    """What compare says of the manifest before and the one that is there now."""
+    after = versions.read_manifest(flat.manifest, "manifest", "")
+    sides = [
+        Version(name, None, None, None, images.with_columns(split=pl.lit("train")), None, {}, None, {}, [], {})
+        for name, images in (("v1", before), ("v2", after))
+    ]
+    found = compare(*sides)
+    return text(found.summary, found.changes)
+
+
+def test_compare_says_which_labels_and_cells_of_which_images_changed(flat: Workspace):
+    run(flat, column="kind")
+    before = versions.read_manifest(flat.manifest, "manifest", "")
+    assert "8 unchanged" in compared(flat, before)
+    table = (flat.raw / "metadata.csv").read_text(encoding="utf-8")
+    table = table.replace("images/3.png,dog,p1,3,", "images/3.png,cat,p1,33,").replace(
+        "images/5.png,dog,p2,5,", "images/5.png,dog,p2,,"
+    )
+    write(flat.raw / "metadata.csv", table.replace("note", "remark", 1))
+    run(flat, column="kind")
+    said = compared(flat, before)
+    assert "1 relabelled: images/3.png (dog -> cat)" in said
+    assert "count: 2 cells: images/3.png (3 -> 33), images/5.png (5 -> empty)" in said
+    assert "note: gone" in said
+    assert "... and 1 more" in said  # remark
+    assert "7 unchanged" in said
