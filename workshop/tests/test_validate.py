@@ -559,7 +559,7 @@ def test_what_dvcignore_names_is_left_out_and_counted(workspace: Workspace, monk
     write(workspace.folder / ".dvcignore", b".DS_Store\nThumbs.db\n")
     monkeypatch.chdir(workspace.folder)
     summary = validate(Path("raw"), workspace.acknowledged, workspace.manifest, workspace.reports, Validate())
-    assert re.search(r"2 accepted, 1 rejected .*; 2 more .*\.dvcignore$", summary)
+    assert re.search(r"2 accepted, 1 rejected .*; 2 more .*\.dvcignore;", summary)
     assert pl.read_parquet(workspace.manifest)["path"].to_list() == ["cat/img0.png", "cat/img1.png", "cat/notes.txt"]
 
 
