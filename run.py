@@ -7,6 +7,7 @@ python3 run.py compare [A [B]]           what happened to the images between two
 python3 run.py s3 start|stop|status      the local S3 server of the first run
 python3 run.py quarantine [CODE ...]     move the files that validate rejected out of data/raw; --back undoes it
 python3 run.py strip [PATH ...]          remove GPS position, owner, serial numbers, ... from images; or --dry-run
+python3 run.py pin                       let each image keep the split that it has now, also when it is edited
 python3 run.py zip [FOLDER] [--back]     put the files of a folder, data/raw, into zips, which DVC moves faster; or back
 python3 run.py memo [clear]              the finished work that stages keep in .memo: how much; or remove it
 python3 run.py hooks                     install git hooks: git push then pushes the data first
@@ -49,6 +50,7 @@ def main(arguments: list[str]) -> int:
         "s3": "imagepack.commands.s3",
         "quarantine": "imagepack.commands.quarantine",
         "strip": "imagepack.commands.strip",
+        "pin": "imagepack.commands.pin",
         "zip": "imagepack.commands.zips",
         "memo": "imagepack.commands.memo",
         "hooks": "imagepack.commands.hooks",

@@ -6,6 +6,7 @@ import polars as pl
 
 from imagepack.errors import InputError
 from imagepack.images import manifest as manifests
+from imagepack.images import pins
 from imagepack.images.tables import Table
 from imagepack.names import visible
 
@@ -32,6 +33,16 @@ def require_label_column(table: Table, column: str) -> None:
             f"labels.column in params.yaml is {column!r}, whose cells are {kinds[column]}, and classes are texts or "
             "whole numbers: set its type in labels.types, or leave labels.column empty and predict it by with_target"
         )
+
+
+def with_pins(facts: pl.DataFrame, pinned: pl.DataFrame) -> pl.DataFrame:
+    """Put the split of pinned images (pins.py) where the tables' column `split` is empty, or missing."""
+    if pinned.is_empty():
+        return facts
+    name = f"{manifests.COLUMN}split"
+    kept = pins.splits_of(pinned, facts)
+    said = facts[name].cast(pl.String) if name in facts.columns else pl.Series([None], dtype=pl.String)
+    return facts.with_columns(pl.select(pl.coalesce(said, kept)).to_series().alias(name))
 
 
 def join(facts: pl.DataFrame, table: Table, column: str) -> tuple[pl.DataFrame, list[Finding]]:

@@ -19,7 +19,7 @@ from imagepack.engine import workers
 from imagepack.engine.memo import Memo, Memoised, NotMemoised
 from imagepack.engine.params import Section
 from imagepack.images import manifest as manifests
-from imagepack.images import raw_files, raw_names, thumbnail
+from imagepack.images import pins, raw_files, raw_names, thumbnail
 from imagepack.images.content import Content
 from imagepack.images.faults import Fault
 from imagepack.images.raw_files import Opened, RawFile
@@ -207,6 +207,7 @@ def check_all(
     with tempfile.TemporaryFile(dir=scratch) as signatures:
         table, found = _check_each(checker, files, memo, signatures)
         table, more = table_checks.join(manifests.in_order(table), beside, label_column)
+        table = table_checks.with_pins(table, pins.read(checker.raw))
         if label_column:  # which folder an image stands in does not matter
             found = [finding for finding in found if finding[1] != "no_label"]
         found += more + raw_names.name_collisions(table) + mode_mix(table)

@@ -17,7 +17,7 @@ from imagepack.errors import InputError
 from imagepack.images import zips
 from imagepack.images.faults import Fault
 from imagepack.images.formats import prepare_codecs
-from imagepack.images.raw_names import RawFile, as_text, is_junk, is_table, place_of
+from imagepack.images.raw_names import PINNED, RawFile, as_text, is_junk, is_table, place_of
 from imagepack.names import visible
 
 TYPICAL_GROUP, MOST_OF_A_GROUP = 24, 48
@@ -85,8 +85,9 @@ def find_all(raw: Path) -> Found:
         members = [member for member in listed if not is_ignored(f"{raw.as_posix()}/{member.path}")]
         ignored += len(listed) - len(members)
         found = sorted([*set(found).difference(archives), *members], key=_walk_order)
-    tables = [file for file in found if is_table(str(file))]
-    return Found([file for file in found if not is_table(str(file))] if tables else found, tables, ignored)
+    files = [file for file in found if not is_table(str(file))]
+    tables = [file for file in found if is_table(str(file)) and str(file) != PINNED]
+    return Found(files, tables, ignored)
 
 
 def find_some(raw: Path) -> Found:

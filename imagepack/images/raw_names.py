@@ -23,6 +23,8 @@ JUNK = (
 _JUNK = re.compile("|".join(map(translate, JUNK)), re.IGNORECASE)
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Names of files that say something of the images at or below their folder (tables.py)."""
+PINNED = "pinned.parquet"
+"""The file directly in data/raw that says which splits images keep (pins.py)."""
 FRAME = re.compile(r"#[0-9]+$")
 """How the path of a frame ends, where validate.multi_frame is split."""
 NON_PORTABLE = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
@@ -55,8 +57,8 @@ def place_of(raw: Path, file: RawFile, split: bool) -> tuple[tuple[str, str, str
 
 
 def is_table(path: str) -> bool:
-    """Return whether the file so called is a table about images."""
-    return path.rpartition("/")[2].lower() in TABLES
+    """Return whether the file so called is a table about images, and no image itself."""
+    return path == PINNED or path.rpartition("/")[2].lower() in TABLES
 
 
 def is_junk(path: str) -> bool:

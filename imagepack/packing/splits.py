@@ -94,7 +94,7 @@ def require_pattern(pattern: str) -> str:
 
 
 def given(images: pl.DataFrame, splits: np.ndarray) -> np.ndarray:
-    """Return `splits`, but that of the column `split`, where a table has one with a cell that is not empty.
+    """Return `splits`, but that of the column `split` where a table or a pin has one of the image or of its group.
 
     Raises:
         InputError: cells that name no split.
@@ -104,11 +104,12 @@ def given(images: pl.DataFrame, splits: np.ndarray) -> np.ndarray:
     cells = images[SPLIT_COLUMN].cast(pl.String).str.to_lowercase()
     known = cells.replace_strict(FOLDERS, default=None, return_dtype=pl.UInt8)
     if (wrong := known.is_null() & cells.is_not_null()).any():
-        faults = [
-            f"{visible(path)}: {visible(cell)}" for path, cell in images.filter(wrong)["path", SPLIT_COLUMN].rows()
-        ]
+        named = images.filter(wrong).select("path", SPLIT_COLUMN).iter_rows()
+        faults = [f"{visible(path)}: {visible(str(cell))}" for path, cell in named]
         raise InputError(listing(f"cells of the column split that are none of {', '.join(FOLDERS)}:", faults))
-    return known.fill_null(pl.Series(splits)).to_numpy()
+    table = images.select("key", known=known, drawn=pl.Series(splits))
+    of_group = pl.when(pl.col("key") != "").then(pl.col("known").min().over("key"))
+    return table.select(pl.coalesce("known", of_group, "drawn")).to_series().to_numpy()
 
 
 def require_decision(images: pl.DataFrame) -> None:

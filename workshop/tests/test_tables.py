@@ -3,6 +3,8 @@
 import io
 import json
 import pickle
+import shutil
+import zipfile
 from datetime import date
 from pathlib import Path
 
@@ -14,12 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagepack import PackedImages, PackError
+from imagepack.commands.pin import pin
 from imagepack.compare import versions
 from imagepack.compare.comparison import compare
 from imagepack.compare.terminal import text
 from imagepack.compare.versions import Version
 from imagepack.errors import InputError
 from imagepack.images import raw_files, tables
+from imagepack.reader import format as packs
 from stages.pack import Pack, Split
 from stages.validate import Labels, Levels, Validate, validate
 
@@ -309,8 +313,6 @@ def test_a_table_that_nobody_reads_and_a_dataset_of_one_class_are_said(workspace
 
 
 def test_a_table_in_a_zip_is_about_the_images_in_it(flat: Workspace):
-    import zipfile
-
     with zipfile.ZipFile(flat.raw / "all.zip", "w") as archive:
         for path in sorted(flat.raw.rglob("*.png")):
             archive.write(path, path.relative_to(flat.raw).as_posix())
@@ -384,3 +386,59 @@ def test_compare_says_which_labels_and_cells_of_which_images_changed(flat: Works
     assert "note: gone" in said
     assert "... and 1 more" in said  # remark
     assert "7 unchanged" in said
+
+
+def split_by_path(packed: PackedImages) -> dict[str, str]:
+    return {packed.path(i): packs.SPLITS[split] for i, split in enumerate(packed.splits)}
+
+
+def test_a_pinned_image_keeps_its_split_whatever_becomes_of_its_file(workspace: Workspace):
+    """Of 40 images that are all edited, some would change without a pin."""
+    thirds = Split(train=0.34, val=0.33, test=0.33)
+    add_pictures(workspace.raw, 40)
+    before = split_by_path(run(workspace, thirds))
+    (workspace.raw / "cat/img0.png").rename(workspace.raw / "cat/renamed.png")
+    for number in range(1, 40):
+        save(workspace.raw / f"cat/img{number}.png", picture(number + 1000))
+    unpinned = split_by_path(run(workspace, thirds))
+    assert any(unpinned[path] != before[path] for path in before.keys() & unpinned)
+    shutil.rmtree(workspace.raw)
+    add_pictures(workspace.raw, 40)
+    assert split_by_path(run(workspace, thirds)) == before
+    assert pin(workspace.raw, workspace.packed).startswith("40 images keep their split: ")
+    assert pin(workspace.raw, workspace.packed) == "All 40 images of the pack are pinned already."
+    digest = run(workspace, thirds).digest
+    (workspace.raw / "cat/img0.png").rename(workspace.raw / "cat/renamed.png")
+    for number in range(1, 40):
+        save(workspace.raw / f"cat/img{number}.png", picture(number + 1000))
+    add_pictures(workspace.raw, 5, first=2000)
+    after = run(workspace, thirds)
+    assert after.digest != digest
+    kept = split_by_path(after)
+    assert kept["cat/renamed.png"] == before["cat/img0.png"]
+    assert all(kept[path] == split for path, split in before.items() if path != "cat/img0.png")
+    assert pin(workspace.raw, workspace.packed).startswith("45 images keep their split: ")
+
+
+def test_new_images_of_a_pinned_group_go_where_it_is(workspace: Workspace):
+    thirds = Split(group="-(p[0-9])-", train=0.34, val=0.33, test=0.33)
+    for number in range(12):
+        save(workspace.raw / f"cat/a-p{number % 6}-{number}.png", picture(number))
+    run(workspace, Split(train=1.0, val=0.0, test=0.0))
+    pin(workspace.raw, workspace.packed)
+    for number in range(12, 18):
+        save(workspace.raw / f"cat/a-p{number % 6}-{number}.png", picture(number))
+    assert set(split_by_path(run(workspace, thirds)).values()) == {"train"}
+
+
+def test_pins_that_are_damaged_are_named(workspace: Workspace):
+    add_pictures(workspace.raw, 3)
+    (workspace.raw / "pinned.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"pinned.parquet is damaged \(.*\): dvc checkout it, or pin again"):
+        run(workspace)
+    pl.DataFrame({"path": ["a"]}).write_parquet(workspace.raw / "pinned.parquet")
+    with pytest.raises(InputError, match="has other columns than path, sha256, split"):
+        run(workspace)
+    (workspace.raw / "pinned.parquet").unlink()
+    with pytest.raises(PackError, match="does not exist: make the pack"):
+        pin(workspace.raw, workspace.packed)
