@@ -22,7 +22,7 @@ from imagepack.compare import experiments, gates, markdown, page, pictures, term
 from imagepack.compare.comparison import Comparison, compare
 from imagepack.compare.versions import WORKSPACE, Version, read
 from imagepack.errors import InputError
-from imagepack.names import visible_lines
+from imagepack.names import visible, visible_lines
 from imagepack.reader.format import PackError
 
 PICTURES = 200
@@ -56,6 +56,8 @@ def _experiments(options: argparse.Namespace) -> int:
             text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
             options.json.write_text(text, encoding="utf-8", newline="\n")
     print(experiments.text(found, shutil.get_terminal_size((100, 24)).columns), end="")
+    if options.json:
+        print(f"\nWritten: {visible(str(options.json))}")
     return 0
 
 
@@ -153,6 +155,8 @@ def _write(found: Comparison, a: Version, b: Version, options: argparse.Namespac
     if options.html:
         with _writing(options.html):
             page.write(options.html, found.summary, found.changes, drawn)
+    if written := [path for path in (options.html, options.markdown, options.json) if path]:
+        print(f"\nWritten: {', '.join(map(visible, map(str, written)))}")
     return found
 
 
