@@ -1,13 +1,17 @@
-"""The validation report for people: one HTML file with pictures and filters, which opens without a network.
+"""The page of a dataset: what it consists of, and what was found; one HTML file, which opens without a network.
 
-What it shows is chosen here; imagepack/html/validation.html is its template.
+What it shows is chosen here; imagepack/html/validation.html is its template. Name, date, revision and splits are not on
+it, since a stage's output may not depend on them: `python3 run.py report` adds them.
 """
 
 from collections import defaultdict
 from pathlib import Path
+from urllib.parse import quote
 
 import polars as pl
 
+from imagepack.checks import overview
+from imagepack.images.thumbnail import SIDE
 from imagepack.names import NO_CLASS
 
 LEVELS = {"error": "errors", "warning": "warnings", "info": "info"}
@@ -17,26 +21,44 @@ EACH = 40
 LARGE, PAIRS = 400, 12
 """Pixels of the pictures of a pair that are shown side by side, and pairs of a code that have such: a photograph's is
 about 30 KB, so the page stays below 10 MB."""
+SAMPLE = 256
+"""Pixels of a sample of a class."""
+
+
+def once(findings: pl.DataFrame) -> pl.DataFrame:
+    """Return the findings without those that are the mirror of an earlier one: of b like a, where a is like b."""
+    pair = pl.min_horizontal("path", "other"), pl.max_horizontal("path", "other")
+    keyed = findings.with_row_index("row").with_columns(first=pair[0], second=pair[1])
+    pairs = keyed.filter(pl.col("other") != "").unique(["level", "code", "first", "second"], keep="first")
+    kept = pl.concat([keyed.filter(pl.col("other") == "")["row"], pairs["row"]])
+    return findings[kept.sort()]
 
 
 def on_page(findings: pl.DataFrame, each: int = EACH) -> pl.DataFrame:
-    """The first `each` findings of each code and level, in their order: kept errors are warnings."""
-    return findings.filter(pl.int_range(pl.len()).over("level", "code") < each)
+    """Return the first `each` findings of each code and level, in their order, a pair once: kept errors are warnings.
 
-
-def pictured(findings: pl.DataFrame) -> list[str]:
-    """What the page has thumbnails of: the paths of the findings shown, each followed by its twin's, each once.
-
-    Where a finding is about a whole class, this is the class's name, and there is nothing to decode.
+    Their column `side` says how large their pictures are.
     """
-    pairs = on_page(findings).select("path", "other").iter_rows()
-    return list(dict.fromkeys(path for pair in pairs for path in pair if path))
+    shown = once(findings).filter(pl.int_range(pl.len()).over("level", "code") < each)
+    is_pair = pl.col("other") != ""
+    large = is_pair & (is_pair.cast(pl.UInt32).cum_sum().over("level", "code") <= PAIRS)
+    return shown.with_columns(side=pl.when(large).then(LARGE).otherwise(SIDE))
 
 
-def compared(findings: pl.DataFrame) -> list[str]:
-    """What the page has large pictures of: both paths of the first pairs of each code, each once."""
-    pairs = on_page(findings.filter(pl.col("other") != ""), PAIRS).select("path", "other").iter_rows()
-    return list(dict.fromkeys(path for pair in pairs for path in pair))
+def pictured(table: pl.DataFrame, findings: pl.DataFrame) -> dict[str, tuple[int, ...]]:
+    """Return the paths of which the page has pictures, with their sides in pixels, the largest first.
+
+    These are the samples and the findings shown, with their twins. Where a finding is about a whole class, its path is
+    the class's name, and there is nothing to decode.
+    """
+    sides: dict[str, set[int]] = defaultdict(set)
+    for *pair, side in on_page(findings).select("path", "other", "side").iter_rows():
+        for path in filter(None, pair):
+            sides[path].add(side)
+    for paths in overview.samples(table).values():
+        for path in paths:
+            sides[path].add(SAMPLE)
+    return {path: tuple(sorted(wanted, reverse=True)) for path, wanted in sides.items()}
 
 
 def write(
@@ -44,8 +66,8 @@ def write(
     table: pl.DataFrame,
     findings: pl.DataFrame,
     fixes: dict[str, str],
-    thumbnails: dict[str, bytes],
-    large: dict[str, bytes] | None = None,
+    pictures: dict[tuple[str, int], bytes],
+    originals: str = "",
 ) -> None:
     """Write the page; the same arguments give the same bytes.
 
@@ -55,27 +77,42 @@ def write(
         findings: path, code, seen, level (error, warning or info) and other (the path of the twin, or empty), a row
             each, all strings. One about a whole class has the class's name as its path, which is not in `table`.
         fixes: what to do about each code.
-        thumbnails: JPEG files of at most 128 x 128 pixels, by path; those of `pictured` that could be decoded.
-        large: likewise of LARGE x LARGE pixels, those of `compared`.
+        pictures: JPEG files by path and side; those of `pictured` that could be decoded.
+        originals: where data/raw is, from the page's folder: a picture that is enlarged is the file itself where a
+            browser can show that.
     """
     from imagepack.html import pages  # imported here, since Jinja2 would slow the stage's start
 
-    groups = _groups(findings)
-    files = _files(table, pictured(findings))
+    groups, shown, sampled = _groups(findings), on_page(findings), overview.samples(table)
+    found = list(dict.fromkeys(path for pair in shown.select("path", "other").iter_rows() for path in pair if path))
+    files = _files(table, found + [path for paths in sampled.values() for path in paths], originals)
     codes = defaultdict(int)
     for _, code, count in groups:
         codes[code] += count
-    labels = sorted({file["label"] for file in files.values()})
-    cards = _cards(findings, files, thumbnails, thumbnails | (large or {}))
+    labels = sorted({files[path]["label"] for path in found})
+    cards = _cards(shown, files, pictures)
     counts = {level: int((findings["level"] == level).sum()) for level in LEVELS}
+    unmirrored = {tuple(group): count for *group, count in once(findings).group_by("level", "code").len().iter_rows()}
     data = {
         "numbers": _numbers(table),
+        "classes": overview.classes(table),
+        "sizes": overview.sizes(table),
+        "samples": [
+            (label, [_pictured(files[path], pictures, SAMPLE) for path in paths]) for label, paths in sampled.items()
+        ],
         "levels": [(level, name, counts[level]) for level, name in LEVELS.items()],
         "boxes": [(level, name) for level, name in LEVELS.items() if counts[level]],
         "codes": [(code, f"{code} ({count:,})") for code, count in codes.items()],
-        "classes": [(label, label or NO_CLASS) for label in labels],
+        "labels": [(label, label or NO_CLASS) for label in labels],
         "groups": [
-            {"level": level, "code": code, "count": count, "fix": fixes[code], "cards": cards[level, code]}
+            {
+                "level": level,
+                "code": code,
+                "count": count,
+                "cards": cards[level, code],
+                "left": unmirrored[level, code] - len(cards[level, code]),
+                "fix": fixes[code],
+            }
             for level, code, count in groups
         ],
     }
@@ -88,23 +125,31 @@ def _groups(findings: pl.DataFrame) -> list[tuple[str, str, int]]:
     return sorted(counted, key=lambda group: (list(LEVELS).index(group[0]), -group[2], group[1]))
 
 
-def _files(table: pl.DataFrame, paths: list[str]) -> dict[str, dict]:
+def _files(table: pl.DataFrame, paths: list[str], originals: str) -> dict[str, dict]:
     """The rows of the manifest, by path; a path that is not in it is a class's name, and has no status."""
     rows = table.filter(pl.col("path").is_in(paths)).iter_rows(named=True)
-    return {path: {"path": path, "label": path, "status": ""} for path in paths} | {row["path"]: row for row in rows}
+    unknown = {path: {"path": path, "label": path, "status": "", "file": ""} for path in paths}
+    return unknown | {row["path"]: row | {"file": _file(row, originals)} for row in rows}
+
+
+def _file(row: dict, originals: str) -> str:
+    """The address of an image's file; empty of a later frame, which a browser would not show."""
+    return quote(f"{originals}/{row['path']}") if originals and (row["frame"] or 1) <= 1 else ""
+
+
+def _pictured(file: dict, pictures: dict[tuple[str, int], bytes], side: int) -> dict:
+    return file | {"picture": pictures.get((file["path"], side))}
 
 
 def _cards(
-    findings: pl.DataFrame, files: dict[str, dict], thumbnails: dict[str, bytes], large: dict[str, bytes]
+    shown: pl.DataFrame, files: dict[str, dict], pictures: dict[tuple[str, int], bytes]
 ) -> dict[tuple[str, str], list[dict]]:
     """By level and code, the findings shown: what was seen, and the file and its twin with their pictures."""
     cards = defaultdict(list)
-    for finding in on_page(findings).iter_rows(named=True):
+    for finding in shown.iter_rows(named=True):
         group = cards[finding["level"], finding["code"]]
         paths = [path for path in (finding["path"], finding["other"]) if path]
-        pairs = sum(len(card["files"]) == 2 for card in group)
-        pictures = large if len(paths) == 2 and pairs < PAIRS else thumbnails
-        pair = [files[path] | {"picture": pictures.get(path)} for path in paths]
+        pair = [_pictured(files[path], pictures, finding["side"]) for path in paths]
         group.append({"seen": finding["seen"], "files": pair})
     return cards
 

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _experiments(options: argparse.Namespace) -> int:
     """The table of all experiments; the exit code."""
-    found = experiments.table(_project(), options.sort_by, options.ascending)
+    found = experiments.table(project(), options.sort_by, options.ascending)
     if options.json:
         with _writing(options.json):
             text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
@@ -98,8 +98,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _project() -> Path:
-    """The folder of dvc.yaml, this one or above."""
+def project() -> Path:
+    """Return the folder of dvc.yaml, this one or above."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file():
@@ -121,10 +121,10 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
 
 def _versions(a: str, b: str) -> tuple[Version, Version]:
-    project = _project()
+    folder = project()
     if a == b == WORKSPACE:
         raise InputError("both are the workspace: name two versions")
-    one, other = (read(None if name == WORKSPACE else name, project) for name in (a, b))
+    one, other = (read(None if name == WORKSPACE else name, folder) for name in (a, b))
     if one.revision == other.revision:
         raise InputError(f"{a} and {b} are the same commit, {one.revision[:12]}: name two versions")
     return one, other

@@ -33,6 +33,19 @@ def write(path: Path, name: str, data: dict, **filters: Callable) -> None:
         data: what its template shows, as plain text, numbers and picture files.
         filters: what the template may call to word a value, beside the filters of this module.
     """
+    style, script = _joined("page.css", f"{name}.css"), _joined("page.js", f"{name}.js")
+    page = _environment(filters).get_template(f"{name}.html").render(data, style=style, script=script)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{page}\n", encoding="utf-8", newline="\n")
+
+
+def part(template: str, macro: str, *values: object) -> str:
+    """Return what a macro of a template makes of these values."""
+    return str(getattr(_environment({}).get_template(template).module, macro)(*values))
+
+
+def _environment(filters: dict[str, Callable]) -> Environment:
+    """Read templates, and escape what they are given."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -43,10 +56,7 @@ def write(path: Path, name: str, data: dict, **filters: Callable) -> None:
     environment.globals["NO_CLASS"] = NO_CLASS
     environment.filters |= {"commas": commas, "data_uri": data_uri, "mark_invisible": mark_invisible, "sha256": sha256}
     environment.filters |= filters
-    style, script = _joined("page.css", f"{name}.css"), _joined("page.js", f"{name}.js")
-    page = environment.get_template(f"{name}.html").render(data, style=style, script=script)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{page}\n", encoding="utf-8", newline="\n")
+    return environment
 
 
 def _joined(*names: str) -> Markup:
