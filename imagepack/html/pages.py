@@ -10,7 +10,7 @@ Jinja2 takes 0.1 s to import, so this module is imported only where a page is wr
 import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -54,8 +54,8 @@ def _environment(filters: dict[str, Callable]) -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["NO_CLASS"] = NO_CLASS
-    environment.filters |= {"commas": commas, "data_uri": data_uri, "mark_invisible": mark_invisible, "sha256": sha256}
-    environment.filters |= filters
+    own = (commas, data_uri, headed, mark_invisible, sha256)
+    environment.filters |= {function.__name__: function for function in own} | filters
     return environment
 
 
@@ -73,6 +73,12 @@ def data_uri(picture: bytes) -> Markup:
     """Return a PNG or JPEG file as the address of an image."""
     kind = "png" if picture.startswith(PNG) else "jpeg"
     return Markup(f"data:image/{kind};base64,{base64.b64encode(picture).decode()}")
+
+
+def headed(cells: Markup, heads: Sequence[str]) -> Markup:
+    """Return the cells of a row, each but the first with its column's head, which a narrow window shows before it."""
+    others = iter(heads[1:])
+    return Markup(re.sub("<td", lambda cell: f'<td data-head="{escape(next(others))}"', cells))
 
 
 def mark_invisible(text: str) -> Markup:
