@@ -18,6 +18,8 @@ SIDES = [1, *(round(2 ** (n / 2)) for n in range(8, 29)), 2**31 - 1]
 """Edges of the histogram of sides in pixels: 1, 16, 23, 32, 45, 64, ... 16384, and beyond."""
 LUMA = list(range(0, 257, 16))
 """Edges of the histogram of brightness."""
+MEASURED = ("width", "height", "orientation", "brightness", "format", "bytes", "frame")
+"""Columns of the manifest that `sizes` reads."""
 SPLITS = ("train", "val", "test", "excluded")
 WIDTH, HEIGHT = 600, 80
 """Units of a drawing, which is stretched to its place."""
@@ -76,7 +78,7 @@ def sizes(table: pl.DataFrame) -> dict:
         are wide, tall, square; frequent: up to SIZES of the most frequent sizes, as seen, with their images; others:
         how many more sizes; formats: images by format; bytes: of all files.
     """
-    accepted = table.filter(pl.col("status") == "accepted")
+    accepted = table.select(MEASURED).filter(table["status"] == "accepted")
     stored = [pl.col("width"), pl.col("height")]
     turned = pl.col("orientation") >= 5
     seen = [pl.when(turned).then(b).otherwise(a) for a, b in (stored, stored[::-1])]
@@ -86,7 +88,6 @@ def sizes(table: pl.DataFrame) -> dict:
     wide = pl.col("width") - pl.col("height")
     shapes = found.group_by(shape=wide.sign()).agg(pl.col("images").sum()).rows()
     area = sides.select(pl.col("width").cast(pl.Int64) * pl.col("height"))["width"].to_numpy()
-    files = accepted.filter(pl.col("frame").fill_null(1) <= 1)
     histograms = [
         _histogram("Side, root of width × height (pixels)", area, [side**2 for side in SIDES], SIDES),
         _histogram("Brightness (0 to 255)", accepted["brightness"].drop_nulls().to_numpy(), LUMA, LUMA),
@@ -97,7 +98,7 @@ def sizes(table: pl.DataFrame) -> dict:
         "frequent": frequent,
         "others": len(found) - len(frequent),
         "formats": accepted["format"].value_counts().sort("count", "format", descending=[True, False]).rows(),
-        "bytes": int(files["bytes"].sum()),
+        "bytes": accepted.select(pl.col("bytes").filter(pl.col("frame") <= 1).sum()).item(),
     }
 
 

@@ -25,13 +25,12 @@ SAMPLE = 256
 """Pixels of a sample of a class."""
 
 
-def once(findings: pl.DataFrame) -> pl.DataFrame:
-    """Return the findings without those that are the mirror of an earlier one: of b like a, where a is like b."""
-    pair = pl.min_horizontal("path", "other"), pl.max_horizontal("path", "other")
-    keyed = findings.with_row_index("row").with_columns(first=pair[0], second=pair[1])
-    pairs = keyed.filter(pl.col("other") != "").unique(["level", "code", "first", "second"], keep="first")
-    kept = pl.concat([keyed.filter(pl.col("other") == "")["row"], pairs["row"]])
-    return findings[kept.sort()]
+def once(findings: pl.DataFrame) -> pl.Series:
+    """Return which findings, bool (N,), are not the mirror of an earlier one: of b like a, where a is like b."""
+    one, other = pl.col("path").hash(), pl.col("other").hash()  # numbers, since a million paths take much memory
+    pair = pl.min_horizontal(one, other).hash(1) ^ pl.max_horizontal(one, other)
+    key = pair ^ pl.col("level").hash(2) ^ pl.col("code").hash(3)
+    return findings.select(once=(pl.col("other") == "") | key.is_first_distinct())["once"]
 
 
 def on_page(findings: pl.DataFrame, each: int = EACH) -> pl.DataFrame:
@@ -39,9 +38,12 @@ def on_page(findings: pl.DataFrame, each: int = EACH) -> pl.DataFrame:
 
     Their column `side` says how large their pictures are.
     """
-    shown = once(findings).filter(pl.int_range(pl.len()).over("level", "code") < each)
-    is_pair = pl.col("other") != ""
-    large = is_pair & (is_pair.cast(pl.UInt32).cum_sum().over("level", "code") <= PAIRS)
+
+    def first(of: pl.Expr, most: int) -> pl.Expr:
+        return of & (of.cast(pl.UInt32).cum_sum().over("level", "code") <= most)
+
+    shown = findings.with_columns(once(findings)).filter(first(pl.col("once"), each)).drop("once")
+    large = first(pl.col("other") != "", PAIRS)
     return shown.with_columns(side=pl.when(large).then(LARGE).otherwise(SIDE))
 
 
@@ -87,12 +89,11 @@ def write(
     found = list(dict.fromkeys(path for pair in shown.select("path", "other").iter_rows() for path in pair if path))
     files = _files(table, found + [path for paths in sampled.values() for path in paths], originals)
     codes = defaultdict(int)
-    for _, code, count in groups:
+    for _, code, count, _ in groups:
         codes[code] += count
     labels = sorted({files[path]["label"] for path in found})
     cards = _cards(shown, files, pictures)
     counts = {level: int((findings["level"] == level).sum()) for level in LEVELS}
-    unmirrored = {tuple(group): count for *group, count in once(findings).group_by("level", "code").len().iter_rows()}
     data = {
         "numbers": _numbers(table),
         "classes": overview.classes(table),
@@ -110,18 +111,21 @@ def write(
                 "code": code,
                 "count": count,
                 "cards": cards[level, code],
-                "left": unmirrored[level, code] - len(cards[level, code]),
+                "left": unlike - len(cards[level, code]),
                 "fix": fixes[code],
             }
-            for level, code, count in groups
+            for level, code, count, unlike in groups
         ],
     }
     pages.write(path, "validation", data)
 
 
-def _groups(findings: pl.DataFrame) -> list[tuple[str, str, int]]:
-    """Level, code and count: the gravest first, then the most frequent."""
-    counted = findings.group_by("level", "code").len("count").iter_rows()
+def _groups(findings: pl.DataFrame) -> list[tuple[str, str, int, int]]:
+    """Level, code, count, and count of `once`: the gravest first, then the most frequent."""
+    counted = (
+        findings.select("level", "code", once(findings)).group_by("level", "code").agg(pl.len(), pl.col("once").sum())
+    )
+    counted = counted.iter_rows()
     return sorted(counted, key=lambda group: (list(LEVELS).index(group[0]), -group[2], group[1]))
 
 
