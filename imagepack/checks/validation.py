@@ -1,7 +1,6 @@
 """What validate does with the files: each by itself in worker processes, then all against each other."""
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -307,11 +306,7 @@ def write_page(
     """Write validation.html, with pictures of what was found and of what was accepted."""
     fixes = {code: check.fix for code, check in checks.items()}
     pictures = thumbnails(raw, files, table, validation_page.pictured(table, findings), params)
-    try:
-        originals = Path(os.path.relpath(raw, path.parent)).as_posix()
-    except ValueError:  # on another drive of Windows
-        originals = ""
-    validation_page.write(path, table, findings, fixes, pictures, originals)
+    validation_page.write(path, table, findings, fixes, pictures)
 
 
 def thumbnails(

@@ -1,7 +1,7 @@
 """The page of a dataset: what it consists of, and what was found; one HTML file, which opens without a network.
 
-What it shows is chosen here; imagepack/html/validation.html is its template. Name, date, revision and splits are not on
-it, since a stage's output may not depend on them: `python3 run.py report` adds them.
+What it shows is chosen here; imagepack/html/validation.html is its template. A stage's output may depend neither on the
+day nor on where it is, so name, date, revision, splits and the place of data/raw come by `python3 run.py report`.
 """
 
 from collections import defaultdict
@@ -69,7 +69,6 @@ def write(
     findings: pl.DataFrame,
     fixes: dict[str, str],
     pictures: dict[tuple[str, int], bytes],
-    originals: str = "",
 ) -> None:
     """Write the page; the same arguments give the same bytes.
 
@@ -80,14 +79,12 @@ def write(
             each, all strings. One about a whole class has the class's name as its path, which is not in `table`.
         fixes: what to do about each code.
         pictures: JPEG files by path and side; those of `pictured` that could be decoded.
-        originals: where data/raw is, from the page's folder: a picture that is enlarged is the file itself where a
-            browser can show that.
     """
     from imagepack.html import pages  # imported here, since Jinja2 would slow the stage's start
 
     groups, shown, sampled = _groups(findings), on_page(findings), overview.samples(table)
     found = list(dict.fromkeys(path for pair in shown.select("path", "other").iter_rows() for path in pair if path))
-    files = _files(table, found + [path for paths in sampled.values() for path in paths], originals)
+    files = _files(table, found + [path for paths in sampled.values() for path in paths])
     codes = defaultdict(int)
     for _, code, count, _ in groups:
         codes[code] += count
@@ -129,16 +126,16 @@ def _groups(findings: pl.DataFrame) -> list[tuple[str, str, int, int]]:
     return sorted(counted, key=lambda group: (list(LEVELS).index(group[0]), -group[2], group[1]))
 
 
-def _files(table: pl.DataFrame, paths: list[str], originals: str) -> dict[str, dict]:
+def _files(table: pl.DataFrame, paths: list[str]) -> dict[str, dict]:
     """The rows of the manifest, by path; a path that is not in it is a class's name, and has no status."""
     rows = table.filter(pl.col("path").is_in(paths)).iter_rows(named=True)
     unknown = {path: {"path": path, "label": path, "status": "", "file": ""} for path in paths}
-    return unknown | {row["path"]: row | {"file": _file(row, originals)} for row in rows}
+    return unknown | {row["path"]: row | {"file": _file(row)} for row in rows}
 
 
-def _file(row: dict, originals: str) -> str:
-    """The address of an image's file; empty of a later frame, which a browser would not show."""
-    return quote(f"{originals}/{row['path']}") if originals and (row["frame"] or 1) <= 1 else ""
+def _file(row: dict) -> str:
+    """The address of an image's file below data/raw; empty of a later frame, which a browser would not show."""
+    return quote(row["path"]) if (row["frame"] or 1) <= 1 else ""
 
 
 def _pictured(file: dict, pictures: dict[tuple[str, int], bytes], side: int) -> dict:

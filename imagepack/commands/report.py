@@ -9,10 +9,12 @@ on the folder's name nor on the day, and splits are chosen after it.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from imagepack.checks import overview
 from imagepack.commands.compare import project
@@ -26,6 +28,7 @@ from imagepack.reader.format import PackError
 
 PAGE, OUT = Path("reports/validation.html"), Path("reports/dataset.html")
 HEADING, CLASSES = ('<header id="heading">', "</header>"), ('<section class="panel" id="classes">', "</section>")
+RAW_UNKNOWN = '<main data-raw="">'
 """Where parts of the page that are drawn anew begin and end. Names from outside are escaped, and have no tags."""
 
 
@@ -57,16 +60,24 @@ def write(folder: Path, name: str | None = None, out: Path | None = None) -> Pat
         InputError, PackError: there is no such version, or it has no page; or the file cannot be written.
     """
     version = read(name, folder)
-    page = complete(_validation_page(folder, name), folder.name, version, list(_about(folder, version)))
     out = out or (folder / OUT if name is None else Path("dataset-" + re.sub(r"[^\w.-]", "-", name) + ".html"))
-    if name is not None or out.absolute().parent != (folder / OUT).parent:  # data/raw there is not what it shows
-        page = re.sub(r' data-file="[^"]*"', "", page)
+    page = complete(_validation_page(folder, name), folder.name, version, list(_about(folder, version)))
+    if name is None and version.raw:
+        page = page.replace(RAW_UNKNOWN, f'<main data-raw="{_address(version.raw.folder, out.parent)}/">', 1)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8", newline="\n")
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror or error}): name another file") from None
     return out
+
+
+def _address(raw: Path, beside: Path) -> str:
+    """Where the raw images are, for a page in the folder `beside`."""
+    try:
+        return quote(Path(os.path.relpath(raw, beside)).as_posix())
+    except ValueError:  # on another drive of Windows
+        return raw.absolute().as_uri()
 
 
 def _validation_page(folder: Path, name: str | None) -> str:

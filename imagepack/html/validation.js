@@ -82,10 +82,11 @@ function copies(nodes) {
 
 // The image's file in place of its small picture, where it is beside the page and the browser can show it.
 function showFile(figure) {
-  if (location.protocol !== "file:") return;
+  const raw = document.querySelector("main").dataset.raw;
+  if (!raw || location.protocol !== "file:") return;
   const file = new Image();
   file.addEventListener("load", () => (figure.querySelector("img").src = file.src));
-  file.src = figure.dataset.file;
+  file.src = raw + figure.dataset.file;
 }
 
 function turn(step) {
@@ -120,6 +121,7 @@ for (const { items } of galleries) {
   }
 }
 galleries.forEach(enterFirst);
+for (const hint of document.querySelectorAll(".keys")) hint.hidden = false;
 for (const button of document.querySelectorAll(".compare")) button.hidden = !button.closest(".opens");
 document.addEventListener("keydown", press);
 document.addEventListener("focusin", ({ target }) => {

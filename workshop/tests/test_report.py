@@ -48,7 +48,9 @@ def test_the_page_says_which_version_it_is_and_has_its_splits(project: Project, 
     counts = re.findall(r"(\d+) (train|val|test)", classes)
     assert sum(int(count) for count, _ in counts[:3]) == 40 and "dog <b>" in classes and "rejected" not in classes
     assert project("git", "status", "--porcelain") == ""
-    assert 'data-file="../data/raw/cat/' in page.read_text(encoding="utf-8")
+    assert '<main data-raw="../data/raw/">' in page.read_text(encoding="utf-8")
+    elsewhere = report.write(project.folder, out=tmp_path / "it is.html").read_text(encoding="utf-8")
+    assert (tmp_path / re.search('<main data-raw="(.*?)">', elsewhere)[1]).samefile(project.folder / "data/raw")
 
 
 def test_an_earlier_version_is_as_it_was(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -58,7 +60,7 @@ def test_an_earlier_version_is_as_it_was(project: Project, tmp_path: Path, monke
     assert page == Path("dataset-v1.html")
     assert lines[1].startswith("v1 · ") and lines[1].endswith(" · Version v1")
     assert "dog" not in classes and "cat 20" in classes
-    assert ' data-file="' not in page.read_text(encoding="utf-8")  # data/raw has the files of another version
+    assert '<main data-raw="">' in page.read_text(encoding="utf-8")  # data/raw has the files of another version
 
 
 def test_what_is_not_committed_is_said(project: Project):
