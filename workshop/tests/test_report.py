@@ -89,3 +89,15 @@ def test_a_version_without_a_page_is_said_with_the_fix(project: Project, tmp_pat
         page.write_bytes(kept)
     text = project("python", "-m", "imagepack.commands.report", "v1", "--html", "/dev/full", ok=False)
     assert "/dev/full cannot be written (No space left" in text and "Traceback" not in text
+
+
+def test_a_run_ends_with_the_page(project: Project, tmp_path: Path):
+    (project.folder / "reports/dataset.html").unlink(missing_ok=True)
+    project("git", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone("dvc", "remote", "modify", "s3", "url", str(tmp_path / "bucket"))
+    clone("dvc", "cache", "dir", "--local", str(project.folder / ".dvc/cache"))
+    clone("dvc", "checkout", "--quiet", ok=None)  # reports/preview was not made
+    printed = clone("python", "-m", "imagepack.commands.run")
+    assert "Look at   reports/dataset.html" in printed
+    assert shown(clone.folder / "reports/dataset.html")[0][0] == "clone"
