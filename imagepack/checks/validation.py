@@ -312,27 +312,28 @@ def write_page(
     checks: Checks,
     params: Section,
 ) -> None:
-    """Write validation.html, with pictures of what was found."""
+    """Write validation.html, with pictures of what was found and of what was accepted."""
     fixes = {code: check.fix for code, check in checks.items()}
-    small = thumbnails(raw, files, table, validation_page.pictured(findings), params, thumbnail.SIDE)
-    large = thumbnails(raw, files, table, validation_page.compared(findings), params, validation_page.LARGE)
-    validation_page.write(path, table, findings, fixes, small, large)
+    pictures = thumbnails(raw, files, table, validation_page.pictured(table, findings), params)
+    validation_page.write(path, table, findings, fixes, pictures)
 
 
 def thumbnails(
-    raw: Path, files: list[RawFile], table: pl.DataFrame, paths: list[str], params: Section, side: int
-) -> dict[str, bytes]:
-    """Return JPEGs, of `side` pixels a side at most, of those images that decode, also in part."""
-    readable = table.filter(pl.col("path").is_in(paths), pl.col("sha256") != "")
+    raw: Path, files: list[RawFile], table: pl.DataFrame, sides: Mapping[str, tuple[int, ...]], params: Section
+) -> dict[tuple[str, int], bytes]:
+    """Return JPEGs by path and side, `sides` of each path, of those images that decode, also in part."""
+    readable = table.filter(pl.col("path").is_in(list(sides)), pl.col("sha256") != "")
     known = dict(readable.select("path", "frame").iter_rows())
-    frames = [(path, max(1, known[path])) for path in paths if path in known]
-    wanted = {manifests.file_of(*frame) for frame in frames}
+    frames = [
+        (path, max(1, known[path]), manifests.file_of(path, max(1, known[path]))) for path in sides if path in known
+    ]
+    wanted = {file for *_, file in frames}
     places = {str(file): file for file in files if str(file) in wanted}
-    frames = [(*frame, places[manifests.file_of(*frame)]) for frame in frames if manifests.file_of(*frame) in places]
+    frames = [(path, number, places[file], sides[path]) for path, number, file in frames if file in places]
     if not frames:
         return {}
     results = workers.map_in_order(
-        partial(thumbnail.thumbnails, partial(raw_files.read, raw), params.max_pixels, side),
+        partial(thumbnail.thumbnails, partial(raw_files.read, raw), params.max_pixels),
         workers.groups(frames, 8),
         len(frames),
         "thumbnails",
@@ -340,4 +341,4 @@ def thumbnails(
         memory_mib=params.memory_mib,
         lost=lambda frame, what: {},
     )
-    return {path: small for group in results for path, small in group.items()}
+    return {key: small for group in results for key, small in group.items()}

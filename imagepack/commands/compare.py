@@ -22,7 +22,7 @@ from imagepack.compare import experiments, gates, markdown, page, pictures, term
 from imagepack.compare.comparison import Comparison, compare
 from imagepack.compare.versions import WORKSPACE, Version, read
 from imagepack.errors import InputError
-from imagepack.names import visible_lines
+from imagepack.names import visible, visible_lines
 from imagepack.reader.format import PackError
 
 PICTURES = 200
@@ -50,12 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _experiments(options: argparse.Namespace) -> int:
     """The table of all experiments; the exit code."""
-    found = experiments.table(_project(), options.sort_by, options.ascending)
+    found = experiments.table(project(), options.sort_by, options.ascending)
     if options.json:
         with _writing(options.json):
             text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
             options.json.write_text(text, encoding="utf-8", newline="\n")
     print(experiments.text(found, shutil.get_terminal_size((100, 24)).columns), end="")
+    if options.json:
+        print(f"\nWritten: {visible(str(options.json))}")
     return 0
 
 
@@ -96,8 +98,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _project() -> Path:
-    """The folder of dvc.yaml, this one or above."""
+def project() -> Path:
+    """Return the folder of dvc.yaml, this one or above."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file():
@@ -119,10 +121,10 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
 
 def _versions(a: str, b: str) -> tuple[Version, Version]:
-    project = _project()
+    folder = project()
     if a == b == WORKSPACE:
         raise InputError("both are the workspace: name two versions")
-    one, other = (read(None if name == WORKSPACE else name, project) for name in (a, b))
+    one, other = (read(None if name == WORKSPACE else name, folder) for name in (a, b))
     if one.revision == other.revision:
         raise InputError(f"{a} and {b} are the same commit, {one.revision[:12]}: name two versions")
     return one, other
@@ -153,6 +155,8 @@ def _write(found: Comparison, a: Version, b: Version, options: argparse.Namespac
     if options.html:
         with _writing(options.html):
             page.write(options.html, found.summary, found.changes, drawn)
+    if written := [path for path in (options.html, options.markdown, options.json) if path]:
+        print(f"\nWritten: {', '.join(map(visible, map(str, written)))}")
     return found
 
 

@@ -8,12 +8,13 @@ from urllib.parse import urlparse
 
 from imagepack.checks import validation_reports
 from imagepack.commands import dvc as dvc_command
-from imagepack.commands import s3, unseen_files
+from imagepack.commands import report, s3, unseen_files
 from imagepack.dvc import git, lock_files, raw_data, repository
 from imagepack.engine import params
 from imagepack.errors import InputError
 from imagepack.images import raw_files
 from imagepack.names import visible, visible_lines
+from imagepack.reader.format import PackError
 
 SAMPLE, RAW, RAW_DVC = Path("data/sample/images"), Path("data/raw"), Path("data/raw.dvc")
 REPORTS = Path("reports")
@@ -48,6 +49,10 @@ def main() -> int:
         return fail(s3.explain())
     if not own and (fault := dvc_command.lacking("remote")):
         return fail(f"{fault}, then python3 run.py")
+    try:
+        report.write(Path.cwd())
+    except (InputError, PackError) as error:  # of a pipeline of one's own, say
+        fail(f"{report.OUT} is not written: {error}")
     summarise(own)
     return 0
 
@@ -127,7 +132,7 @@ def summarise(own: bool) -> None:
     changed = git.lines("status", "--porcelain", "--", ":!data/sample")
     commit = '  git add reports && git commit -m "Dataset: what is new"\n' if changed else ""
     print(
-        "\nLook at   reports/validation.html (what was found, with pictures), reports/preview/*.png (augmentation)\n"
+        "\nLook at   reports/dataset.html (what it has, what was found), reports/preview/*.png (augmentation)\n"
         f"          {tool} dvc plots show --open\n"
         f"\nNext\n{push}{commit}{aside}"
         f"  {tool} python -c \"import imagepack; print(imagepack.PackedImages('data/packed'))\"\n"

@@ -2,11 +2,12 @@
 
 import json
 import math
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from imagepack.compare.words import columns, plural, shorten, value
+from imagepack.compare.words import columns, first_few, plural, shorten, value
 from imagepack.dvc import git, repository
 from imagepack.dvc.git import GitError
 from imagepack.errors import InputError
@@ -15,6 +16,10 @@ from imagepack.names import visible
 REPORTS = ("reports/pack.json", "reports/validation.json")
 """Of this pipeline; what they say has columns of its own, and is no result of a model."""
 PARAMS = "params.yaml"
+ALWAYS = 2
+"""Columns of the table that it always has: data and run."""
+NAMED = 20
+"""Columns that a note below the table names."""
 NO_DATA = "?"
 """Letter of the runs whose pack is not known."""
 HOW = "make one: dvc exp run -n NAME -S preprocess.size=64"
@@ -63,37 +68,50 @@ def table(repo: Path, sort_by: str | None = None, ascending: bool = False) -> di
 
 
 def text(found: dict, width: int = 100) -> str:
-    """A table for a terminal, a line a run, of what `table` returns; columns that do not fit are named below it.
+    """A table for a terminal, a line a run, of what `table` returns: what differs between runs, params first.
+
+    What is the same in all runs is said once, below the table, as are columns that do not fit.
 
     Args:
         found: of `table`.
         width: columns, 40 or more.
     """
-    metrics = {name: _short(name, found["metrics"]) for name in _ordered(found)}
-    header = ["data", "run", "images", "rejected", "train/val/test", *metrics.values(), *found["params"]]
-    rows = [[visible(cell) for cell in _cells(run, metrics, found["params"])] for run in found["runs"]]
-    rows = [[visible(cell) for cell in header], *rows]
-    wide = [min(max(columns(row[i]) for row in rows), 30) for i in range(len(header))]
-    fits = next((i for i in range(len(wide), 2, -1) if sum(wide[:i]) + 2 * (i - 1) <= width), 2)
-    lines = ["  ".join(_pad(row[i], wide[i]) for i in range(fits)).rstrip() for row in rows]
-    if fits < len(header):
-        lines += ["", f"Too narrow for: {', '.join(rows[0][fits:])}"]
+    table = [[visible(cell) for cell in column] for column in _columns(found)]
+    same = [column for column in table[ALWAYS:] if len({*column[1:]}) == 1 < len(found["runs"])]
+    table = [column for column in table if column not in same]
+    wide = [min(max(map(columns, column)), 30) for column in table]
+    fits = next((i for i in range(len(wide), ALWAYS, -1) if sum(wide[:i]) + 2 * (i - 1) <= width), ALWAYS)
+    lines = ["  ".join(map(_pad, line, wide)).rstrip() for line in zip(*table[:fits], strict=True)]
+    notes = [("The same in all runs", [f"{name} {cell}" for name, cell, *_ in same])]
+    notes += [("Too narrow for", [column[0] for column in table[fits:]])]
+    for title, names in notes:
+        lines += ["", *textwrap.wrap(f"{title}: {first_few(names, NAMED)}", width)] if names else []
     lines += ["", *(_about(group) for group in found["data"]), *map(visible, found["warnings"])]
     return "".join(f"{shorten(line, width)}\n" for line in lines)
+
+
+def _columns(found: dict) -> list[list[str]]:
+    """Each column, its name and a cell a run; what was sorted by and the params that differ come first."""
+    runs, metrics = found["runs"], _ordered(found)
+    measured = [[_short(name, metrics), *(value(run["metrics"][name]) for run in runs)] for name in metrics]
+    first = 1 if found["sort_by"] else 0
+    splits = [[value((run["split"] or {}).get(name)) for name in ("train", "val", "test")] for run in runs]
+    return [
+        ["data", *(run["data"] for run in runs)],
+        ["run", *(run["name"] for run in runs)],
+        *measured[:first],
+        *([name, *(value(run["params"][name]) for run in runs)] for name in found["params"]),
+        *measured[first:],
+        ["images", *(value(run["accepted"]) for run in runs)],
+        ["rejected", *(value(run["rejected"]) for run in runs)],
+        ["train/val/test", *map("/".join, splits)],
+    ]
 
 
 def _about(group: dict) -> str:
     if group["digest"] is None:
         return f"{NO_DATA}: {plural(group['runs'], 'run')} without a pack"
     return f"data {group['data']}: {plural(group['runs'], 'run')}, pack {group['digest'][:12]}"
-
-
-def _cells(run: dict, metrics: dict[str, str], params: list[str]) -> Iterator[str]:
-    split = run["split"] or {}
-    yield from (run["data"], run["name"], value(run["accepted"]), value(run["rejected"]))
-    yield "/".join(value(split.get(name)) for name in ("train", "val", "test"))
-    yield from (value(run["metrics"][name]) for name in metrics)
-    yield from (value(run["params"][name]) for name in params)
 
 
 def _ordered(found: dict) -> list[str]:

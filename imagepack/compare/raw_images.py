@@ -35,7 +35,7 @@ class RawImages:
     """
 
     def __init__(self, dvc: RevisionFiles, files: DownloadCache, path: str, folder: Path) -> None:
-        self._dvc, self._files, self._path, self._folder = dvc, files, path, folder
+        self._dvc, self._files, self._path, self.folder = dvc, files, path, folder
         self._down = ""  # why the remote is not asked again
         self._answers, self._first = False, threading.Lock()
         self._zips_here = ZippedImages(self._files_here, lambda path: (folder / path).open("rb"))
@@ -77,7 +77,7 @@ class RawImages:
             return None, str(error)
 
     def _in_workspace(self, path: str, digest: str, size: int) -> bytes | None:
-        place = self._folder / path
+        place = self.folder / path
         if ".." in PurePosixPath(path).parts or PurePosixPath(path).is_absolute():
             return None
         try:
@@ -96,7 +96,7 @@ class RawImages:
     def _files_here(self, folder: str) -> list[str]:
         """The files of a folder of the workspace, links and others not among them."""
         try:
-            with os.scandir(self._folder / folder) as entries:
+            with os.scandir(self.folder / folder) as entries:
                 names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
         except OSError:
             return []

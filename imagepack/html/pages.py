@@ -10,7 +10,7 @@ Jinja2 takes 0.1 s to import, so this module is imported only where a page is wr
 import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -33,6 +33,19 @@ def write(path: Path, name: str, data: dict, **filters: Callable) -> None:
         data: what its template shows, as plain text, numbers and picture files.
         filters: what the template may call to word a value, beside the filters of this module.
     """
+    style, script = _joined("page.css", f"{name}.css"), _joined("page.js", f"{name}.js")
+    page = _environment(filters).get_template(f"{name}.html").render(data, style=style, script=script)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{page}\n", encoding="utf-8", newline="\n")
+
+
+def part(template: str, macro: str, *values: object) -> str:
+    """Return what a macro of a template makes of these values."""
+    return str(getattr(_environment({}).get_template(template).module, macro)(*values))
+
+
+def _environment(filters: dict[str, Callable]) -> Environment:
+    """Read templates, and escape what they are given."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -41,12 +54,9 @@ def write(path: Path, name: str, data: dict, **filters: Callable) -> None:
         lstrip_blocks=True,
     )
     environment.globals["NO_CLASS"] = NO_CLASS
-    environment.filters |= {"commas": commas, "data_uri": data_uri, "mark_invisible": mark_invisible, "sha256": sha256}
-    environment.filters |= filters
-    style, script = _joined("page.css", f"{name}.css"), _joined("page.js", f"{name}.js")
-    page = environment.get_template(f"{name}.html").render(data, style=style, script=script)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{page}\n", encoding="utf-8", newline="\n")
+    own = (commas, data_uri, headed, mark_invisible, sha256)
+    environment.filters |= {function.__name__: function for function in own} | filters
+    return environment
 
 
 def _joined(*names: str) -> Markup:
@@ -63,6 +73,12 @@ def data_uri(picture: bytes) -> Markup:
     """Return a PNG or JPEG file as the address of an image."""
     kind = "png" if picture.startswith(PNG) else "jpeg"
     return Markup(f"data:image/{kind};base64,{base64.b64encode(picture).decode()}")
+
+
+def headed(cells: Markup, heads: Sequence[str]) -> Markup:
+    """Return the cells of a row, each but the first with its column's head, which a narrow window shows before it."""
+    others = iter(heads[1:])
+    return Markup(re.sub("<td", lambda cell: f'<td data-head="{escape(next(others))}"', cells))
 
 
 def mark_invisible(text: str) -> Markup:

@@ -17,21 +17,24 @@ QUALITY = 80
 
 
 def thumbnails(
-    read: Callable[[File], bytes], max_pixels: int, side: int, frames: Iterable[tuple[str, int, File]]
-) -> dict[str, bytes]:
-    """Return JPEGs of at most `side` pixels a side, by path, of what decodes, if only in part; runs in a worker.
+    read: Callable[[File], bytes], max_pixels: int, frames: Iterable[tuple[str, int, File, tuple[int, ...]]]
+) -> dict[tuple[str, int], bytes]:
+    """Return JPEGs by path and side, of what decodes, if only in part; each file is decoded once. Runs in a worker.
 
     Args:
         read: a file's bytes.
         max_pixels: larger images have none.
-        side: pixels.
-        frames: path and number of the frame, from 1, as in the manifest; and what to `read`.
+        frames: path and number of the frame, from 1, as in the manifest; what to `read`; and sides in pixels, the
+            largest first: a JPEG has no longer side than that.
     """
     accept_truncated()
     small = {}
-    for path, frame, file in frames:
+    for path, frame, file, sides in frames:
         with contextlib.suppress(Exception):
-            small[path] = encode(shrink(read(file), frame, side, max_pixels))
+            seen = shrink(read(file), frame, sides[0], max_pixels)
+            for side in sides:
+                seen.thumbnail((side, side))
+                small[path, side] = encode(seen)
     return small
 
 

@@ -149,6 +149,7 @@ def test_every_output_is_written_and_the_gates_name_rule_and_image(clone: Projec
     text = clone("python", "-m", "imagepack.commands.compare", "v1", "v2", *options, *rules, ok=False)
     assert "invalid_increase" in text and "cat/img6.png" in text
     assert all(path.stat().st_size > 1000 for path in files.values())
+    assert f"\nWritten: {files['html']}, {files['markdown']}, {files['json']}\n" in text
     assert files["html"].read_text(encoding="utf-8").count("data:image/") >= 8
 
 

@@ -450,6 +450,9 @@ def test_nothing_sticks_out_of_the_window(browser: Browser, tmp_path: Path, widt
     )
     out = f"{boxes}.filter(box => box.scrollWidth > box.clientWidth && box.clientWidth)"
     assert browser.js(f"{out}.map(box => box.outerHTML.slice(0, 99))") == []
+    if width < 640:
+        tables = "[...document.querySelectorAll('.scroll')].filter(table => table.scrollWidth > table.clientWidth)"
+        assert browser.js(f"{tables}.map(table => table.closest('section').id)") == []
     press(browser, "j", "enter")
     assert browser.js("document.querySelector('dialog').getBoundingClientRect().right <= innerWidth")
 

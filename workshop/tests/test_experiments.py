@@ -113,16 +113,20 @@ def test_the_table_fits_a_terminal(project: Project):
     found = json.loads(json.dumps(experiments.table(project.folder, "accuracy"), allow_nan=False))
     lines = experiments.text(found).splitlines()
     assert lines[0].split() == [
-        "data", "run", "images", "rejected", "train/val/test", "accuracy", "test.loss", "preprocess.size",
-        "train.yaml:rate",
+        "data", "run", "accuracy", "preprocess.size", "train.yaml:rate", "test.loss", "images", "train/val/test",
     ]  # fmt: skip
-    assert [line.split()[:3] for line in lines[1:5]] == [
-        ["A", "late", "12"], ["A", "HEAD", "12"], ["B", "fast", "8"], ["C", "small", "8"]
-    ]  # fmt: skip
+    assert [line.split()[:4] for line in lines[1:5]] == [
+        ["A", "late", "0.42", "16"],
+        ["A", "HEAD", "0.3", "16"],
+        ["B", "fast", "0.36", "16"],
+        ["C", "small", "0.2", "24"],
+    ]
+    assert "The same in all runs: rejected 0" in lines
     assert any(line.startswith("data A: 2 runs, pack ") for line in lines)
     narrow = experiments.text(found, 60).splitlines()
     assert max(map(columns, narrow)) <= 60
-    assert any(line.startswith("Too narrow for: ") and "train.yaml:rate" in line for line in narrow)
+    assert "preprocess.size" in narrow[0] and "train.yaml:rate" in narrow[0]
+    assert any(line.startswith("Too narrow for: ") and "images" in line for line in narrow)
 
 
 @slow
@@ -173,3 +177,25 @@ def test_no_experiments_and_no_repository_are_said_so(new_project: Callable[[], 
         experiments.table(new_project().folder)
     with pytest.raises(InputError, match="is no git repository with a commit"):
         experiments.table(tmp_path)
+
+
+def test_what_differs_is_shown_and_what_is_the_same_is_said_once():
+    def run(name: str, size: int, images: str | int) -> dict:
+        split = {"train": 8, "val": 1, "test": 1}
+        counts = {"accepted": 10, "rejected": 2, "files": 12, "split": split}
+        params = {"preprocess.size": size, "images": images}  # a param may be called like a column
+        return {"name": name, "data": "A", "params": params, "metrics": {"m.json:loss": 0.5}, **counts}
+
+    runs = [run("HEAD", 128, "few"), run("small", 64, "many")]
+    found = {"runs": runs, "params": ["preprocess.size", "images"], "metrics": ["m.json:loss"], "sort_by": None}
+    lines = experiments.text(found | {"data": [], "warnings": []}, 60).splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["data", "run", "preprocess.size", "images"],
+        ["A", "HEAD", "128", "few"],
+        ["A", "small", "64", "many"],
+    ]
+    assert " ".join(lines[4:]).strip() == (
+        "The same in all runs: loss 0.5, images 10, rejected 2, train/val/test 8/1/1"
+    )
+    only = experiments.text(found | {"runs": runs[:1], "data": [], "warnings": []}).splitlines()
+    assert only[0].split()[-3:] == ["images", "rejected", "train/val/test"]

@@ -7,7 +7,8 @@ from imagepack.compare import gates
 from imagepack.errors import InputError
 
 IN_TEST = {"split_a": "test", "split_b": "test"}
-TEST_RULES = ("test_changed", "removed_from_test", "split_moved")
+TEST_RULES = ("test_changed", "added_to_test", "edited_in_test", "removed_from_test", "split_moved")
+CAME, EDITED, LEFT = ({"test_changed", part} for part in ("added_to_test", "edited_in_test", "removed_from_test"))
 
 
 def failures(*rows: dict, **sections) -> dict[str, gates.Failure]:
@@ -23,17 +24,17 @@ def test_two_same_versions_pass_every_rule():
 @pytest.mark.parametrize(
     ("row", "broken"),
     [
-        (change("edited", **IN_TEST), {"test_changed"}),
-        (change("moved_edited", path_b="cat/b.jpg", **IN_TEST), {"test_changed"}),
-        (change("relabelled", path_b="dog/a.jpg", label_b="dog", **IN_TEST), {"test_changed"}),
-        (change("added", split_b="test"), {"test_changed"}),
-        (change("removed", split_a="test"), {"test_changed", "removed_from_test"}),
-        (change("split_moved", split_a="test"), {"test_changed", "removed_from_test", "split_moved"}),
-        (change("split_moved", split_b="test"), {"test_changed", "split_moved"}),
+        (change("edited", **IN_TEST), EDITED),
+        (change("moved_edited", path_b="cat/b.jpg", **IN_TEST), EDITED),
+        (change("relabelled", path_b="dog/a.jpg", label_b="dog", **IN_TEST), EDITED),
+        (change("added", split_b="test"), CAME),
+        (change("removed", split_a="test"), LEFT),
+        (change("split_moved", split_a="test"), {*LEFT, "split_moved"}),
+        (change("split_moved", split_b="test"), {*CAME, "split_moved"}),
         (change("split_moved", split_b="excluded"), {"split_moved"}),
         (change("edited", split_b="val"), {"split_moved"}),
-        (change("reencoded", split_a="test"), {"test_changed", "removed_from_test", "split_moved"}),
-        (change("moved", path_b="cat/b.jpg", label_b="cats", **IN_TEST), {"test_changed"}),  # a class renamed
+        (change("reencoded", split_a="test"), {*LEFT, "split_moved"}),
+        (change("moved", path_b="cat/b.jpg", label_b="cats", **IN_TEST), EDITED),  # a class renamed
         (change("moved", path_b="2026/cat/a.jpg", **IN_TEST), set()),
         (change("reencoded", **IN_TEST), set()),
         (change("edited"), set()),
@@ -56,13 +57,13 @@ def test_rules_about_splits_fail_on_what_they_name(row: dict, broken: set[str]):
 def test_an_image_of_test_that_is_rejected_now_was_removed_from_test():
     rejected = turned("cat/a.jpg", split_a="test")  # the image itself is as it was
     found = failures(b={"rejected": 3}, status={"newly_rejected": [rejected]})
-    assert set(found) == {*TEST_RULES, "invalid_increase"}
+    assert set(found) == {*LEFT, "split_moved", "invalid_increase"}
     assert found["removed_from_test"].message == "removed_from_test: 1 image no longer in test: cat/a.jpg"
 
 
 def test_an_image_that_was_rejected_and_is_of_test_now_came_into_test():
     fixed = change("edited", split_a=None, status_a="rejected", split_b="test")
-    assert set(failures(fixed)) == {"test_changed", "split_moved"}
+    assert set(failures(fixed)) == {*CAME, "split_moved"}
 
 
 @pytest.mark.parametrize(("packed", "closed"), [("a", {*TEST_RULES}), ("b", {*TEST_RULES, "leakage"})])
@@ -72,6 +73,20 @@ def test_what_cannot_be_checked_does_not_pass(packed: str, closed: set[str]):
     for failure in found.values():
         assert failure.count == 0
         assert f"cannot be checked: no pack, and so no splits, in {packed.upper()} (new\\nbranch)" in failure.message
+
+
+def test_each_way_in_which_test_changes_is_counted_by_itself():
+    came = change("added", "cat/new.jpg", split_b="test")
+    left = change("removed", "cat/old.jpg", split_a="test")
+    edited = [change("edited", f"cat/{i}.jpg", **IN_TEST) for i in range(2)]
+    found = failures(came, left, *edited)
+    assert {rule: found[rule].message for rule in TEST_RULES if rule in found} == {
+        "test_changed": "test_changed: images of test: 1 added, 2 edited, 1 removed: "
+        "cat/0.jpg, cat/1.jpg, cat/new.jpg, cat/old.jpg",
+        "added_to_test": "added_to_test: 1 image new in test: cat/new.jpg",
+        "edited_in_test": "edited_in_test: 2 images of test edited or with another label: cat/0.jpg, cat/1.jpg",
+        "removed_from_test": "removed_from_test: 1 image no longer in test: cat/old.jpg",
+    }
 
 
 def test_a_renamed_class_was_not_removed():

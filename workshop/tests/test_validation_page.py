@@ -1,4 +1,4 @@
-"""The validation page: small, the same each time, safe whatever files are called, and its filters filter."""
+"""The page of a dataset: small, the same each time, safe whatever files are called, and all of it by keyboard too."""
 
 import io
 import re
@@ -9,8 +9,9 @@ import pytest
 from browser import HOSTILE, Browser
 from conftest import picture
 
-from imagepack.checks.validation_page import PAIRS, compared, on_page, pictured, write
+from imagepack.checks.validation_page import LARGE, PAIRS, SAMPLE, on_page, once, pictured, write
 from imagepack.images.manifest import FACTS
+from imagepack.images.thumbnail import SIDE
 
 COLUMNS = FACTS | {"status": pl.String, "issues": pl.List(pl.String), "seen": pl.List(pl.String)}
 FIXES = {"jpeg_damage": "copy it again", "label_conflict": "keep it in one", "odd": "look at it", "few": "add some"}
@@ -18,7 +19,17 @@ FIXES = {"jpeg_damage": "copy it again", "label_conflict": "keep it in one", "od
 
 def files(*paths: str, **facts) -> pl.DataFrame:
     """A manifest of accepted files, each 48 x 40 pixels and 1,234 bytes."""
-    known = {"sha256": "0" * 64, "bytes": 1234, "format": "PNG", "mode": "RGB", "width": 48, "height": 40}
+    known = {
+        "sha256": "0" * 64,
+        "bytes": 1234,
+        "frame": 1,
+        "frames": 1,
+        "brightness": 100.0,
+        "format": "PNG",
+        "mode": "RGB",
+        "width": 48,
+        "height": 40,
+    }
     known |= {"orientation": 1, "batch": "", "status": "accepted", "issues": [], "seen": []} | facts
     labels = [path.split("/")[-2] if "/" in path else "" for path in paths]
     rows = [known | {"path": path, "label": label} for path, label in zip(paths, labels, strict=True)]
@@ -43,8 +54,9 @@ def damaged(*paths: str) -> pl.DataFrame:
 
 
 def written(folder: Path, table: pl.DataFrame, found: pl.DataFrame, thumbnails: dict[str, bytes] | None = None) -> str:
-    """The page's text."""
-    write(folder / "page.html", table, found, FIXES, thumbnails or {})
+    """The page's text; each picture is of every size."""
+    sized = {(path, side): jpeg for path, jpeg in (thumbnails or {}).items() for side in (SIDE, SAMPLE, LARGE)}
+    write(folder / "page.html", table, found, FIXES, sized)
     return (folder / "page.html").read_text(encoding="utf-8")
 
 
@@ -67,10 +79,26 @@ def test_the_first_findings_of_each_code_are_shown_in_order():
     assert on_page(found).height == 40 + 40 + 1
 
 
-def test_each_file_shown_needs_one_thumbnail():
+def test_each_file_shown_is_decoded_once_for_all_sizes_that_the_page_has_of_it():
     found = findings(("b", "odd", "", "error", "a"), ("c", "odd", "", "error", "a"), ("a", "few", "", "info", ""))
-    assert pictured(found) == ["b", "a", "c"]
-    assert pictured(found.clear()) == []
+    none = files("a").clear()
+    assert pictured(none, found) == {"b": (LARGE,), "a": (LARGE, SIDE), "c": (LARGE,)}
+    assert pictured(files("a"), found)["a"] == (LARGE, SAMPLE, SIDE)
+    assert pictured(none, found.clear()) == {}
+
+
+def test_a_pair_is_shown_once():
+    pair = findings(
+        ("cat/a", "label_conflict", "same bytes as dog/a", "error", "dog/a"),
+        ("dog/a", "label_conflict", "same bytes as cat/a", "error", "cat/a"),
+        ("dog/b", "label_conflict", "same bytes as cat/a", "error", "cat/a"),
+        ("dog/a", "odd", "looks like cat/a", "error", "cat/a"),
+        ("dog/a", "odd", "looks like cat/a", "info", "cat/a"),
+        ("cat/a", "few", "once", "info", ""),
+        ("cat/a", "few", "again", "info", ""),
+    )
+    assert pair.filter(once(pair))["path"].to_list() == ["cat/a", "dog/b", "dog/a", "dog/a", "cat/a", "cat/a"]
+    assert on_page(pair, 1)["seen"].to_list() == ["same bytes as dog/a", "looks like cat/a", "looks like cat/a", "once"]
 
 
 def test_the_gravest_come_first_then_the_most_frequent(tmp_path: Path):
@@ -91,8 +119,8 @@ def test_nothing_comes_from_elsewhere(tmp_path: Path):
     some_of_each(tmp_path)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|url\(|@import", page)
-    assert set(re.findall('(?:src|href)="(.{5})', page)) == {"data:"}
-    assert "content=\"default-src 'none'; img-src data:; style-src 'sha256-" in page
+    assert set(re.findall('(?:src|href)="(.{5})', page)) == {"data:", "#find"}
+    assert "content=\"default-src 'none'; img-src data: file:; style-src 'sha256-" in page
     assert "unsafe" not in page
     assert not re.search("<!-- \\w+ -->", page)
 
@@ -116,9 +144,9 @@ def test_what_is_not_known_of_a_file_is_left_out(tmp_path: Path):
 def test_of_many_findings_some_are_shown_and_all_are_counted(tmp_path: Path):
     page = written(tmp_path, files("a"), damaged(*map(str, range(12_345))))
     assert page.count('class="card"') == 40
-    assert "40 of 12,345 shown; all errors are in rejected.csv, all findings in manifest.parquet" in page
+    assert "40 shown, 12,305 more: all errors are in rejected.csv, all findings in manifest.parquet" in page
     exactly = written(tmp_path, files("a"), damaged(*map(str, range(40))))
-    assert " shown;" not in exactly
+    assert " shown, " not in exactly
 
 
 def test_a_million_files_make_no_larger_a_page(tmp_path: Path):
@@ -131,9 +159,9 @@ def test_a_million_files_make_no_larger_a_page(tmp_path: Path):
         other=pl.col("path").reverse(),
     )
     table = table.join(files("cat/a.png").drop("path"), how="cross")
-    page = written(tmp_path, table, found, dict.fromkeys(pictured(found), b"x" * 3000))
+    page = written(tmp_path, table, found, dict.fromkeys(pictured(table, found), b"x" * 3000))
     assert "<dd>1,000,000</dd>" in page
-    assert len(page) < 2 * 40 * 2 * 4500 + 20_000
+    assert len(page) < 2 * 40 * 2 * 4500 + 60_000
 
 
 def test_a_dataset_without_findings_is_praised(tmp_path: Path):
@@ -150,7 +178,7 @@ def test_all_is_visible_at_first_and_the_pictures_are_drawn(browser: Browser, tm
     browser.open(tmp_path / "page.html")
     assert browser.visible() == EVERYTHING
     assert browser.counted() == "Showing 5 of 5 cards"
-    assert browser.js("[...document.images].map(image => image.naturalWidth)") == [48, 48, 48]
+    assert browser.js("[...document.querySelectorAll('.card img')].map(image => image.naturalWidth)") == [48, 48, 48]
     twins = browser.driver.find_elements("css selector", ".pair .path")
     assert [twin.text for twin in twins] == ["cat/a.png", "dog/a.png"]
     assert twins[0].location["y"] == twins[1].location["y"]
@@ -188,10 +216,10 @@ def test_a_pair_is_shown_large_side_by_side_by_keyboard(browser: Browser, tmp_pa
 
 def test_the_first_pairs_of_a_code_have_large_pictures(tmp_path: Path):
     found = findings(*((f"cat/{n}", "odd", "", "info", f"dog/{n}") for n in range(2 * PAIRS)))
-    assert len(compared(found)) == 2 * PAIRS
-    write(
-        tmp_path / "page.html", files("cat/0"), found, FIXES, {"dog/0": b"s"}, dict.fromkeys(found["other"], b"large")
-    )
+    wanted = pictured(files("cat/0").clear(), found)
+    assert list(wanted.values()).count((LARGE,)) == 2 * PAIRS
+    pictures = {("dog/0", SIDE): b"s"} | dict.fromkeys([(path, LARGE) for path in found["other"]], b"large")
+    write(tmp_path / "page.html", files("cat/0"), found, FIXES, pictures)
     assert (tmp_path / "page.html").read_text().count("bGFyZ2U=") == PAIRS
 
 
@@ -247,10 +275,11 @@ def test_every_filter_is_reached_with_the_tab_key(browser: Browser, tmp_path: Pa
     some_of_each(tmp_path)
     browser.open(tmp_path / "page.html")
     reached = []
-    for _ in range(7):
+    for _ in range(13):
         browser.driver.switch_to.active_element.send_keys("\t")
-        reached.append(browser.js("document.activeElement.name || document.activeElement.type"))
-    assert reached == ["level", "level", "level", "code", "class", "text", "reset"]
+        reached.append(browser.js("document.activeElement.name || document.activeElement.className.split(' ')[0]"))
+    links = [""] * 3  # the counts of findings, which lead to them
+    assert reached == [*links, "sample", "level", "level", "level", "code", "class", "text", "", "card", "compare"]
 
 
 @pytest.mark.slow
@@ -262,7 +291,8 @@ def test_hostile_names_are_shown_as_they_are(browser: Browser, tmp_path: Path):
     seen = browser.js("[...document.querySelectorAll('.card .seen')].map(line => line.textContent)")
     assert seen == [f"like {name}" for name in HOSTILE]
     assert browser.js("document.scripts.length") == 1
-    assert browser.js("document.images.length") == 2 * len(HOSTILE)
+    assert browser.js("document.querySelectorAll('.card img').length") == 2 * len(HOSTILE)
+    assert sorted(browser.js("[...document.querySelectorAll('.sample .path')].map(p => p.textContent)")) != []
     assert browser.js("[...document.images].every(image => image.src.startsWith('data:image/jpeg'))")
     with pytest.raises(Exception, match="no such alert"):
         _ = browser.driver.switch_to.alert.text
@@ -274,7 +304,8 @@ def test_hostile_names_are_shown_as_they_are(browser: Browser, tmp_path: Path):
 def test_a_character_that_turns_the_text_turns_no_more_than_itself(browser: Browser, tmp_path: Path):
     written(tmp_path, files("cat/\u202egnp.exe"), damaged("cat/\u202egnp.exe"))
     browser.open(tmp_path / "page.html")
-    first, last = "[document.querySelector('.path').firstChild, 0]", "[document.querySelector('.path').lastChild, 6]"
+    path = "document.querySelector('.card .path')"
+    first, last = f"[{path}.firstChild, 0]", f"[{path}.lastChild, 6]"
     left = "(([node, at]) => {{ const r = new Range(); r.setStart(node, at); return r.getBoundingClientRect().x }})({})"
     assert browser.js(left.format(first)) < browser.js(left.format(last))
 
@@ -283,7 +314,9 @@ def test_a_character_that_turns_the_text_turns_no_more_than_itself(browser: Brow
 def test_what_a_name_would_inject_the_browser_refuses(chromium: Browser, tmp_path: Path):
     some_of_each(tmp_path)
     chromium.open(tmp_path / "page.html")
-    chromium.js("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">')")
+    chromium.js(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=http://127.0.0.1/ onerror=\"window.ran = 1\">')"
+    )
     chromium.js("new Promise(done => setTimeout(done, 200))")
     assert chromium.js("window.ran") is None
     assert all("Content Security Policy" in entry["message"] for entry in chromium.driver.get_log("browser"))
@@ -298,8 +331,9 @@ def test_nothing_sticks_out_of_the_window(browser: Browser, tmp_path: Path, widt
     written(tmp_path, table, numbers, dict.fromkeys(HOSTILE[:5], thumbnail(1)))
     browser.open(tmp_path / "page.html", width=width)
     assert browser.js("[document.scrollingElement.scrollWidth <= innerWidth, innerWidth]") == [True, width]
-    boxes = "[...document.querySelectorAll('dd, figcaption, .seen, h2')]"
-    assert browser.js(f"{boxes}.filter(box => box.scrollWidth > box.clientWidth).length") == 0
+    boxes = "[...document.querySelectorAll('dd, figcaption, .seen, h2, h3, p, .bars li, .legend')]"
+    out = f"{boxes}.filter(box => box.scrollWidth > box.clientWidth)"
+    assert browser.js(f"{out}.map(box => box.outerHTML.slice(0, 99))") == []
 
 
 @pytest.mark.slow
