@@ -20,6 +20,8 @@ RULES = {
     "leakage": "an image of val or test looks like one of train, or was one",
     "invalid_increase": "more images are rejected",
     "label_conflict": "an image has the bytes or pixels of one with another label, and did not",
+    "column_changed": "cells of a table differ for an image of both versions, or a column came or went; "
+    "column_changed:NAME: this column alone",
     "drift": "the images have drifted: all of them, those of a class, or those that came against those that stayed",
 }
 """Name and meaning.
@@ -33,6 +35,7 @@ alike is no matter of these rules.
 Images that are in test and were rejected before, or the reverse, have come into test or left it: a rejected image has
 no split.
 """
+OF_COLUMN = "column_changed:"
 SHOWN = 10
 """Images that a message names."""
 FULL = 1000
@@ -63,11 +66,18 @@ def parse(text: str) -> list[str]:
         InputError: no such rule, or none at all; with those there are.
     """
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    faults = [_unknown(name) for name in names if name not in RULES] if names else ["no rule is named"]
+    faults = [_unknown(name) for name in names if name not in RULES and not _of_column(name)]
+    if not names:
+        faults.append("no rule is named")
     if faults:
         listed = "\n".join(f"  {name}: {meaning}" for name, meaning in RULES.items())
         raise InputError("\n".join([f"--fail-on: {'; '.join(faults)}. There are:", listed]))
     return names
+
+
+def _of_column(rule: str) -> str:
+    """Return the column of `column_changed:NAME`; empty of any other rule."""
+    return rule.removeprefix(OF_COLUMN) if rule.startswith(OF_COLUMN) else ""
 
 
 def _unknown(name: str) -> str:
@@ -89,11 +99,18 @@ def check(summary: dict, changes: pl.DataFrame, rules: Sequence[str]) -> list[Fa
     failures = []
     changes = _with_turned(summary["status"], changes)
     for rule in rules:
-        count, images, what = CHECKS[rule](summary, changes)
+        count, images, what = _check(rule, summary, changes)
         if what:
             named = f": {first_few([visible(image) for image in images[:SHOWN]], SHOWN, len(images))}" if images else ""
             failures.append(Failure(rule, count, images, f"{rule}: {what}{named}"))
     return failures
+
+
+def _check(rule: str, summary: dict, changes: pl.DataFrame) -> "Found":
+    if column := _of_column(rule):
+        columns = [found for found in summary["columns"] if found["name"] == column]
+        return _column_changed(summary | {"columns": columns}, changes)
+    return CHECKS[rule](summary, changes)
 
 
 def _with_turned(status: dict, changes: pl.DataFrame) -> pl.DataFrame:
@@ -218,6 +235,16 @@ def _label_conflict(summary: dict, changes: pl.DataFrame) -> Found:
     return len(images), images, f"{len(images)}{more} new under two labels" if images else ""
 
 
+def _column_changed(summary: dict, changes: pl.DataFrame) -> Found:
+    columns = summary["columns"]
+    images = _references(*(column["images"] for column in columns))
+    parts = []
+    for column in columns:
+        came_or_went = {(True, False): "new", (False, True): "gone"}.get((column["a"] is None, column["b"] is None))
+        parts.append(f"{visible(column['name'])} ({came_or_went or plural(column['changed'], 'cell')})")
+    return max([1, *(column["changed"] for column in columns)]) if columns else 0, images, first_few(parts, SHOWN)
+
+
 def _drift(summary: dict, changes: pl.DataFrame) -> Found:
     if not summary["drift"]["drifted"]:
         return HOLDS
@@ -235,5 +262,6 @@ CHECKS: dict[str, Callable[[dict, pl.DataFrame], Found]] = {
     "leakage": _leakage,
     "invalid_increase": _invalid_increase,
     "label_conflict": _label_conflict,
+    "column_changed": _column_changed,
     "drift": _drift,
 }

@@ -130,6 +130,9 @@ def eventful() -> tuple[dict, pl.DataFrame]:
             "renamed": [{"a": "dog", "b": "hound", "images": 12}],
             "table": [{"class": "fox", "a": 0, "b": 40, "splits": {"train": {"a": 0, "b": 40}}}],
         },
+        columns=[
+            {"name": "age", "a": "integer", "b": "integer", "changed": 1, "images": [reference("cat/o.jpg", "3 -> 4")]}
+        ],
         splits={
             "table": [{"split": "train", "a": 80, "b": 119}, {"split": "test", "a": 18, "b": 17}],
             "moves": [{"from": "train", "to": "test", "images": 1}],

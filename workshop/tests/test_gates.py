@@ -162,3 +162,20 @@ def test_an_unknown_rule_is_named_with_those_there_are(text: str):
 def test_no_rule_is_an_error_too(text: str):
     with pytest.raises(InputError, match="no rule is named"):
         gates.parse(text)
+
+
+def column(name: str, changed: int = 0, a: str | None = "text", b: str | None = "text") -> dict:
+    images = [reference(f"cat/{n}.jpg", "x -> y") for n in range(min(changed, 20))]
+    return {"name": name, "a": a, "b": b, "changed": changed, "images": images}
+
+
+def test_cells_that_differ_break_the_rule_of_all_columns_and_that_of_their_own():
+    found = comparison(columns=[column("age", 2), column("site", a=None)])
+    broken = gates.check(
+        *found, gates.parse("column_changed, column_changed:age, column_changed:site, column_changed:sex")
+    )
+    assert [failure.rule for failure in broken] == ["column_changed", "column_changed:age", "column_changed:site"]
+    assert broken[0].message == "column_changed: age (2 cells), site (new): cat/0.jpg, cat/1.jpg"
+    assert broken[1].message == "column_changed:age: age (2 cells): cat/0.jpg, cat/1.jpg"
+    with pytest.raises(InputError, match="no rule 'column_changed:'"):
+        gates.parse("column_changed:")
