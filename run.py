@@ -9,6 +9,7 @@ python3 run.py quarantine [CODE ...]     move the files that validate rejected o
 python3 run.py strip [PATH ...]          remove GPS position, owner, serial numbers, ... from images; or --dry-run
 python3 run.py zip [FOLDER] [--back]     put the files of a folder, data/raw, into zips, which DVC moves faster; or back
 python3 run.py memo [clear]              the finished work that stages keep in .memo: how much; or remove it
+python3 run.py gc [--yes [--cloud]]      what earlier versions hold and cost, here and in the bucket; or free it
 python3 run.py hooks                     install git hooks: git push then pushes the data first
 python3 run.py doctor [--deep] [--push]  what is wrong with this clone, its data and its remote, and the fix
 python3 run.py -- COMMAND ...            run a command inside the environment: -- dvc pull
@@ -51,6 +52,7 @@ def main(arguments: list[str]) -> int:
         "strip": "imagepack.commands.strip",
         "zip": "imagepack.commands.zips",
         "memo": "imagepack.commands.memo",
+        "gc": "imagepack.commands.gc",
         "hooks": "imagepack.commands.hooks",
         "doctor": "imagepack.commands.doctor",
     }
