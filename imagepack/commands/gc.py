@@ -18,7 +18,7 @@ from imagepack.commands.doctor_case import counted, some
 from imagepack.dvc import config, garbage, git, kept_versions, repository
 from imagepack.dvc.garbage import Held, Plan, Share, Store, Wanted
 from imagepack.dvc.kept_versions import RemoteTip, Rules
-from imagepack.engine import params
+from imagepack.engine import memo, params
 from imagepack.errors import InputError
 from imagepack.names import visible, visible_lines
 
@@ -34,14 +34,14 @@ FETCH_EXPERIMENTS = "git fetch {} 'refs/exps/*:refs/exps/*'"
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    options = _parser().parse_args()
+    options = parser().parse_args()
     if options.dry and options.yes:
-        _parser().error("--dry and --yes contradict each other")
+        parser().error("--dry and --yes contradict each other")
     logging.getLogger("dvc").setLevel(logging.ERROR)
     os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))  # the local S3
     try:
         return clean(options)
-    except (InputError, git.GitError, repository.DvcException, config.ConfigError) as error:
+    except (InputError, git.GitError, repository.DvcException, config.ConfigError, OSError) as error:
         print(visible_lines(f"gc: {error}"), file=sys.stderr)
     except KeyboardInterrupt:
         print("gc: stopped; what is gone was to go, and the rest is whole: run it again", file=sys.stderr)
@@ -49,14 +49,14 @@ def main() -> int:
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
         prog="python3 run.py gc",
         description="Say what cleaning up would free, here and in the bucket; with --yes, do it.",
         epilog="Always kept: what this working tree has in use, the HEAD of every working tree, stashes, and commits "
         f"that no git remote has. Without options that say what to keep: -a -T --all-experiments --days {DAYS}.",
     )
-    keep = parser.add_argument_group("what to keep, as for dvc gc")
+    keep = made.add_argument_group("what to keep, as for dvc gc")
     keep.add_argument("-w", "--workspace", action="store_true", help="only what is always kept")
     keep.add_argument("-a", "--all-branches", action="store_true", help="the tips of branches, also of git remotes")
     keep.add_argument("-T", "--all-tags", action="store_true", help="tags")
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     keep.add_argument("--rev", action="append", default=[], metavar="COMMIT", help="this one; may be given again")
     keep.add_argument("-n", "--num", type=int, default=1, metavar="N", help="N commits of each branch and --rev")
     keep.add_argument("--skip-failed", action="store_true", help="go on where it is unknown what a version needs")
-    do = parser.add_argument_group("what to do")
+    do = made.add_argument_group("what to do")
     do.add_argument("--dry", action="store_true", help="remove nothing: the default")
     do.add_argument("--yes", action="store_true", help="remove it from DVC's cache here")
     do.add_argument("-c", "--cloud", action="store_true", help="with --yes: from the bucket too")
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     do.add_argument(
         "--price", type=float, metavar="USD", help="of a GiB and month, instead of bucket.price in params.yaml"
     )
-    return parser
+    return made
 
 
 def clean(options: argparse.Namespace) -> int:
@@ -92,7 +92,7 @@ def clean(options: argparse.Namespace) -> int:
     with closing(repository.open_repo(Path.cwd())) as repo, repo.lock:
         cache, (bucket, no_bucket) = garbage.cache_of(repo), _bucket(repo, options.remote)
         stores = [cache, bucket] if bucket else [cache]
-        rules = _rules(options)
+        rules = rules_of(options)
         plan = garbage.plan(repo, stores, _wanted(rules, tips, options.skip_failed), options.unnamed)
         refusals = [*silent, *_unfetched(tips), *_unsure(options.unnamed)]
         _show(plan, stores, rules, price)
@@ -108,7 +108,7 @@ def clean(options: argparse.Namespace) -> int:
     return 1 if any(left) else 0
 
 
-def _rules(options: argparse.Namespace) -> Rules:
+def rules_of(options: argparse.Namespace) -> Rules:
     """What the command line says is to be kept."""
     since = options.date
     if options.days is not None:
@@ -129,8 +129,8 @@ def _rules(options: argparse.Namespace) -> Rules:
 
 
 def _wanted(rules: Rules, tips: list[RemoteTip], skip_failed: bool) -> Wanted:
-    known = kept_versions.all_versions()
-    kept = kept_versions.select(rules, known, [tip for tip in tips if tip not in kept_versions.unknown(tips)])
+    known, unknown = kept_versions.all_versions(), set(kept_versions.unknown(tips))
+    kept = kept_versions.select(rules, known, [tip for tip in tips if tip not in unknown])
     changing = kept_versions.changing(version.commit for version in kept)
     return Wanted(known | {version.commit: version for version in kept}, kept, changing, skip_failed)
 
@@ -168,13 +168,13 @@ def _unsure(unnamed: bool) -> list[str]:
 
 def _show(plan: Plan, stores: list[Store], rules: Rules, price: float) -> None:
     """What is kept and what would go."""
-    print(f"{'Kept':{WIDTH}}  of          files      holds      alone  USD a month alone")
+    print(f"{'Kept':{WIDTH}}  of          files       data      alone  USD a month alone")
     for held in plan.held[:SHOWN]:
         print(_row(held, price))
     if rest := plan.held[SHOWN:]:
         alone = sum(held.alone for held in rest)
         print(f"... and {counted(len(rest), 'older one')}, {_size(alone)} of them alone")
-    print(f"\nBeside this working tree, kept are: {_in_words(rules)}; stashes, and commits that are not pushed.")
+    print(f"\nKept: {_in_words(rules)}.")
     for line in plan.skipped:
         print(f"Skipped: {visible(line)}")
     if plan.dropped:
@@ -184,16 +184,28 @@ def _show(plan: Plan, stores: list[Store], rules: Rules, price: float) -> None:
         print(f"Not kept: {counted(len(plan.dropped), 'version')}, {names}.")
     print(f"\n{'':{WIDTH}}  {'stays':24}{'would be freed':24}no version names it")
     for store, staying, doomed, unnamed in zip(stores, plan.staying, plan.doomed, plan.unnamed, strict=True):
-        where = visible(os.path.relpath(store.where) if store.is_local else store.where)
+        where = _where(store)
         print(f"{where:{WIDTH}}  {_share(staying):24}{_share(doomed):24}{_share(unnamed)}")
         if not store.is_local:
             costs = [f"{share.size / GIB * price:.2f} USD a month" for share in (staying, doomed, unnamed)]
             print(f"{f'  at {price:g} USD a GiB and month':{WIDTH}}  {costs[0]:24}{costs[1]:24}{costs[2]}")
+    if line := _memo_line():
+        print(line)
+
+
+def _memo_line() -> str:
+    """What the stages' memo takes, which is this machine's alone."""
+    size = sum(size for _, _, size in memo.sizes())
+    return (
+        f"{'.memo, finished work of stages':{WIDTH}}  {_size(size):24}python3 run.py memo clear frees it"
+        if size
+        else ""
+    )
 
 
 def _row(held: Held, price: float) -> str:
-    names = [name for version in held.versions for name in version.names] or ["this working tree"]
-    named = some(list(dict.fromkeys(names)), 2)
+    names = ["working tree"] if held.is_here else []
+    named = some(list(dict.fromkeys([*names, *(name for version in held.versions for name in version.names)])), 3)
     when = str(held.versions[0].date) if held.versions else ""
     where = visible(named if len(named) <= WIDTH else f"{named[: WIDTH - 3]}...")
     return (
@@ -203,17 +215,20 @@ def _row(held: Held, price: float) -> str:
 
 
 def _in_words(rules: Rules) -> str:
-    """What the rules keep."""
+    """What is kept."""
     last = f"the last {rules.number} commits of " if rules.number > 1 else ""
     parts = [
+        "this working tree",
         f"{last}branches, also of git remotes" if rules.branches else "",
         "tags" if rules.tags else "",
         "experiments" if rules.experiments else "",
         "every commit" if rules.commits else "",
         f"commits since {rules.since}" if rules.since else "",
         last + some(list(rules.revisions)) if rules.revisions else "",
+        "stashes",
+        "commits that are not pushed",
     ]
-    return ", ".join(filter(None, parts)) or "nothing more"
+    return ", ".join(filter(None, parts))
 
 
 def _propose(plan: Plan, stores: list[Store], options: argparse.Namespace, refusals: list[str]) -> int:
@@ -226,8 +241,8 @@ def _propose(plan: Plan, stores: list[Store], options: argparse.Namespace, refus
         print(f"\nNothing was removed. To free it: {command} --yes --cloud (without --cloud: only here)")
     elif plan.doomed[0].files:
         print(f"\nNothing was removed. To free it here: {command} --yes")
-    elif not options.unnamed and any(share.files for share in plan.unnamed):
-        print("\nNothing is to go, but what no version names: python3 run.py gc --unnamed shows that")
+    elif any(share.files for share in plan.unnamed):
+        print("\nNothing is to go, unless what no version names is: python3 run.py gc --unnamed")
     else:
         print("\nNothing is to go.")
     return 0
@@ -242,12 +257,16 @@ def _remove(plan: Plan, number: int, store: Store) -> bool:
     after = Store(store.odb, store.where).sizes
     left, lost = doomed.sizes.keys() & after.keys(), plan.staying[number].sizes.keys() - after.keys()
     gone = Share({name: size for name, size in doomed.sizes.items() if name not in left})
-    print(f"Freed {_share(gone)} in {visible(store.where)}.")
+    print(f"Freed {_share(gone)} in {_where(store)}.")
     if left:
-        print(f"gc: {counted(len(left), 'file')} could not be removed from {store.where}", file=sys.stderr)
+        print(f"gc: {counted(len(left), 'file')} could not be removed from {_where(store)}", file=sys.stderr)
     if lost:
         print(f"gc: somebody else has removed {counted(len(lost), 'file')} that is kept: doctor", file=sys.stderr)
     return bool(left or lost)
+
+
+def _where(store: Store) -> str:
+    return visible(os.path.relpath(store.where) if store.is_local else store.where)
 
 
 def _share(share: Share) -> str:

@@ -112,13 +112,15 @@ class Held:
     """What a kept version holds.
 
     Attributes:
-        versions: that have the same data; empty for what lies in this working tree.
+        versions: that have the same data.
+        is_here: whether this working tree has it too.
         files: how many objects it needs.
         size: their bytes.
         alone: the bytes of those that no other kept version needs.
     """
 
     versions: tuple[Version, ...]
+    is_here: bool
     files: int
     size: int
     alone: int
@@ -166,7 +168,7 @@ class Unknowable(InputError):
 
 def cache_of(repo: Repo) -> Store:
     """Return DVC's cache on this machine."""
-    return Store(repo.cache.local, str(repo.cache.local.path))
+    return Store(repo.cache.local, str(Path(repo.cache.local.path).parents[1]))
 
 
 def remote_of(repo: Repo, name: str | None) -> Store:
@@ -260,11 +262,12 @@ def _part(store: Store, kept: set[str], named: set[str], spared: set[str], unnam
 
 
 def _held(lists: "_Lists", groups: dict[tuple[str, ...], list[Version]], needs: list[np.ndarray]) -> list[Held]:
-    times, sizes = lists.count(needs), lists.sizes()
-    return [
-        Held(tuple(versions), len(need), int(sizes[need].sum()), int(sizes[need[times[need] == 1]].sum()))
-        for versions, need in zip(groups.values(), needs, strict=True)
-    ]
+    """What each group of versions with the same data holds; the first is that of this working tree."""
+    times, sizes, found = lists.count(needs), lists.sizes(), []
+    for number, (versions, need) in enumerate(zip(groups.values(), needs, strict=True)):
+        alone = need[times[need] == 1]
+        found.append(Held(tuple(versions), number == 0, len(need), int(sizes[need].sum()), int(sizes[alone].sum())))
+    return [held for held in found if held.files]
 
 
 @dataclass(frozen=True)
