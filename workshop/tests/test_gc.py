@@ -1,77 +1,17 @@
-"""`python3 run.py gc`: what is kept can be had from the bucket alone, and what was counted as freed is what is gone."""
+"""`python3 run.py gc`: what it keeps, what it frees, and when it refuses to."""
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from bucket_dataset import DATES, OLD, Dataset, connect, images
 from conftest import Project, aws_variables
 
 from imagepack.commands import gc, s3
 from imagepack.dvc import git, kept_versions
 
-OLD = "2024-05-01T12:00:00"
-"""Older than what is kept without being named."""
-DATES = ("GIT_COMMITTER_DATE", "GIT_AUTHOR_DATE")
-GC = ("python", "-m", "imagepack.commands.gc")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A clone with images, its bucket and its git remote."""
-
-    project: Project
-    server: s3.Server
-    bucket: str
-
-    def commit(self, files: dict[str, str], message: str = "Images", old: bool = False) -> str:
-        """Add data/raw with these files, push it and commit; the commit."""
-        raw = self.project.folder / "data/raw"
-        shutil.rmtree(raw, ignore_errors=True)
-        for name, text in files.items():
-            (raw / name).parent.mkdir(parents=True, exist_ok=True)
-            (raw / name).write_text(text)
-        self.project("dvc", "add", "--quiet", "data/raw")
-        self.project("dvc", "push", "--quiet")
-        when = dict.fromkeys(DATES, OLD) if old else {}
-        self.project("git", "add", "data/raw.dvc", "data/.gitignore")
-        self.project("git", "commit", "--quiet", "--allow-empty", "--message", message, **when)
-        return self.project("git", "rev-parse", "HEAD").strip()
-
-    def gc(self, *options: str, ok: bool = True) -> str:
-        """What `python3 run.py gc` prints."""
-        return self.project(*GC, *options, ok=ok)
-
-    def here(self) -> dict[str, int]:
-        """Bytes of each object of the cache."""
-        folder = self.project.folder / ".dvc/cache/files/md5"
-        return {path.parent.name + path.name: path.stat().st_size for path in folder.glob("??/*")}
-
-    def there(self) -> dict[str, int]:
-        """Bytes of each object of the bucket."""
-        listed = self.server.client().list_objects_v2(Bucket=self.bucket).get("Contents", [])
-        return {"".join(found["Key"].split("/")[-2:]): found["Size"] for found in listed}
-
-    def clone(self, folder: Path) -> "Dataset":
-        """A clone of it from its git remote, or of itself, without data."""
-        self.project("git", "clone", "--quiet", self.origin, str(folder))
-        mate = Project(folder)
-        mate("git", "config", "user.name", "Mate")
-        mate("git", "config", "user.email", "mate@example.com")
-        return replace(self, project=mate)
-
-    @property
-    def origin(self) -> str:
-        """Where its git remote lies."""
-        return self.project("git", "remote", "get-url", "origin").strip()
-
-
-def images(*numbers: int) -> dict[str, str]:
-    """Files that differ in size."""
-    return {f"cat/{number}.png": f"{number} " * (number + 1) for number in numbers}
-
-
+pytestmark = pytest.mark.slow
 LIST = len('{"md5": "0123456789abcdef0123456789abcdef", "relpath": "cat/1.png"}, ')
 """Bytes of a list of a folder, for each image."""
 
@@ -85,23 +25,17 @@ def row(said: str, begins: str) -> str:
     return next((line for line in said.splitlines() if line.startswith(begins)), "")
 
 
-@pytest.fixture
-def dataset(
-    new_project: Callable[[], Project], s3_server: s3.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Dataset:
-    """A clone without images, with an empty bucket and a git remote."""
+@pytest.fixture(autouse=True)
+def keys(s3_server: s3.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs DVC here has the keys of the bucket."""
     for name, value in aws_variables(s3_server).items():
         monkeypatch.setenv(name, value)
-    project, bucket = new_project(), f"gc-{abs(hash(tmp_path)) % 10**12}"
-    s3_server.client().create_bucket(Bucket=bucket)
-    project.write(
-        ".dvc/config", (project.folder / ".dvc/config").read_text().replace("image-dataset", f"{bucket}/data")
-    )
-    project.commit("Bucket")
-    project("git", "init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "origin.git"))
-    project("git", "remote", "add", "origin", str(tmp_path / "origin.git"))
-    project("git", "push", "--quiet", "--set-upstream", "origin", "main")
-    return Dataset(project, s3_server, bucket)
+
+
+@pytest.fixture
+def dataset(new_project: Callable[[], Project], s3_server: s3.Server, tmp_path: Path) -> Dataset:
+    """A clone without images, with an empty bucket and a git remote."""
+    return connect(new_project(), s3_server, tmp_path / "origin.git")
 
 
 def test_a_version_that_nothing_names_goes_and_the_others_stay(dataset: Dataset):
