@@ -149,7 +149,7 @@ def room(case: Case) -> Findings:
         if free < need:
             short = True
             names = " and ".join(str(place.resolve()) for place in places)
-            fix = f"make room, or {TOOL} dvc gc --workspace --all-branches --all-tags after a push"
+            fix = "make room; python3 run.py gc says what earlier versions take"
             yield PROBLEM, f"{free // MIB} MiB free for {names}, one more run may write {-(-need // MIB)} MiB: {fix}"
     if not short:
         yield OK, f"{shutil.disk_usage('.').free // MIB} MiB free, the data is {sum(sizes.values()) / MIB:.1f} MiB"
