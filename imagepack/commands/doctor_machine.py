@@ -17,11 +17,12 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from imagepack.commands import hooks, unseen_files
-from imagepack.commands.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, counted, some
+from imagepack.commands.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, some
 from imagepack.dvc import cache, git, lock_files, raw_data
 from imagepack.engine import params
 from imagepack.errors import InputError
 from imagepack.images import raw_files
+from imagepack.names import counted
 
 TMP = Path(".dvc/tmp")
 MIB = 2**20

@@ -14,13 +14,13 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from imagepack.commands import s3
-from imagepack.commands.doctor_case import counted, some
+from imagepack.commands.doctor_case import some
 from imagepack.dvc import config, garbage, git, kept_versions, repository
 from imagepack.dvc.garbage import Held, Plan, Share, Store, Wanted
 from imagepack.dvc.kept_versions import RemoteTip, Rules
 from imagepack.engine import memo, params
 from imagepack.errors import InputError
-from imagepack.names import visible, visible_lines
+from imagepack.names import counted, visible, visible_lines
 
 DAYS = 90
 """As long as git itself remembers commits that no branch has any more."""
