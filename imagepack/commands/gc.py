@@ -25,7 +25,7 @@ from imagepack.names import counted, visible, visible_lines
 DAYS = 90
 """As long as git itself remembers commits that no branch has any more."""
 GIB, MIB = 2**30, 2**20
-SHOWN = 30
+SHOWN, FEW = 30, 3
 WIDTH = 44
 """Characters for the names of a version."""
 FETCH = "git fetch --all --tags"
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     keep.add_argument("-w", "--workspace", action="store_true", help="only what is always kept")
     keep.add_argument("-a", "--all-branches", action="store_true", help="the tips of branches, also of git remotes")
     keep.add_argument("-T", "--all-tags", action="store_true", help="tags")
-    keep.add_argument("-A", "--all-commits", action="store_true", help="every commit of branches and tags")
+    keep.add_argument("-A", "--all-commits", action="store_true", help="every commit of branches, tags and experiments")
     keep.add_argument("--all-experiments", action="store_true", help="DVC experiments")
     keep.add_argument("--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="commits since then")
     keep.add_argument("--days", type=int, metavar="N", help="commits of the last N days")
@@ -175,8 +175,10 @@ def _show(plan: Plan, stores: list[Store], rules: Rules, price: float) -> None:
         alone = sum(held.alone for held in rest)
         print(f"... and {counted(len(rest), 'older one')}, {_size(alone)} of them alone")
     print(f"\nKept: {_in_words(rules)}.")
-    for line in plan.skipped:
+    for line in plan.skipped[:FEW]:
         print(f"Skipped: {visible(line)}")
+    if len(plan.skipped) > FEW:
+        print(f"... and {counted(len(plan.skipped) - FEW, 'version')} more of which that cannot be told")
     if plan.dropped:
         newest, oldest = plan.dropped[0], plan.dropped[-1]
         names = f"{newest.commit[:9]} of {newest.date}"

@@ -98,7 +98,7 @@ class Wanted:
         known: all versions, by commit.
         kept: those to keep, beside what lies in this working tree.
         changing: commits, `kept` among them, that together have all that any version names.
-        skip_failed: whether to go on where it cannot be told what one of `kept` needs.
+        skip_failed: whether to go on where it cannot be told what one of `kept` that has a name needs.
     """
 
     known: dict[str, Version]
@@ -204,7 +204,7 @@ def plan(repo: Repo, stores: list[Store], wanted: Wanted, unnamed: bool) -> Plan
     needs = []
     for outs, versions in groups.items():
         if fault := _fault(repo, lists, outs, versions, states):
-            if not (wanted.skip_failed and versions):
+            if not versions or (not wanted.skip_failed and any(version.is_named for version in versions)):
                 raise Unknowable(fault)
             skipped.append(fault)
         needs.append(lists.known_part(outs))

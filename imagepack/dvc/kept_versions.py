@@ -43,12 +43,14 @@ class Version:
     Attributes:
         commit: its hash.
         date: of the commit.
-        names: what leads to it: `main`, `v1`, `experiment small`, `not pushed`.
+        names: what leads to it: `main`, `v1`, `experiment small`, `not pushed`, `since 2026-09-01`.
+        is_named: whether that is more than being one of many commits.
     """
 
     commit: str
     date: date
     names: tuple[str, ...] = ()
+    is_named: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,14 @@ def select(rules: Rules, known: dict[str, Version], tips: Iterable[RemoteTip] = 
     for commit, name in _named(rules, known):
         if name not in names[commit]:
             names[commit].append(name)
-    for commit, name in _others(rules, known, tips):
+    for commit, name in _others(rules, tips):
         if not names[commit]:
             names[commit].append(name)
-    kept = [Version(commit, _date(commit, known), tuple(names[commit])) for commit in names]
+    named = set(names)
+    for commit, name in _recent(rules, known):
+        if not names[commit]:
+            names[commit].append(name)
+    kept = [Version(commit, _date(commit, known), tuple(names[commit]), commit in named) for commit in names]
     return sorted(kept, key=lambda version: version.date, reverse=True)
 
 
@@ -138,8 +144,8 @@ def _named(rules: Rules, known: dict[str, Version]) -> Iterator[tuple[str, str]]
         yield from ((commit, "stash") for commit in commits if commit)
 
 
-def _others(rules: Rules, known: dict[str, Version], tips: Iterable[RemoteTip]) -> Iterator[tuple[str, str]]:
-    """Commits that need no further reason if they have a name."""
+def _others(rules: Rules, tips: Iterable[RemoteTip]) -> Iterator[tuple[str, str]]:
+    """What is checked out, and what git remotes have: mostly it has a name here."""
     for line in git.lines("worktree", "list", "--porcelain"):
         if line.startswith("HEAD ") and line.split()[1].strip("0"):
             yield line.split()[1], "HEAD"
@@ -147,6 +153,10 @@ def _others(rules: Rules, known: dict[str, Version], tips: Iterable[RemoteTip]) 
         commit = _commit(tip.commit)
         if commit and getattr(rules, WANTED[tip.name.split()[0]]):
             yield commit, tip.name
+
+
+def _recent(rules: Rules, known: dict[str, Version]) -> Iterator[tuple[str, str]]:
+    """Commits that need no name to be kept."""
     if rules.commits:
         yield from ((commit, "a commit") for commit in git.lines("rev-list", "--all"))
     if rules.since:
