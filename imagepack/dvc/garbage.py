@@ -229,7 +229,7 @@ def _fault(
     repo: Repo, lists: "_Lists", outs: tuple[str, ...], versions: list[Version], states: dict[str, "_State"]
 ) -> str:
     """Why it cannot be told what a version needs, and what to do; empty if it can."""
-    called = f"{', '.join(versions[0].names)} ({versions[0].commit[:9]})" if versions else "this working tree"
+    called = _called(versions[0]) if versions else "this working tree"
     if damaged := [line for version in versions[:1] for line in states[version.commit].damaged]:
         return f"it cannot be told what {called} needs: {'; '.join(damaged)}"
     missing = lists.missing(outs)
@@ -245,6 +245,12 @@ def _fault(
         f"it cannot be told what {called} needs: neither the cache here nor the remote has the list of its files, "
         f"{name}. Who has them runs dvc push"
     )
+
+
+def _called(version: Version) -> str:
+    if version.is_named:
+        return f"{', '.join(version.names)} ({version.commit[:9]})"
+    return f"{version.commit[:9]} of {version.date}"
 
 
 def _part(store: Store, kept: set[str], named: set[str], spared: set[str], unnamed: bool) -> tuple[Share, Share, Share]:
