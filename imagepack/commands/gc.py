@@ -206,8 +206,9 @@ def _memo_line() -> str:
 
 
 def _row(held: Held, price: float) -> str:
-    names = ["working tree"] if held.is_here else []
-    named = some(list(dict.fromkeys([*names, *(name for version in held.versions for name in version.names)])), 3)
+    versions = [version for version in held.versions if version.is_named] or held.versions[: not held.is_here]
+    names = ["working tree"] * held.is_here + [name for version in versions for name in version.names]
+    named = some(list(dict.fromkeys(names)), 3)
     when = str(held.versions[0].date) if held.versions else ""
     where = visible(named if len(named) <= WIDTH else f"{named[: WIDTH - 3]}...")
     return (

@@ -169,6 +169,7 @@ def test_nothing_goes_where_it_cannot_be_told_what_a_kept_version_needs(dataset:
     assert "Nothing was removed" in dataset.gc()  # the bucket has it
     dataset.server.client().delete_object(Bucket=dataset.bucket, Key=f"data/files/md5/{md5[:2]}/{md5[2:]}")
     before = dataset.there()
+    assert f"Skipped: it cannot be told what {lost[:9]} of 2024-05-01 needs" in dataset.gc("--date", "2024-01-01")
     assert f"cannot be told what lost ({lost[:9]}) needs" in dataset.gc("--yes", "--cloud", ok=False)
     assert dataset.there() == before
     said = dataset.gc("--yes", "--cloud", "--skip-failed")
