@@ -17,7 +17,7 @@ READ = "read the packs in training (README.md, Read the packs in training)"
 
 @pytest.fixture(scope="module")
 def project(new_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
-    """A dataset of one class, 12 images and a broken one, with a remote of its own, after its first run; what that said."""
+    """A dataset of one class with a remote of its own, after its first run; and what that said."""
     project = new_project()
     add_pictures(project.folder / "data/raw", 12)
     (project.folder / "data/raw/cat/broken.png").write_text("no image")
