@@ -10,6 +10,7 @@ import yaml
 from conftest import REPOSITORY
 from test_docs import anchors
 
+import run
 from imagepack.commands import advice
 from imagepack.names import counted
 
@@ -42,6 +43,10 @@ def test_documents_and_sections_that_messages_name_are_there():
         if section and section.lower().replace(" ", "-") not in headings:
             missing.append(f"{name}, {section}")
     assert missing == []
+
+
+def test_help_names_gc():
+    assert "python3 run.py gc [--yes [--cloud]]" in run.__doc__
 
 
 def test_one_is_no_plural():
