@@ -320,7 +320,7 @@ def unzip_all(folder: Path) -> str:
     """
     archives = [path for path in raw_files.tracked(folder)[0] if raw_files.is_zip(path)]
     own = [path for path in archives if zips.is_own(folder / path)]
-    left = f"; {len(archives) - len(own)} zips stay, which were not made so" if len(own) < len(archives) else ""
+    left = f"; {counted(len(archives) - len(own), 'zip')} not made so: left there" if len(own) < len(archives) else ""
     if not own:
         return f"No zip in {folder} was made by python3 run.py zip{left}."
     files, faults = 0, []

@@ -513,7 +513,7 @@ def test_new_files_are_zipped_later_and_no_zip_is_written_again(here: Path):
     after = archives(here)
     assert before.items() <= after.items()
     assert len(after) == len(before) + 2
-    assert "1 zips stay, which were not made so" in unzip_all(here)
+    assert "; 1 zip not made so: left there" in unzip_all(here)
     assert list(archives(here)) == ["delivered.zip"]
     save(here / "cat/new.png", picture(99))
     with pytest.raises(InputError, match="differs from that in"):
