@@ -16,8 +16,9 @@ from pathlib import Path
 from imagepack.commands import s3
 from imagepack.commands.doctor_case import some
 from imagepack.dvc import config, garbage, git, kept_versions, repository
-from imagepack.dvc.garbage import Held, Plan, Share, Store, Wanted
+from imagepack.dvc.garbage import Held, Plan, Wanted
 from imagepack.dvc.kept_versions import RemoteTip, Rules
+from imagepack.dvc.stores import Share, Store, cache_of, remote_of
 from imagepack.engine import memo, params
 from imagepack.errors import InputError
 from imagepack.names import counted, visible, visible_lines
@@ -90,7 +91,7 @@ def clean(options: argparse.Namespace) -> int:
     price = params.load(Path("params.yaml"))["bucket"].price if options.price is None else options.price
     tips, silent = kept_versions.remote_tips()
     with closing(repository.open_repo(Path.cwd())) as repo, repo.lock:
-        cache, (bucket, no_bucket) = garbage.cache_of(repo), _bucket(repo, options.remote)
+        cache, (bucket, no_bucket) = cache_of(repo), _bucket(repo, options.remote)
         stores = [cache, bucket] if bucket else [cache]
         rules = rules_of(options)
         plan = garbage.plan(repo, stores, _wanted(rules, tips, options.skip_failed), options.unnamed)
@@ -143,7 +144,7 @@ def _bucket(repo: repository.Repo, name: str | None) -> tuple[Store | None, str]
         raise InputError(f"there is no remote {name}: known are {', '.join(settings['remote']) or 'none'}")
     if fault := s3.fault(remote):
         return None, fault
-    return garbage.remote_of(repo, name), ""
+    return remote_of(repo, name), ""
 
 
 def _unfetched(tips: list[RemoteTip]) -> list[str]:

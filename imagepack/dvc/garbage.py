@@ -5,89 +5,16 @@ this repository names it. What no version names is perhaps another dataset's, or
 pushed yet: it stays unless it is asked for, and so does whatever its folder lists name.
 """
 
-import hashlib
-import json
-import re
-from collections.abc import Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
-from dvc_data.hashfile.db import HashFileDB, get_index
-from dvc_data.hashfile.gc import gc
-from dvc_data.hashfile.hash_info import HashInfo
 
 from imagepack.dvc import git, lock_files, repository
 from imagepack.dvc.kept_versions import Version
 from imagepack.dvc.repository import Repo
+from imagepack.dvc.stores import Share, Store
 from imagepack.errors import InputError
-
-OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
-
-
-class Store:
-    """The cache here, or a remote: which objects it has, and their bytes.
-
-    Attributes:
-        where: its folder or URL, for messages.
-    """
-
-    def __init__(self, odb: HashFileDB, where: str) -> None:
-        self.odb, self.where = odb, where
-        self.is_local = odb.fs.protocol == "local"
-
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        """Bytes by object."""
-        return dict(self._local_files() if self.is_local else self._remote_files())
-
-    def _local_files(self) -> Iterator[tuple[str, int]]:
-        for path in Path(self.odb.path).glob("??/*"):
-            if OBJECT.fullmatch(name := path.parent.name + path.name):
-                yield name, path.stat().st_size
-
-    def _remote_files(self) -> Iterator[tuple[str, int]]:
-        files = self.odb.fs.fs
-        files.invalidate_cache()
-        try:
-            found = files.find(self.odb.path, detail=True)
-        except FileNotFoundError:  # nothing has been pushed yet
-            return
-        for path, info in found.items():
-            if OBJECT.fullmatch(name := "".join(path.split("/")[-2:])):
-                yield name, info["size"]
-
-    def read_list(self, name: str) -> list[str] | None:
-        """Return the objects that a folder's list names; None where it is not here, or damaged."""
-        if name not in self.sizes:
-            return None
-        with self.odb.fs.open(self.odb.oid_to_path(name), "rb") as file:
-            content = file.read()
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != name.removesuffix(".dir"):
-            return None
-        return [entry["md5"] for entry in json.loads(content)]
-
-    def remove(self, doomed: Iterable[str], kept: Iterable[str]) -> None:
-        """Let DVC's collector remove what is in `doomed` and not in `kept`, and forget what it knew of a remote."""
-        gc(_Listed(self.odb, list(doomed)), [HashInfo("md5", name) for name in kept])
-        if not self.is_local:
-            with closing(get_index(self.odb)) as index:
-                index.clear()
-
-
-class _Listed:
-    """A store of DVC's in which its collector sees what was counted alone, and nothing that has come since."""
-
-    def __init__(self, odb: HashFileDB, names: list[str]) -> None:
-        self._odb, self._names = odb, names
-
-    def __getattr__(self, name: str):
-        return getattr(self._odb, name)
-
-    def all(self, jobs: int | None = None) -> list[str]:
-        return self._names
 
 
 @dataclass(frozen=True)
@@ -127,21 +54,6 @@ class Held:
 
 
 @dataclass
-class Share:
-    """Objects of a store, with their bytes."""
-
-    sizes: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def files(self) -> int:
-        return len(self.sizes)
-
-    @property
-    def size(self) -> int:
-        return sum(self.sizes.values())
-
-
-@dataclass
 class Plan:
     """What is kept and what would go.
 
@@ -164,24 +76,6 @@ class Plan:
 
 class Unknowable(InputError):
     """It cannot be told what a kept version needs, so nothing may go."""
-
-
-def cache_of(repo: Repo) -> Store:
-    """Return DVC's cache on this machine."""
-    return Store(repo.cache.local, str(Path(repo.cache.local.path).parents[1]))
-
-
-def remote_of(repo: Repo, name: str | None) -> Store:
-    """Return a remote, None for the default one.
-
-    Raises:
-        InputError: there is none, or it is one whose objects are not called by their content.
-    """
-    try:
-        odb = repo.cloud.get_remote_odb(name, "gc")
-        return Store(odb, odb.fs.unstrip_protocol(odb.path).removesuffix("/files/md5"))
-    except repository.DvcException as error:
-        raise InputError(str(error)) from None
 
 
 def plan(repo: Repo, stores: list[Store], wanted: Wanted, unnamed: bool) -> Plan:
@@ -229,9 +123,10 @@ def _fault(
     repo: Repo, lists: "_Lists", outs: tuple[str, ...], versions: list[Version], states: dict[str, "_State"]
 ) -> str:
     """Why it cannot be told what a version needs, and what to do; empty if it can."""
+    for version in versions:
+        if damaged := states[version.commit].damaged:
+            return f"it cannot be told what {_called(version)} needs: {'; '.join(damaged)}"
     called = _called(versions[0]) if versions else "this working tree"
-    if damaged := [line for version in versions[:1] for line in states[version.commit].damaged]:
-        return f"it cannot be told what {called} needs: {'; '.join(damaged)}"
     missing = lists.missing(outs)
     if missing:
         missing -= repository.in_use(repo, versions[0].commit if versions else None)[1]

@@ -175,6 +175,13 @@ def test_nothing_goes_where_it_cannot_be_told_what_a_kept_version_needs(dataset:
     said = dataset.gc("--yes", "--cloud", "--skip-failed")
     assert "Skipped: it cannot be told what lost" in said
     assert len(before.keys() - dataset.there().keys()) == 2
+    dataset.project.write("dvc.lock", "stages: [")
+    dataset.project("git", "add", "dvc.lock")
+    dataset.project("git", "commit", "--quiet", "--message", "Damaged")
+    dataset.project("git", "tag", "damaged")
+    dataset.project("git", "reset", "--quiet", "--hard", "HEAD~1")  # which names the same images
+    assert "needs: dvc.lock is damaged" in dataset.gc("--yes", ok=False)
+    dataset.project("git", "tag", "--delete", "damaged")
     dataset.project.write("data/raw.dvc", "outs: [")
     assert "cannot be told what is in use here" in dataset.gc(ok=False)
 
