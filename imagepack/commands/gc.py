@@ -274,7 +274,7 @@ def _where(store: Store) -> str:
 
 
 def _share(share: Share) -> str:
-    return f"{_size(share.size)} in {counted(share.files, 'file')}" if share.files else "nothing"
+    return f"{_size(share.size)} in {share.files:,} file{'s' * (share.files != 1)}" if share.files else "nothing"
 
 
 def _size(size: int) -> str:
