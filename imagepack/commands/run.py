@@ -136,15 +136,16 @@ def summarise(own: bool) -> None:
 
 def next_step(own: bool) -> str:
     """Return what to type next."""
-    steps = []
+    steps, aside = [], ""
     if own and not s3.remote_url():
         return f"{TOOL} {s3.SET_REMOTE}"
     if own and not pushed.is_noted():
         steps.append(f"{TOOL} dvc push")
+        aside = f"   # the data goes to {s3.remote_url()}"
     if git.lines("status", "--porcelain", "--", ":!data/sample"):
         steps.append('git add reports && git commit -a -m "Dataset: what is new"')
     if steps:
-        return " && ".join(steps)
+        return " && ".join(steps) + aside
     if not own:
         return "put in your images and your bucket (README.md, Your images and your bucket)"
     return "read the packs in training (README.md, Read the packs in training)"

@@ -43,7 +43,7 @@ def test_each_run_ends_in_the_one_step_that_comes_next(project: tuple[Project, s
     assert "validate: 14 files in 1 class: 12 accepted, 2 rejected" in said
     assert "from the memo" not in said
     assert "2 of 14 files rejected:" in said and "quarantine moves them out" in said
-    assert next_step(said) == f"{PUSH} && {COMMIT}"
+    assert next_step(said).startswith(f"{PUSH} && {COMMIT}   # the data goes to /")
     project("python", "-m", "imagepack.commands.dvc", "push")
     assert next_step(project(*RUN)) == COMMIT
     project("git", "add", "reports")
@@ -56,7 +56,7 @@ def test_each_run_ends_in_the_one_step_that_comes_next(project: tuple[Project, s
     assert "fetching them" in said
     assert next_step(said) == READ  # what came by a pull need not be pushed
     add_pictures(mate.folder / "data/raw", 1, first=50)
-    assert next_step(mate(*RUN)) == f"{PUSH} && {COMMIT}"
+    assert next_step(mate(*RUN)).startswith(f"{PUSH} && {COMMIT}")
 
 
 @pytest.mark.slow
