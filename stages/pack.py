@@ -18,6 +18,7 @@ from imagepack.engine.memo import NO_MEMO, Memo
 from imagepack.engine.params import Section
 from imagepack.engine.stage import empty_folder
 from imagepack.images import manifest as manifests
+from imagepack.names import counted
 from imagepack.packing import shards, splits
 from imagepack.packing.processed import ProcessedImages, mode_and_size
 from imagepack.reader import format as packs
@@ -89,8 +90,8 @@ def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pac
     starts = shards.cut_into_shards(ids, table["batch"], spec, params.shard_mib)
     empty_folder(out)
     (out / packs.SHARDS_NAME).mkdir()
-    counted = split == 0 if (split == 0).any() else np.ones(len(split), bool)  # train, or all where it is empty
-    made = shards.write(out / packs.SHARDS_NAME, files, ids, counted, starts, spec, memo)
+    used = split == 0 if (split == 0).any() else np.ones(len(split), bool)  # train, or all where it is empty
+    made = shards.write(out / packs.SHARDS_NAME, files, ids, used, starts, spec, memo)
     cells = shards.columns_of(columns)
     index = shards.index_of(table, split, ids, made, starts, spec, cells)
     packs.write_index(out, index, cells)
@@ -98,5 +99,6 @@ def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pac
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
     counts = ", ".join(f"{n} {name}" for name, n in metrics["split"].items() if n or name in splits.CHOICES)
-    size = f"{len(made)} shard{'s' if len(made) > 1 else ''}, {metrics['bytes'] / 2**20:.1f} MiB"
-    return f"{len(table)} images ({counts}) in {size}{memo.summary()}{splits.note_lacking(table['label'], split)}"
+    size = f"{counted(len(made), 'shard')}, {metrics['bytes'] / 2**20:.1f} MiB"
+    lacking = splits.note_lacking(table["label"], split)
+    return f"{counted(len(table), 'image')} ({counts}) in {size}{memo.summary()}{lacking}"

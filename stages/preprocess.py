@@ -19,6 +19,7 @@ from imagepack.engine.params import Section
 from imagepack.engine.stage import empty_folder
 from imagepack.images import colour, decode, png
 from imagepack.images import manifest as manifests
+from imagepack.names import counted
 from imagepack.packing import processed
 
 LIBRARIES = ("pillow", "numpy", "simplejpeg", "zlib-ng", "pillow-heif", "pillow-jxl-plugin")
@@ -90,4 +91,4 @@ def preprocess(raw: Input, manifest: Input, out: Path, params: Preprocess, memo:
     else:
         processed.write_files(*arguments)
     where = f"{params.size} x {params.size} pixels, {params.mode}, in {out}"
-    return f"{len(accepted)} images of {where}{memo.summary()}"
+    return f"{counted(len(accepted), 'image')} of {where}{memo.summary()}"

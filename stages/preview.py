@@ -18,6 +18,7 @@ from imagepack.engine.stage import empty_folder
 from imagepack.errors import InputError
 from imagepack.images import png
 from imagepack.images.contact_sheet import contact_sheet
+from imagepack.names import counted
 from stages.augment import OPS
 
 
@@ -77,9 +78,10 @@ def preview(packed: Input, out: Path, params: Preview, augment: Augment) -> str:
     for label in labels:
         picture = draw(drawn, choose(drawn, label, params.images), transform, variants)
         (out / f"{drawn.classes[label]}.png").write_bytes(png.encode(picture))
+    sheets, shown = counted(len(labels), "sheet"), counted(params.images, "image")
     if not variants:
         return (
-            f"no image is in the train split (pack.split), so nothing is augmented: {len(labels)} sheets of up to "
-            f"{params.images} images of the other splits as they are, in {out}"
+            f"no image is in the train split (pack.split), so nothing is augmented: {sheets} of up to {shown} of the "
+            f"other splits as they are, in {out}"
         )
-    return f"{len(labels)} sheets of up to {params.images} images and {params.variants} variants each, in {out}"
+    return f"{sheets} of up to {shown} and {counted(params.variants, 'variant')} each, in {out}"

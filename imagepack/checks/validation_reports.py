@@ -10,7 +10,7 @@ from imagepack.checks.gate import Acknowledged
 from imagepack.checks.table_checks import unclaimed
 from imagepack.engine.params import Section
 from imagepack.errors import InputError
-from imagepack.names import visible
+from imagepack.names import counted, visible
 
 FORMULA = r"[=+\-@＝＋－＠\t\r\n']"
 """How a cell begins that a spreadsheet may run (OWASP, CSV injection); and the apostrophe that is put before it."""
@@ -76,10 +76,10 @@ def near_duplicates(table: pl.DataFrame) -> dict[str, int]:
 def summary(table: pl.DataFrame, reports: Path) -> str:
     """Return how many files were accepted and rejected, in words."""
     counts = dict(table["status"].value_counts().iter_rows())
-    what = "images" if (table["frame"] > 1).any() else "files"
+    what = "image" if (table["frame"] > 1).any() else "file"
     classes = table["label"].filter(table["status"] == "accepted").n_unique()
     return (
-        f"{len(table)} {what} in {classes} classes: {counts['accepted']} accepted, "
+        f"{counted(len(table), what)} in {counted(classes, 'class')}: {counts['accepted']} accepted, "
         f"{counts.get('rejected', 0)} rejected (see {reports / 'validation.html'})"
     )
 
@@ -138,11 +138,13 @@ def require_every_class(
         )
         most = ", ".join(f"{code} ({n})" for code, n in codes.iter_rows())
         why = "".join(f"\n  {knob}" for knob in knobs(table, findings, checks, params))
-        raise InputError(f"none of {len(table)} files is an image that can be used: {most}. {rejected} names each{why}")
+        raise InputError(
+            f"none of {counted(len(table), 'file')} is an image that can be used: {most}. {rejected} names each{why}"
+        )
     if len(lost):
         lines = []
         for label, n in lost.sort("label").select("label", "len").iter_rows():
-            lines.append(f"  {visible(label)}: all {n} files rejected")
+            lines.append(f"  {visible(label)}: {'its only file is' if n == 1 else f'all {n} files'} rejected")
             own = table.filter(pl.col("label") == label)
             lines += [f"    {knob}" for knob in knobs(own, findings, checks, params)]
         raise InputError(

@@ -9,17 +9,20 @@ except that a small object is written to the remote and removed again. Exit code
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 
 from tqdm import tqdm
 
 from imagepack.commands import doctor_data, doctor_machine
-from imagepack.commands.doctor_case import HINT, OK, PROBLEM, Case, Findings
+from imagepack.commands.doctor_case import HINT, PROBLEM, Case, Findings
 from imagepack.dvc.repository import SCMError
 from imagepack.errors import InputError
-from imagepack.names import visible_lines
+from imagepack.names import counted, visible_lines
 
+COMMAND = r": (python3 run\.py|git|rm|chmod) "
+"""How a fix begins that can be typed."""
 CHECKS: dict[str, Callable[[Case], Findings]] = {
     "git": doctor_machine.git_repository,
     "params": doctor_machine.parameters,
@@ -53,20 +56,27 @@ def main() -> int:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what it says is said below, with the fix
     os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))  # the local S3
     case = Case(deep=options.deep, push=options.push)
-    counts = dict.fromkeys((OK, HINT, PROBLEM), 0)
+    said: list[tuple[str, str, str]] = []
     try:
         for name, check in CHECKS.items():
             for level, text in findings(check, case):
-                counts[level] += 1
-                tqdm.write(f"{level:8} {name}: {visible_lines(case.without_keys(text))}".replace("\n", f"\n{'':9}"))
+                said.append((level, name, visible_lines(case.without_keys(text))))
+                tqdm.write(f"{level:8} {name}: {said[-1][2]}".replace("\n", f"\n{'':9}"))
     except KeyboardInterrupt:
         print("doctor: stopped", file=sys.stderr)
         return 130
     finally:
         case.close()
-    problems, hints = counts[PROBLEM], counts[HINT]
-    print(f"\n{problems} problem{'s' * (problems != 1)}, {hints} hint{'s' * (hints != 1)}")
+    problems, hints = (sum(level == asked for level, *_ in said) for asked in (PROBLEM, HINT))
+    print(f"\n{counted(problems, 'problem')}, {counted(hints, 'hint')}{first_step(said)}")
     return 1 if problems else 0
+
+
+def first_step(said: list[tuple[str, str, str]]) -> str:
+    """Return what to do first: the first problem, or the first hint with a command; level, check and text of each."""
+    wanted = [(name, text) for level, name, text in said if level == PROBLEM]
+    wanted += [(name, text) for level, name, text in said if level == HINT and re.search(COMMAND, text)]
+    return ". Begin with {}: {}".format(*wanted[0]) if wanted else ""
 
 
 def findings(check: Callable[[Case], Findings], case: Case) -> Findings:

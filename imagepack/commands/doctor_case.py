@@ -83,11 +83,6 @@ class Case:
                 self.repo.close()
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def some(names: list[str], shown: int = 3) -> str:
     """The first of them, and how many more there are."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""

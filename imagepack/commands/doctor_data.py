@@ -8,12 +8,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from imagepack.commands import s3, unseen_files
-from imagepack.commands.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, counted, some
+from imagepack.commands.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, some
 from imagepack.dvc import git, lock_files, objects, raw_data, repository
 from imagepack.dvc.cache import md5
 from imagepack.dvc.objects import Objects
 from imagepack.dvc.remotes import TooSlow, in_time
 from imagepack.dvc.repository import Out
+from imagepack.names import counted
 
 VERSIONS = 20
 """Branches and tags whose data is looked for, the newest."""
@@ -72,7 +73,11 @@ def teammates(case: Case) -> Findings:
     if is_local != s3.OUR_KEY:
         yield OK, "the remote is no server of this machine alone" if found else "there is no remote to share"
     elif not shared:
-        yield HINT, "the remote is the local S3 of this machine: set a bucket before you share (README, Your bucket)"
+        yield (
+            HINT,
+            "the remote is the local S3 of this machine: set a bucket before you share "
+            "(README.md, Your images and your bucket)",
+        )
     else:
         known = _known_to_git_remotes(case)
         has_data = any(git.text("cat-file", "-e", f"{tip}:data/raw.dvc") is not None for tip in known)

@@ -17,11 +17,12 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from imagepack.commands import hooks, unseen_files
-from imagepack.commands.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, counted, some
+from imagepack.commands.doctor_case import HINT, OK, PROBLEM, RAW, TOOL, Case, Findings, some
 from imagepack.dvc import cache, git, lock_files, raw_data
 from imagepack.engine import params
 from imagepack.errors import InputError
 from imagepack.images import raw_files
+from imagepack.names import counted
 
 TMP = Path(".dvc/tmp")
 MIB = 2**20
@@ -149,7 +150,7 @@ def room(case: Case) -> Findings:
         if free < need:
             short = True
             names = " and ".join(str(place.resolve()) for place in places)
-            fix = f"make room, or {TOOL} dvc gc --workspace --all-branches --all-tags after a push"
+            fix = "make room; python3 run.py gc says what earlier versions take"
             yield PROBLEM, f"{free // MIB} MiB free for {names}, one more run may write {-(-need // MIB)} MiB: {fix}"
     if not short:
         yield OK, f"{shutil.disk_usage('.').free // MIB} MiB free, the data is {sum(sizes.values()) / MIB:.1f} MiB"

@@ -12,7 +12,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from imagepack.dvc import raw_data
+from imagepack.dvc import pushed, raw_data
 from imagepack.dvc.lock_files import RAW_DVC
 from imagepack.names import visible_lines
 
@@ -42,6 +42,8 @@ def main(arguments: list[str]) -> int:
         if fault := lacking(store) if store else "":
             print(f"\n{fault}", file=sys.stderr)
             return 1
+        if store == "remote" or pulls_all:
+            pushed.note()
     elif code != INTERRUPTED and moves_data:
         from imagepack.commands import s3
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from imagepack.commands import s3
 from imagepack.dvc import git, objects, repository
 from imagepack.dvc.objects import Objects
-from imagepack.names import visible, visible_lines
+from imagepack.names import counted, visible, visible_lines
 
 NONE = "0"
 """All digits of the hash that stands for no commit."""
@@ -146,7 +146,7 @@ def describe(repo, remote: str | None, left: Objects) -> str:
         why = f"{NOWHERE.format(len(nowhere))}:"
         fix = "Who has them runs `dvc push --all-commits`; or leave the commit out that needs them."
     else:
-        why, fix = f"the remote did not take {len(left)} files of data:", "python3 run.py doctor says more."
+        why, fix = f"the remote did not take {counted(len(left), 'file')} of data:", "python3 run.py doctor says more."
     return "\n".join([why, *(f"  {row}" for row in by_version(left)), fix])
 
 

@@ -7,18 +7,19 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from imagepack.checks import validation_reports
+from imagepack.commands import advice, report, s3, unseen_files
 from imagepack.commands import dvc as dvc_command
-from imagepack.commands import report, s3, unseen_files
-from imagepack.dvc import git, lock_files, raw_data, repository
+from imagepack.dvc import git, lock_files, pushed, raw_data, repository
 from imagepack.engine import params
 from imagepack.errors import InputError
 from imagepack.images import raw_files
-from imagepack.names import visible, visible_lines
+from imagepack.names import counted, visible, visible_lines
 from imagepack.reader.format import PackError
 
 SAMPLE, RAW, RAW_DVC = Path("data/sample/images"), Path("data/raw"), Path("data/raw.dvc")
 REPORTS = Path("reports")
 SHOWN = 10
+TOOL = "python3 run.py --"
 
 
 def main() -> int:
@@ -68,13 +69,14 @@ def bring_in_data(own: bool) -> bool:
         raw_data.begin_pull()
         if dvc("pull"):
             raw_data.end_pull()
+            pushed.note()
             return True
         reason = s3.explain() or (
             "Not all could be pulled (see above): whoever made this version has yet to run `dvc push`, or a file there "
             "is damaged (docs/faults.md)."
             if own
             else f"{s3.TEMPLATE_URL} is the local S3 of the machine where this was made: set a bucket you share there "
-            "(README, Your bucket), run `dvc push` there, and run this again."
+            "(README.md, Your images and your bucket), run `dvc push` there, and run this again."
         )
         if RAW.exists():  # perhaps brought by hand meanwhile
             reason += f"\nIf {RAW} is as you want it: remove {raw_data.PULLING}, then python3 run.py"
@@ -112,32 +114,46 @@ def dvc(*arguments: str) -> bool:
 
 
 def summarise(own: bool) -> None:
-    """What came out, what was rejected, where to look, what to type next."""
+    """Print what came out, what was rejected, where to look, and the one thing to type next."""
     found = json.loads((REPORTS / "validation.json").read_text(encoding="utf-8"))
     packed = json.loads((REPORTS / "pack.json").read_text(encoding="utf-8"))
     split = ", ".join(f"{count} {name}" for name, count in packed["split"].items() if count)
-    print(f"\n{packed['images']} images in {packed['classes']} classes ({split}),", end=" ")
-    print(f"packed: {packed['bytes'] / 2**20:.1f} MiB in {packed['shards']} shard{'s' * (packed['shards'] > 1)}.")
+    print(f"\n{counted(packed['images'], 'image')} in {counted(packed['classes'], 'class')} ({split}),", end=" ")
+    print(f"packed: {packed['bytes'] / 2**20:.1f} MiB in {counted(packed['shards'], 'shard')}.")
     if found["rejected"]:
         rows = validation_reports.read_rejected(REPORTS / "rejected.csv").rows(named=True)
-        print(f"{found['rejected']} of {found['files']} files rejected:")
+        print(f"{found['rejected']} of {counted(found['files'], 'file')} rejected:")
         for row in rows[:SHOWN]:
             print(visible(f"  {row['path']}: {row['code']} ({row['seen']})"))
         if len(rows) > SHOWN:
             print(f"  ... and {len(rows) - SHOWN} more in reports/rejected.csv")
-    tool = "python3 run.py --"
-    push = f"  {tool} dvc push   # to {s3.remote_url()}\n" if s3.remote_url() else f"  {tool} {s3.SET_REMOTE}\n"
-    push = push if own else ""
-    aside = "  python3 run.py quarantine   # moves what was rejected out of data/raw\n" if found["rejected"] else ""
-    changed = git.lines("status", "--porcelain", "--", ":!data/sample")
-    commit = '  git add reports && git commit -m "Dataset: what is new"\n' if changed else ""
+        print("They stay in data/raw and out of the packs; python3 run.py quarantine moves them out of data/raw too.")
     print(
         "\nLook at   reports/dataset.html (what it has, what was found), reports/preview/*.png (augmentation)\n"
-        f"          {tool} dvc plots show --open\n"
-        f"\nNext\n{push}{commit}{aside}"
-        f"  {tool} python -c \"import imagepack; print(imagepack.PackedImages('data/packed'))\"\n"
-        "  README.md, section 'Your images and your bucket'"
+        f"          {TOOL} dvc plots show --open"
     )
+    if worth := advice.zips():
+        print(f"\n{worth}")
+    print(f"\nNext\n  {next_step(own)}")
+    if not own:
+        print("\nThe local S3 server goes on running; to stop it: python3 run.py s3 stop")
+
+
+def next_step(own: bool) -> str:
+    """Return what to type next."""
+    steps, aside = [], ""
+    if own and not s3.remote_url():
+        return f"{TOOL} {s3.SET_REMOTE}"
+    if own and not pushed.is_noted():
+        steps.append(f"{TOOL} dvc push")
+        aside = f"   # the data goes to {s3.remote_url()}"
+    if git.lines("status", "--porcelain", "--", ":!data/sample"):
+        steps.append('git add reports && git commit -a -m "Dataset: what is new"')
+    if steps:
+        return " && ".join(steps) + aside
+    if not own:
+        return "put in your images and your bucket (README.md, Your images and your bucket)"
+    return "read the packs in training (README.md, Read the packs in training)"
 
 
 def fail(message: str) -> int:

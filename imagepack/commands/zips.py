@@ -30,7 +30,7 @@ from imagepack.errors import InputError
 from imagepack.images import manifest as manifests
 from imagepack.images import raw_files, raw_names, zips
 from imagepack.images.cuts import cut
-from imagepack.names import visible_lines
+from imagepack.names import counted, visible_lines
 
 UNFINISHED = ".zipping-"
 """How the names of unfinished files begin; .dvcignore has it too."""
@@ -117,7 +117,7 @@ def zip_all(folder: Path) -> str:
         remove_empty_folders(folder, [file.path for file in group])
     size = sum(file.bytes for file in files) / 2**20
     return (
-        f"{len(files)} files ({size:.1f} MiB) of {folder} are now in {made} zip{'s' * (made != 1)}{_next(folder)}"
+        f"{counted(len(files), 'file')} ({size:.1f} MiB) of {folder} now in {counted(made, 'zip')}{_next(folder)}"
         + (f"\n  python3 run.py zip {folder} --back   # undoes it")
     )
 
@@ -320,7 +320,7 @@ def unzip_all(folder: Path) -> str:
     """
     archives = [path for path in raw_files.tracked(folder)[0] if raw_files.is_zip(path)]
     own = [path for path in archives if zips.is_own(folder / path)]
-    left = f"; {len(archives) - len(own)} zips stay, which were not made so" if len(own) < len(archives) else ""
+    left = f"; {counted(len(archives) - len(own), 'zip')} not made so: left there" if len(own) < len(archives) else ""
     if not own:
         return f"No zip in {folder} was made by python3 run.py zip{left}."
     files, faults = 0, []
@@ -333,8 +333,7 @@ def unzip_all(folder: Path) -> str:
             (folder / path).unlink()
     if faults:
         raise InputError(raw_files.listing(f"{folder} has zips that could not be unpacked, and stay:", faults))
-    zips_ = f"{len(own)} zip{'s' * (len(own) != 1)}"
-    return f"{files} files of {folder} are back, from {zips_}{left}{_next(folder)}"
+    return f"{counted(files, 'file')} of {folder} back, from {counted(len(own), 'zip')}{left}{_next(folder)}"
 
 
 def unzip(folder: Path, paths: list[str]) -> tuple[str, int, list[str]]:

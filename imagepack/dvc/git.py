@@ -60,8 +60,8 @@ def lines(*arguments: str, **options) -> list[str]:
     return (text(*arguments, **options) or "").splitlines()
 
 
-def references(folder: Path) -> list[Reference]:
-    """Return all tags, branches and DVC experiments of a repository.
+def references(folder: Path | None = None) -> list[Reference]:
+    """Return all tags, branches and DVC experiments of a repository, None for this one.
 
     Raises:
         GitError, OSError: it cannot be read.
@@ -93,9 +93,22 @@ def read_files(commits: Sequence[str], path: str, folder: Path) -> list[bytes | 
     Raises:
         GitError, OSError: the repository cannot be read.
     """
-    asked = "".join(f"{commit}:./{path}\n" for commit in commits)
+    return read_objects([f"{commit}:./{path}" for commit in commits], folder)
+
+
+def read_objects(names: Sequence[str], folder: Path | None = None) -> list[bytes | None]:
+    """Return the content of blobs, None of one that is not there: one git process, however many there are.
+
+    Args:
+        names: hashes, or as git names them otherwise (`main:./dvc.lock`).
+        folder: of the repository; None for this one.
+
+    Raises:
+        GitError, OSError: the repository cannot be read.
+    """
+    asked = "".join(f"{name}\n" for name in names)
     answer, found, position = run("cat-file", "--batch", folder=folder, stdin=asked.encode()), [], 0
-    for _ in commits:  # "HASH blob SIZE\nCONTENT\n" or "NAME missing\n"
+    for _ in names:  # "HASH blob SIZE\nCONTENT\n" or "NAME missing\n"
         end = answer.index(b"\n", position)
         size = answer[position:end].rpartition(b" ")[2]
         position = end + 1
@@ -105,3 +118,9 @@ def read_files(commits: Sequence[str], path: str, folder: Path) -> list[bytes | 
         found.append(answer[position : position + int(size)])
         position += int(size) + 1
     return found
+
+
+def are_here(hashes: Sequence[str]) -> list[bool]:
+    """Return whether this repository has each object."""
+    answer = run("cat-file", "--batch-check", stdin="".join(f"{name}\n" for name in hashes).encode())
+    return [not line.endswith(b" missing") for line in answer.splitlines()]

@@ -77,6 +77,20 @@ def read_outs(content: str | bytes | None) -> list[Entry]:
         return []
 
 
+def read_md5s(path: str, content: str | bytes) -> list[str]:
+    """Return the md5s of all outputs that a dvc.lock or .dvc file names; folders' end in .dir.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        written = _parse(content) or {}
+        stages = written.get("stages", {}).values() if path.endswith(LOCK.name) else [written]
+        return [out["md5"] for stage in stages for out in stage.get("outs", ()) if out.get("md5")]
+    except UNREADABLE as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
 def here(path: Path = LOCK) -> str:
     """Return the text of one of these files; empty if it is not there."""
     try:

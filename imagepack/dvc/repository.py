@@ -52,6 +52,22 @@ def outs(repo: Repo, commits: list[str]) -> tuple[list[Out], list[str]]:
     return found, unreadable
 
 
+def in_use(repo: Repo, commit: str | None = None) -> tuple[set[str], set[str]]:
+    """Return the md5s of what a commit, None for the workspace, keeps in the cache, and of its other outputs.
+
+    The latter are those with `cache: false`, and what `dvc import` has from another repository.
+
+    Raises:
+        DvcException: DVC cannot read it.
+    """
+    cached, other = set(), set()
+    for _ in repo.brancher(revs=[commit] if commit else None, workspace=not commit, sha_only=True):
+        for out in repo.index.outs:
+            if out.hash_info and out.hash_info.value:
+                (cached if out.use_cache and not out.stage.is_repo_import else other).add(out.hash_info.value)
+    return cached, other
+
+
 def known_md5(repo: Repo, path: Path) -> str | None:
     """Return the md5 that DVC remembers of a file that has still the time and size of then; None without one."""
     _, known = repo.state.get(str(path.absolute()), localfs)

@@ -109,7 +109,7 @@ class Memo:
         needed: Dependencies = NOTHING,
         earlier: Callable[[str], Path | None] = _nothing,
     ) -> None:
-        self.asked, self.taken, self._said = 0, 0, set()
+        self.asked, self.taken, self._said, self._was_empty = 0, 0, set(), False
         self.earlier = earlier
         self._spec, self._store = None, None
         if folder and limit:
@@ -143,6 +143,7 @@ class Memo:
                     shutil.rmtree(folder)
                 self._store = memo_store.Store(folder, spec.limit)
                 self._store.tidy()
+                self._was_empty = memo_store.is_empty(folder)
                 return
             except memo_store.FAILURES as error:
                 if attempt or not memo_store.is_damage(error):
@@ -229,8 +230,11 @@ class Memo:
             progress.say(line)
 
     def summary(self) -> str:
-        """Return the end of a stage's summary line; empty where nothing was taken."""
-        return f"; {self.taken} of {self.asked} from the memo" if self.taken else ""
+        """Return the end of a stage's summary line; empty where nothing was taken.
+
+        A run that began without a memo took at most what it had just made, of a file that is there twice.
+        """
+        return f"; {self.taken} of {self.asked} from the memo" if self.taken and not self._was_empty else ""
 
 
 @dataclass(frozen=True)

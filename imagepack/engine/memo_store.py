@@ -286,6 +286,12 @@ def count(folder: Path) -> int:
         return index.execute("SELECT count(*) FROM entries").fetchone()[0]
 
 
+def is_empty(folder: Path) -> bool:
+    """Return whether a memo, which has been made, has no entry."""
+    with contextlib.closing(_connect(folder)) as index:
+        return index.execute("SELECT 1 FROM entries LIMIT 1").fetchone() is None
+
+
 def _connect(folder: Path) -> sqlite3.Connection:
     """Open the index, which nobody changes, without locks."""
     uri = f"{(folder / INDEX).absolute().as_uri()}?immutable=1&mode=ro"

@@ -35,6 +35,12 @@ class MemoParams(Section):
     max_gib: float = Field(10.0, ge=0, le=1_000_000)
 
 
+class BucketParams(Section):
+    """Section `bucket`, of which `python3 run.py gc` reads what storage costs. No stage of dvc.yaml lists it."""
+
+    price: float = Field(0.023, ge=0, le=1000)
+
+
 def section_like(dataclass: type) -> type[Section]:
     """Return a section with the fields of `dataclass` whose metadata has a range, `ge` and `le`."""
     ranged = {f.name: (f.type, Field(f.default, **f.metadata)) for f in fields(dataclass) if f.metadata}
@@ -51,13 +57,13 @@ def stages() -> dict[str, Callable[..., str]]:
 
 @cache
 def model() -> type[Section]:
-    """Return the class of the whole of params.yaml: a field for each section of a stage, and `memo`."""
+    """Return the class of the whole of params.yaml: a field for each section of a stage, `memo` and `bucket`."""
     sections = {}
     for function in stages().values():
         for argument in inspect.signature(function).parameters.values():
             if isinstance(argument.annotation, type) and issubclass(argument.annotation, Section):
                 sections[argument.annotation.__name__.lower()] = argument.annotation
-    sections["memo"] = MemoParams
+    sections |= {"memo": MemoParams, "bucket": BucketParams}
     return create_model(
         "Params",
         __base__=Section,

@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from imagepack.names import counted
 from imagepack.reader import card, order
 from imagepack.reader import format as packs
 from imagepack.reader.augment import Augment
@@ -375,4 +376,5 @@ class PackedImages:
         return card.html(self)
 
     def __repr__(self) -> str:
-        return f"PackedImages({self._source!r}): {len(self)} images {self.shape}, {len(self.classes)} classes"
+        images, classes = counted(len(self), "image"), counted(len(self.classes), "class")
+        return f"PackedImages({self._source!r}): {images} {self.shape}, {classes}"

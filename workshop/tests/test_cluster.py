@@ -223,7 +223,7 @@ class TestOnACluster:
         for memo in ("", "; 40 of 40 from the memo"):
             process = stage(tmp_path, shared.address)
             assert process.communicate(timeout=60)[0] == (
-                f"validate: 40 files in 1 classes: 40 accepted, 0 rejected (see reports/validation.html){memo}\n"
+                f"validate: 40 files in 1 class: 40 accepted, 0 rejected (see reports/validation.html){memo}\n"
             )
         found = sorted(path.name for path in tmp_path.iterdir())
         assert found == [".memo", "dvc.yaml", "manifest.parquet", "params.yaml", "raw", "reports"]
@@ -390,7 +390,7 @@ class TestOnACluster:
         assert re.search(said, refusal(process))
         with running(tmp_path / "second", **options(tmp_path / "second")) as second:
             printed = stage(project, second.address).communicate(timeout=60)[0]
-        assert "401 files in 1 classes" in printed
+        assert "401 files in 1 class" in printed
         taken = int(re.search(r"; (\d+) of 401 from the memo", printed)[1])
         assert finished - finished // 12 <= taken <= 400  # an entry an image, and one for each group of some 24
         assert no_keepers_within(own, 60)
@@ -480,7 +480,7 @@ class TestOnACluster:
             local.start_worker(path=IMPORTED)
             printed = process.communicate(timeout=60)[0]
         assert process.returncode == 0
-        assert re.fullmatch("validate: 2 files in 1 classes: 2 accepted, .*\n", printed)
+        assert re.fullmatch("validate: 2 files in 1 class: 2 accepted, .*\n", printed)
 
     @linux_only
     def test_a_run_sweeps_the_marks_that_killed_runs_have_left_and_no_other_file(self, tmp_path: Path):

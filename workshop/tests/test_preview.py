@@ -125,7 +125,7 @@ def test_where_nothing_is_to_train_on_the_sheets_show_what_there_is_and_nothing_
     add_pictures(workspace.raw, 2)
     packed = workspace.run(preprocessed=Preprocess(size=160), packed=Pack(split=Split(train=0, val=0.5, test=0.5)))
     told = preview(workspace.packed, tmp_path / "sheets", Preview(), Augment())
-    assert told.startswith("no image is in the train split (pack.split), so nothing is augmented: 1 sheets")
+    assert told.startswith("no image is in the train split (pack.split), so nothing is augmented: 1 sheet ")
     drawn = Image.open(tmp_path / "sheets/cat.png")
     assert drawn.width == 160 + 2 * GAP
     for row, i in enumerate(choose(packed, 0, 4)):

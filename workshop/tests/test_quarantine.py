@@ -303,7 +303,7 @@ def test_read_only_files_and_hard_links_move():
 
 def test_where_every_file_is_rejected_the_folder_itself_stays():
     write(RAW / "cat/a.png", b"junk")
-    with pytest.raises(InputError, match="none of 1 files"):
+    with pytest.raises(InputError, match="none of 1 file is"):
         validate(RAW, Path("acknowledged.csv"), MANIFEST, Path("reports"), Validate())
     quarantine()
     assert list(RAW.iterdir()) == []

@@ -358,7 +358,7 @@ def test_ones_own_images_are_tracked_and_not_pushed_to_ones_own_bucket_unasked(o
     project, output = own
     assert "$ dvc add data/raw" in output
     assert "$ dvc push" not in output
-    assert "dvc push   # to s3://own/images" in output
+    assert "   # the data goes to s3://own/images" in output
     assert "20 images in 2 classes" in output
     assert not (project.folder / ".local-s3").exists()
 

@@ -700,7 +700,7 @@ def test_the_knob_for_which_a_whole_class_or_all_is_rejected_is_named(workspace:
     assert lines[1:4] == [
         "  dog: all 2 files rejected",
         f"    1 of 2 are {wanted}",
-        "  fish: all 1 files rejected",
+        "  fish: its only file is rejected",
     ]
     with pytest.raises(InputError) as error:
         shutil.rmtree(workspace.raw / "fish")
@@ -871,7 +871,7 @@ def test_a_class_without_images_is_an_error_that_names_it(workspace: Workspace):
         run(workspace)
     assert str(error.value).splitlines() == [
         "these classes have no image left:",
-        "  cow: all 1 files rejected",
+        "  cow: its only file is rejected",
         "  dog: all 2 files rejected",
         f"{workspace.reports / 'rejected.csv'} says why: "
         "mend the files, or remove the folder of a class you do not want",
@@ -926,7 +926,7 @@ def test_a_file_whose_worker_is_killed_each_time_costs_itself_alone(tmp_path: Pa
                 killed += 1
         time.sleep(0.05)
     printed = stage.communicate()[0]
-    assert printed == "validate: 6 files in 1 classes: 5 accepted, 1 rejected (see reports/validation.html)\n"
+    assert printed == "validate: 6 files in 1 class: 5 accepted, 1 rejected (see reports/validation.html)\n"
     assert killed >= 2  # with others in its group, then by itself
     manifest = pl.read_parquet(tmp_path / "manifest.parquet")
     assert column(manifest, "issues")["cat/slow.bmp"] == ["decoder_crash"]
