@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagepack.commands import update_params
 from imagepack.commands.update_plan import CHANGELOG, Pipeline, Plan, listed, news, reruns
 from imagepack.dvc import git, template
 from imagepack.dvc.git import GitError
@@ -20,7 +21,7 @@ from imagepack.dvc.template import ANSWERS, RULES, Origin, Rules, Template
 from imagepack.errors import InputError
 from imagepack.names import visible_lines
 
-SAMPLE = "/data/sample"
+SAMPLE, PARAMS = "/data/sample", "params.yaml"
 COPIERS_ANSWERS = Path(".dvc/tmp/template.yml")
 """What Copier is told of the template; git ignores it, so that the tree stays clean until Copier has looked."""
 
@@ -211,7 +212,17 @@ def merge(root: Path, step: Step, plan: Plan, replace: bool) -> list[str]:
     for path in plan.dropped:
         (root / path).unlink()
     remove_empty_folders(root, plan.dropped)
-    return [path for path in conflicts if path not in whole and path not in replaced]
+    settled = {*whole, *replaced, *([PARAMS] if PARAMS in conflicts and merge_params(root, step) else [])}
+    return [path for path in conflicts if path not in settled]
+
+
+def merge_params(root: Path, step: Step) -> bool:
+    """Write a params.yaml in which git has found conflicts, if there are none; whether that was so."""
+    texts = step.source.read(step.old, PARAMS), git.run("show", f"HEAD:./{PARAMS}", folder=root)
+    merged = update_params.merge(*(text.decode() for text in (*texts, step.source.read(step.new, PARAMS))))
+    if merged is not None:
+        (root / PARAMS).write_text(merged, encoding="utf-8", newline="\n")
+    return merged is not None
 
 
 def run_copier(root: Path, step: Step, plan: Plan) -> None:
@@ -277,7 +288,7 @@ def report(root: Path, plan: Plan, version: str, conflicts: list[str]) -> None:
 
 def reruns_words(root: Path) -> str:
     """Say which stages will run, and why."""
-    names = ("dvc.yaml", "params.yaml")
+    names = ("dvc.yaml", PARAMS)
     before = Pipeline.parse(*(git.read_files(["HEAD"], name, root)[0] or b"" for name in names))
     after = Pipeline.parse(*((root / name).read_bytes() for name in names))
     found = reruns(before, after, git.lines("diff", "--cached", "--name-only", "--relative", folder=root))

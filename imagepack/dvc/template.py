@@ -119,7 +119,7 @@ class Template:
             InputError: git cannot, with what git says.
         """
         try:
-            git.run("clone", "--quiet", "--no-checkout", "--", address, str(folder), seconds=SECONDS)
+            git.run("clone", "--quiet", "--no-checkout", "--no-local", "--", address, str(folder), seconds=SECONDS)
         except GitError as error:
             said = str(error).strip().splitlines()[:1]
             raise InputError(
