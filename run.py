@@ -144,7 +144,8 @@ def select_tests(options: list[str]) -> list[str]:
         return options
     committed = subprocess.run(["git", "cat-file", "-e", "HEAD:data/raw.dvc"], cwd=ROOT, capture_output=True)
     if committed.returncode == 0:
-        print("run.py: this repository has images of its own: runs tests/; --all adds the template's own tests")
+        if (ROOT / "workshop").exists():
+            print("run.py: this repository has images of its own: runs tests/; --all adds the template's own tests")
         options = ["tests", *options]
     return ["-m", "not slow and not extra", *options]
 

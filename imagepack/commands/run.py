@@ -78,11 +78,12 @@ def bring_in_data(own: bool) -> bool:
     if RAW.is_symlink():
         fail(f"{RAW} is a link, which DVC does not track: move the folder itself here, or mount it (mount --bind).")
         return False
-    if not RAW.exists():
+    if not RAW.exists() and SAMPLE.exists():
         shutil.copytree(SAMPLE, RAW)
         print(f"Copied the sample images to {RAW}.")
+    RAW.mkdir(exist_ok=True)  # a repository without the sample, which git cloned without the empty folder
     try:
-        raw_files.find(RAW)
+        raw_files.find_some(RAW)
         faults = unseen_files.images()
     except InputError as error:
         faults = [str(error)]
