@@ -11,6 +11,7 @@ python3 run.py zip [FOLDER] [--back]     put the files of a folder, data/raw, in
 python3 run.py memo [clear]              the finished work that stages keep in .memo: how much; or remove it
 python3 run.py hooks                     install git hooks: git push then pushes the data first
 python3 run.py doctor [--deep] [--push]  what is wrong with this clone, its data and its remote, and the fix
+python3 run.py schema                    write params.schema.json, after adding a knob: editors then know it
 python3 run.py new DIR [--sample]        make a dataset's repository from this clone of the template
 python3 run.py update [--from ADDRESS]   bring this repository a later version of the template; --help says more
 python3 run.py -- COMMAND ...            run a command inside the environment: -- dvc pull
@@ -56,6 +57,7 @@ def main(arguments: list[str]) -> int:
         "memo": "imagepack.commands.memo",
         "hooks": "imagepack.commands.hooks",
         "doctor": "imagepack.commands.doctor",
+        "schema": "imagepack.commands.schema",
         "update": "imagepack.commands.update",
     }
     if not arguments:

@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 
 from imagepack.checks import validation_reports
 from imagepack.commands import dvc as dvc_command
-from imagepack.commands import s3, unseen_files
+from imagepack.commands import s3, schema, unseen_files
 from imagepack.dvc import git, lock_files, raw_data, repository
 from imagepack.engine import params
 from imagepack.errors import InputError
@@ -30,6 +30,8 @@ def main() -> int:
         params.load(Path("params.yaml"))  # DVC stops at the first fault, and does not say what was meant
     except InputError as error:
         return fail(str(error))
+    if schema.write():
+        print(f"{schema.FILE}: written anew, for the params of stages/; it is for editors, and git's")
     own = s3.is_own()
     if own:
         s3.forget()

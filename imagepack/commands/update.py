@@ -6,6 +6,7 @@ data, dvc.lock and reports stay as they are. `git reset --hard` undoes all of it
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -98,6 +99,7 @@ def update(root: Path, options: argparse.Namespace) -> int:
             return 0
         conflicts = merge(root, step, plan, options.replace)
         remembered.write(root / ANSWERS)
+        write_schema(root)
         stage(root, conflicts)
     report(root, plan, step.version, conflicts)
     return 1 if conflicts else 0
@@ -250,6 +252,11 @@ def run_copier(root: Path, step: Step, plan: Plan) -> None:
             )
     finally:
         answers.unlink(missing_ok=True)
+
+
+def write_schema(root: Path) -> None:
+    """Make params.schema.json of the merged stages, if they can be run by what is installed; else the next run does."""
+    subprocess.run([sys.executable, "-m", "imagepack.commands.schema"], cwd=root, capture_output=True)
 
 
 def stage(root: Path, conflicts: list[str]) -> None:
