@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from imagepack.errors import InputError
 from imagepack.names import visible_lines
 
 SAMPLE, PARAMS = "/data/sample", "params.yaml"
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 COPIERS_ANSWERS = Path(".dvc/tmp/template.yml")
 """What Copier is told of the template; git ignores it, so that the tree stays clean until Copier has looked."""
 
@@ -97,10 +100,11 @@ def update(root: Path, options: argparse.Namespace) -> int:
             raise InputError(edited_words(plan))
         if options.dry_run:
             return 0
-        conflicts = merge(root, step, plan, options.replace)
-        remembered.write(root / ANSWERS)
-        write_schema(root)
-        stage(root, conflicts)
+        with undone_if_stopped(root, plan):
+            conflicts = merge(root, step, plan, options.replace)
+            remembered.write(root / ANSWERS)
+            write_schema(root)
+            stage(root, conflicts)
     report(root, plan, step.version, conflicts)
     return 1 if conflicts else 0
 
@@ -108,7 +112,7 @@ def update(root: Path, options: argparse.Namespace) -> int:
 def require_clean(root: Path) -> None:
     """Refuse a folder with changes that are not committed: to go back would lose them."""
     try:
-        changed = git.run("status", "--porcelain", "--", ".", folder=root).decode("utf-8", "replace").splitlines()
+        changed = git.run("status", "--porcelain", folder=root).decode("utf-8", "replace").splitlines()
     except GitError as error:
         raise InputError(f"this is no git repository: {error}") from None
     if not git.text("rev-parse", "--verify", "--quiet", "HEAD", folder=root):
@@ -197,6 +201,27 @@ def edited_words(plan: Plan) -> str:
         + "\nNothing was changed. python3 run.py update --keep merges your edits, --replace drops them (git has them "
         "in its history)"
     )
+
+
+@contextmanager
+def undone_if_stopped(root: Path, plan: Plan) -> Iterator[None]:
+    """Give the files back as they were if what is done here ends before its end.
+
+    Raises:
+        InputError: git or Copier cannot do it; what they say.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for path in plan.new.keys() - plan.here.keys():
+            (root / path).unlink(missing_ok=True)
+            (root / f"{path}.rej").unlink(missing_ok=True)
+        git.run("reset", "--quiet", "--hard", "HEAD", folder=root)
+        if isinstance(error, Exception):
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise InputError(f"Copier could not merge ({said[-1]}); all is as it was") from error
+        print("\nrun.py update: stopped; all is as it was", file=sys.stderr)
+        raise
 
 
 def merge(root: Path, step: Step, plan: Plan, replace: bool) -> list[str]:
@@ -305,4 +330,7 @@ def reruns_words(root: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

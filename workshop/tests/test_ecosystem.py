@@ -45,15 +45,14 @@ def test_an_editor_marks_what_the_stages_would_refuse_and_leaves_sections_of_one
     assert valid(text.replace(old, new, 1)) == ok
 
 
+@pytest.mark.slow
 def test_a_knob_of_ones_own_is_known_after_one_command_which_the_tests_name(new_project: Callable[[], Project]):
     project = new_project()
     test = ("python", "-m", "pytest", "-p", "no:cacheprovider", "-n", "0", "tests/test_params.py")
     text = (project.folder / "stages/preprocess.py").read_text(encoding="utf-8")
     project.write("stages/preprocess.py", text.replace(KNOB, f"    sharpen: float = Field(0.0, ge=0, le=3)\n{KNOB}"))
     assert "python3 run.py schema" in project(*test, ok=False)
-    schema = ("python", "-m", "imagepack.commands.schema")
-    assert "params.schema.json: written" in project(*schema)
-    assert "params.schema.json: is up to date" in project(*schema)
+    assert "params.schema.json: written" in project("python", "-m", "imagepack.commands.schema")
     properties = json.loads((project.folder / "params.schema.json").read_text(encoding="utf-8"))["$defs"]["Preprocess"]
     assert properties["properties"]["sharpen"] == {"default": 0.0, "maximum": 3, "minimum": 0, "type": "number"}
     project(*test)

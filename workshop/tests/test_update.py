@@ -2,6 +2,10 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,6 +234,7 @@ def test_what_a_user_has_made_of_an_older_version_is_there_after_an_update(user:
     user.commit("Template v1.1.0")
     after, new = files(user.folder), in_head(Project(releases), "v1.1.0")
     mine = {"README.md", "dvc.yaml", "params.yaml", "stages/preprocess.py", "stages/validate.py", ".dvc/config"}
+    mine.add("params.schema.json")
     made_by_user = {path for path in before if path not in in_head(Project(releases), "v1.0.0")}
     assert {"data/raw.dvc", "dvc.lock", "stages/count.py", "tests/test_mine.py", "reports/count.txt"} <= made_by_user
     assert {path: after[path] for path in made_by_user} == {path: before[path] for path in made_by_user}
@@ -241,6 +246,7 @@ def test_what_a_user_has_made_of_an_older_version_is_there_after_an_update(user:
     assert_both(user, "stages/validate.py", '"""Validate: read and', CHECK)
     assert_both(user, "stages/preprocess.py", '("pillow", "tqdm",', "image = ImageOps.autocontrast(image)")
     assert_both(user, "dvc.yaml", "    desc: Draw sheets", STAGE)
+    assert_both(user, "params.schema.json", '"wide": {', '"times": {')
     assert (user.folder / "README.md").read_text(encoding="utf-8") == "# My birds\n\nPut in your images? No, mine.\n"
 
     printed = user("dvc", "repro")
@@ -357,6 +363,20 @@ def test_what_both_have_added_or_the_template_removed_is_not_lost(user: Project,
     assert "The template has no longer tests/test_fit.py: yours is kept." in printed
     assert '"""Mine. ' in (user.folder / "tests/test_fit.py").read_text(encoding="utf-8")
     assert "def test_mine" in (user.folder / "tests/test_fresh.py").read_text(encoding="utf-8")
+
+
+@slow
+def test_an_update_that_is_stopped_half_way_leaves_all_as_it_was(user: Project):
+    command = [sys.executable, "-m", "imagepack.commands.update"]
+    process = subprocess.Popen(command, cwd=user.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not (user.folder / "imagepack/images/fresh.py").exists():  # Copier writes the new version's files
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed.endswith("run.py update: stopped; all is as it was\n")
+    assert user("git", "status", "--porcelain", "--ignored", "--", ":!**/__pycache__", ":!data/raw") == ""
 
 
 def test_what_cannot_be_updated_is_said_and_left_as_it_is(user: Project, releases: Path, tmp_path: Path):
