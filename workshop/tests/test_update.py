@@ -1,10 +1,12 @@
 """`run.py new` and `run.py update`, with real git and Copier: a dataset's repository, made and updated."""
 
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from imagepack.commands.update_plan import Pipeline, news, reruns
 from imagepack.dvc.template import Origin, Rules, files
 
 slow = pytest.mark.slow
+BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)
 NEW, UPDATE = ("python", "-m", "imagepack.commands.new"), ("python", "-m", "imagepack.commands.update")
 CHECK = """\
     yield from standard_checks(image, params)
@@ -211,6 +214,29 @@ def test_new_makes_nothing_where_something_is(releases: Path, made: Path, tmp_pa
     said = template(*NEW, str(tmp_path / "another"), ok=False, **nobody | {"HOME": str(tmp_path)})
     assert "git does not know who you are" in said
     assert not (tmp_path / "another").exists()
+
+
+@slow
+def test_both_commands_of_run_py_work_from_any_folder(releases: Path, tmp_path: Path):
+    clone = tmp_path / "clone"
+    Project(releases)("git", "clone", "--quiet", "--branch=v1.0.0", str(releases), str(clone))
+    make_environment(clone)
+    printed = Project(tmp_path)(BASE_PYTHON, "clone/run.py", "new", "birds", **IDENTITY)
+    assert printed.startswith(f"Made {tmp_path / 'birds'} from the template, v1.0.0: ")
+    make_environment(tmp_path / "birds")
+    printed = Project(tmp_path)(BASE_PYTHON, "birds/run.py", "update", "--dry-run")
+    assert "From v1.0.0 of the template to v1.1.0" in printed
+    assert "  new: imagepack/images/fresh.py, tests/test_fresh.py" in printed
+
+
+def make_environment(folder: Path) -> None:
+    """Make .venv as run.py would, but of the packages that are installed here."""
+    subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
+    (packages,) = (folder / ".venv").rglob("site-packages")
+    (packages / "here.pth").write_text(f"{folder}\n{sysconfig.get_path('purelib')}\n")
+    for lock in ("requirements", "requirements-dev"):
+        digest = hashlib.sha256((folder / f"{lock}.lock").read_bytes()).hexdigest()
+        (folder / f".venv/{lock}.txt").write_text(f"{digest} {folder}\n")
 
 
 @slow
@@ -456,5 +482,8 @@ def test_every_rule_of_copier_yml_is_about_a_file_and_no_file_is_both_the_worksh
         for pattern in {pattern.removeprefix("!") for pattern in said[key]} - unused:
             alone = Rules.parse(yaml.safe_dump({"_exclude": [pattern]}).encode()).excluded
             assert any(alone.match_file(path) for path in tracked), pattern
+    document = (template.folder / "docs/updates.md").read_text(encoding="utf-8")
+    named = [*said["_exclude"], *said["_yours_as_a_whole"], *(path for path in said["_yours"] if "/." not in path)]
+    assert [name for name in named if name not in unused and f"`{name.strip('!/')}" not in document] == []
     assert [path for path in tracked if rules.excluded.match_file(path) and rules.is_yours(path)] == []
     assert [path for path in tracked if "{" in path or path.endswith(".jinja")] == []  # Copier would render it
