@@ -98,6 +98,7 @@ def update(root: Path, options: argparse.Namespace) -> int:
         announce(root, step, plan, remembered.address)
         if plan.at_stake and not options.keep and not options.replace:
             raise InputError(edited_words(plan))
+        require_room(root, plan)
         if options.dry_run:
             return 0
         with undone_if_stopped(root, plan):
@@ -150,9 +151,9 @@ def find_old(root: Path, origin: Origin, source: Template, first: list[str]) -> 
     One that was made by "Use this template" began with just the files of a commit, which need not be a version.
     """
     for commit in first:
-        said = git.read_files([commit], ANSWERS, root)[0]
+        said = git.read_files([commit, "HEAD"], ANSWERS, root)
         tree = git.text("rev-parse", f"{commit}:./", folder=root)
-        if said and Origin.parse(said.decode()).version == origin.version and (same := source.commit_of_tree(tree)):
+        if said[0] == said[1] and (same := source.commit_of_tree(tree)):  # and no update has been
             return same
     if found := source.commit(origin.version):
         return found
@@ -203,6 +204,16 @@ def edited_words(plan: Plan) -> str:
     )
 
 
+def require_room(root: Path, plan: Plan) -> None:
+    """Refuse to put a file where one is that git does not have, and so could not give back."""
+    taken = sorted(path for path in plan.new.keys() - plan.here.keys() if os.path.lexists(root / path))
+    if taken:
+        raise InputError(
+            "the version brings files where some are that git ignores; move these away, then update:\n  "
+            + "\n  ".join(taken)
+        )
+
+
 @contextmanager
 def undone_if_stopped(root: Path, plan: Plan) -> Iterator[None]:
     """Give the files back as they were if what is done here ends before its end.
@@ -219,7 +230,7 @@ def undone_if_stopped(root: Path, plan: Plan) -> Iterator[None]:
         git.run("reset", "--quiet", "--hard", "HEAD", folder=root)
         if isinstance(error, Exception):
             said = str(error).strip().splitlines() or [type(error).__name__]
-            raise InputError(f"Copier could not merge ({said[-1]}); all is as it was") from error
+            raise InputError(f"the versions could not be merged ({said[-1]}); all is as it was") from error
         print("\nrun.py update: stopped; all is as it was", file=sys.stderr)
         raise
 
@@ -305,8 +316,7 @@ def report(root: Path, plan: Plan, version: str, conflicts: list[str]) -> None:
         print("\nYou and the template changed the same lines; choose in each of these, between <<<<<<< and >>>>>>>:")
         print("\n".join(f"  {path}" for path in conflicts))
         print(f"Then: git add {' '.join(conflicts)}")
-    else:
-        print(f"\n{reruns_words(root)}")
+    print(f"\n{reruns_words(root)}")
     print(
         "\nNext\n"
         "  git diff --cached                        # what has changed here\n"
@@ -321,8 +331,11 @@ def report(root: Path, plan: Plan, version: str, conflicts: list[str]) -> None:
 def reruns_words(root: Path) -> str:
     """Say which stages will run, and why."""
     names = ("dvc.yaml", PARAMS)
-    before = Pipeline.parse(*(git.read_files(["HEAD"], name, root)[0] or b"" for name in names))
-    after = Pipeline.parse(*((root / name).read_bytes() for name in names))
+    try:
+        before = Pipeline.parse(*(git.read_files(["HEAD"], name, root)[0] or b"" for name in names))
+        after = Pipeline.parse(*((root / name).read_bytes() for name in names))
+    except (OSError, ValueError):  # a conflict, or a file that the user has removed
+        return "What reruns, and why: python3 run.py -- dvc status"
     found = reruns(before, after, git.lines("diff", "--cached", "--name-only", "--relative", folder=root))
     if not found:
         return "No stage reruns."

@@ -92,7 +92,7 @@ class Rules:
     @classmethod
     def parse(cls, text: bytes) -> "Rules":
         """Return those of a copier.yml."""
-        said = yaml.safe_load(text)
+        said = yaml.safe_load(text) or {}
         keys = ("_exclude", "_yours", "_yours_as_a_whole")
         return cls(*(GitIgnoreSpec.from_lines(said.get(key, ())) for key in keys))
 

@@ -418,6 +418,11 @@ def test_what_cannot_be_updated_is_said_and_left_as_it_is(user: Project, release
     assert "is a clone of the template" in clone(*UPDATE, "--from", str(releases), ok=False)
     assert "What will change" in user(*UPDATE, "--dry-run")
     assert user("git", "status", "--porcelain") == ""
+    (user.folder / ".git/info/exclude").write_text("fresh.py\n")
+    user.write("imagepack/images/fresh.py", "mine, and in no commit")
+    assert "some are that git ignores; move these away, then update:\n  imagepack/images/fresh.py" in user(
+        *UPDATE, ok=False
+    )
     user.write("notes.txt", "mine")
     said = user(*UPDATE, ok=False)
     assert "there are changes that are not committed" in said
