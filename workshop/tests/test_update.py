@@ -18,6 +18,7 @@ from conftest import Project, add_pictures, copy_project
 from imagepack import PackedImages
 from imagepack.commands.update_params import merge
 from imagepack.commands.update_plan import Pipeline, news, reruns
+from imagepack.dvc import git
 from imagepack.dvc.template import Origin, Rules, files
 
 slow = pytest.mark.slow
@@ -119,6 +120,7 @@ def change_template(project: Project) -> None:
     edit(project, "imagepack/images/png.py", ('"""', '"""Now: '))
     project.write("imagepack/images/fresh.py", '"""Nothing yet."""\n')
     (project.folder / "docs/scaling.md").unlink()
+    (project.folder / "tests/test_splits.py").unlink()
     project.write("tests/test_fresh.py", "def test_nothing():\n    pass\n")
 
 
@@ -245,7 +247,7 @@ def test_what_a_user_has_made_of_an_older_version_is_there_after_an_update(user:
     for version in (1, 2):
         add_pictures(user.folder / "data/raw", 4, first=4 * version, label=f"class{version % 2}")
         user("dvc", "add", "data/raw")
-        user("dvc", "repro")
+        user("dvc", "repro", "pack", "count")
         user.commit(f"Dataset: version {version}")
         user("git", "tag", f"v{version}")
     before = files(user.folder)
@@ -324,7 +326,7 @@ def test_a_repository_of_use_this_template_is_updated_from_the_very_commit_it_wa
     from_button.commit("Mine")
     printed = from_button(*UPDATE, "--from", str(releases))
     assert "From v1.0.0-1-g" in printed
-    assert "removed: docs/scaling.md" in printed
+    assert "removed: docs/scaling.md, tests/test_splits.py" in printed
     from_button.commit("Template v1.1.0")
     assert_both(from_button, "stages/preprocess.py", '("pillow", "tqdm",', "    image = image.copy()\n")
     here, new = files(from_button.folder), in_head(Project(releases), "v1.1.0")
@@ -334,61 +336,64 @@ def test_a_repository_of_use_this_template_is_updated_from_the_very_commit_it_wa
     assert "has v1.1.0 of the template already" in from_button(*UPDATE)
 
 
-@slow
-@pytest.mark.parametrize("choice", ["--keep", "--replace"])
-def test_an_edit_of_the_templates_own_files_is_named_before_it_is_lost(user: Project, releases: Path, choice: str):
+@pytest.fixture(scope="module")
+def edited(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A repository with edits that meet those of the next version; each test gives it back as it was."""
+    user = with_name(copy_project(Project(made), tmp_path_factory.mktemp("edited") / "user"))
+    for name in ("docs/scaling.md", "docs/training.md"):
+        edit(user, name, ("# ", "# My "))
     edit(user, "imagepack/images/png.py", ("\nimport ", "\n# mine\nimport "))
-    edit(user, "docs/scaling.md", ("# ", "# My "))
-    edit(user, "docs/training.md", ("# ", "# My "))
-    user.commit("Edit what is not mine")
-    said = user(*UPDATE, ok=False)
-    assert (
-        "and the version changes them too:\n  docs/scaling.md\n  imagepack/images/png.py\nNothing was changed" in said
-    )
-    assert "the template's, edited here, not changed by the version: docs/training.md" in said
-    assert user("git", "status", "--porcelain") == ""
-    user(*UPDATE, choice)
-    kept = choice == "--keep"
-    text = (user.folder / "imagepack/images/png.py").read_text(encoding="utf-8")
-    assert '"""Now: ' in text
-    assert ("# mine" in text) == kept == (user.folder / "docs/scaling.md").exists()
-    assert ("# My" in (user.folder / "docs/training.md").read_text(encoding="utf-8")) == kept
-    if not kept:
-        template = in_head(Project(releases), "v1.1.0")
-        user.commit("Template v1.1.0")
-        assert {path for path, content in files(user.folder).items() if template[path] != content} == {
-            ".copier-answers.yml"
-        }
-
-
-@slow
-def test_a_true_conflict_is_named_and_the_way_back_is_one_command(user: Project):
     edit(user, "stages/preprocess.py", ('LIBRARIES = ("pillow",', 'LIBRARIES = ("pillow", "mine",'))
-    (user.folder / "tests/test_splits.py").unlink()
+    edit(user, "tests/test_splits.py", ('"""', '"""Mine. '))
+    user.write("tests/test_fresh.py", "def test_mine():\n    pass\n")
+    (user.folder / "tests/test_fit.py").unlink()
     user.commit("Mine")
-    printed = user(*UPDATE, ok=False)
-    assert "between <<<<<<< and >>>>>>>:\n  stages/preprocess.py\nThen: git add stages/preprocess.py" in printed
-    text = (user.folder / "stages/preprocess.py").read_text(encoding="utf-8")
-    assert '<<<<<<< before updating\nLIBRARIES = ("pillow", "mine",' in text
-    assert "U" in user("git", "status", "--porcelain", "stages/preprocess.py")
-    assert not (user.folder / "tests/test_splits.py").exists()
-    user("git", "commit", "--message=too early", ok=False)
+    return user
+
+
+def go_back(user: Project) -> None:
+    """The one command that the update names."""
     user("git", "reset", "--quiet", "--hard")
     assert user("git", "status", "--porcelain") == ""
 
 
 @slow
-def test_what_both_have_added_or_the_template_removed_is_not_lost(user: Project, releases: Path):
-    project = copy_project(Project(releases), user.folder.parent / "later")
-    (project.folder / "tests/test_fit.py").unlink()
-    release(project, "1.2.0", "nothing.")
-    edit(user, "tests/test_fit.py", ('"""', '"""Mine. '))
-    user.write("tests/test_fresh.py", "def test_mine():\n    pass\n")
-    user.commit("Mine")
-    printed = user(*UPDATE, "--from", str(project.folder), ok=None)
-    assert "The template has no longer tests/test_fit.py: yours is kept." in printed
-    assert '"""Mine. ' in (user.folder / "tests/test_fit.py").read_text(encoding="utf-8")
-    assert "def test_mine" in (user.folder / "tests/test_fresh.py").read_text(encoding="utf-8")
+def test_edits_are_merged_and_what_cannot_be_is_named_and_the_way_back_is_one_command(edited: Project):
+    printed = edited(*UPDATE, "--keep", ok=False)
+    text = (edited.folder / "imagepack/images/png.py").read_text(encoding="utf-8")
+    assert text.startswith('"""Now: ')
+    assert "# mine" in text
+    assert "# My " in (edited.folder / "docs/training.md").read_text(encoding="utf-8")
+    assert "The template has no longer docs/scaling.md, tests/test_splits.py: yours is kept." in printed
+    assert "# My " in (edited.folder / "docs/scaling.md").read_text(encoding="utf-8")
+    assert '"""Mine. ' in (edited.folder / "tests/test_splits.py").read_text(encoding="utf-8")
+    assert not (edited.folder / "tests/test_fit.py").exists()
+    conflicts = ("stages/preprocess.py", "tests/test_fresh.py")
+    assert "between <<<<<<< and >>>>>>>:\n" + "".join(f"  {name}\n" for name in conflicts) in printed
+    assert f"Then: git add {' '.join(conflicts)}" in printed
+    text = (edited.folder / "stages/preprocess.py").read_text(encoding="utf-8")
+    assert '<<<<<<< before updating\nLIBRARIES = ("pillow", "mine",' in text
+    text = (edited.folder / "tests/test_fresh.py").read_text(encoding="utf-8")
+    assert "<<<<<<< before updating\ndef test_mine():\n=======\ndef test_nothing():\n" in text
+    assert {line[3:] for line in edited("git", "status", "--porcelain").splitlines() if "U" in line[:2]} == {*conflicts}
+    edited("git", "commit", "--message=too early", ok=False)
+    go_back(edited)
+
+
+@slow
+def test_an_edit_of_the_templates_own_files_is_named_before_it_is_lost(edited: Project, releases: Path):
+    said = edited(*UPDATE, ok=False)
+    named = "the version changes them too:\n  docs/scaling.md\n  imagepack/images/png.py\nNothing was changed"
+    assert named in said
+    assert "the template's, edited here, not changed by the version: docs/training.md" in said
+    assert edited("git", "status", "--porcelain") == ""
+    edited(*UPDATE, "--replace", ok=False)  # for the conflicts in what is the user's
+    content = {name: (edited.folder / name) for name in ("imagepack/images/png.py", "docs/training.md")}
+    for name, path in content.items():
+        assert path.read_bytes() == git.run("show", f"v1.1.0:{name}", folder=releases)
+    assert not (edited.folder / "docs/scaling.md").exists()
+    assert '"""Mine. ' in (edited.folder / "tests/test_splits.py").read_text(encoding="utf-8")
+    go_back(edited)
 
 
 @slow
