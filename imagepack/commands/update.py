@@ -6,44 +6,22 @@ data, dvc.lock and reports stay as they are. `git reset --hard` undoes all of it
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from imagepack.commands import update_params
+from imagepack.commands.update_merge import PARAMS, merge, stage, undone_if_stopped, write_schema
 from imagepack.commands.update_plan import CHANGELOG, Pipeline, Plan, listed, news, reruns
+from imagepack.commands.update_step import Step, find_step, make_plan
 from imagepack.dvc import git, template
 from imagepack.dvc.git import GitError
-from imagepack.dvc.template import ANSWERS, RULES, Origin, Rules, Template
+from imagepack.dvc.template import ANSWERS, Origin, Template
 from imagepack.errors import InputError
 from imagepack.names import visible_lines
 
-SAMPLE, PARAMS = "/data/sample", "params.yaml"
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
-COPIERS_ANSWERS = Path(".dvc/tmp/template.yml")
-"""What Copier is told of the template; git ignores it, so that the tree stays clean until Copier has looked."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """From one version of the template to another.
-
-    Attributes:
-        source: a clone of the template.
-        old, new: commits of it.
-        version: the new one's tag.
-    """
-
-    source: Template
-    old: str
-    new: str
-    version: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,62 +103,6 @@ def require_clean(root: Path) -> None:
         )
 
 
-def find_step(root: Path, origin: Origin, source: Template, wanted: str | None) -> Step:
-    """Return from where to where.
-
-    Raises:
-        InputError: there is no such version, it is an older one, or this is the template itself.
-    """
-    if not source.versions:
-        raise InputError("there is no version of the template at that address: no tag such as v0.1.0")
-    version = wanted or source.versions[-1]
-    if version not in source.versions:
-        raise InputError(f"the template has no version {version}; it has {', '.join(source.versions[-10:])}")
-    first = git.lines("rev-list", "--max-parents=0", "HEAD", folder=root)
-    if any(source.commit(commit) for commit in first):
-        raise InputError("this is a clone of the template, with its history: git pull brings later versions")
-    old, new = find_old(root, origin, source, first), source.commit(version)
-    if old != new and source.is_older(new, old):
-        raise InputError(f"this repository has {source.describe(old)} of the template, which is later than {version}")
-    return Step(source, old, new, version)
-
-
-def find_old(root: Path, origin: Origin, source: Template, first: list[str]) -> str:
-    """Return the template's commit that this repository has.
-
-    One that was made by "Use this template" began with just the files of a commit, which need not be a version.
-    """
-    for commit in first:
-        said = git.read_files([commit, "HEAD"], ANSWERS, root)
-        tree = git.text("rev-parse", f"{commit}:./", folder=root)
-        if said[0] == said[1] and (same := source.commit_of_tree(tree)):  # and no update has been
-            return same
-    if found := source.commit(origin.version):
-        return found
-    raise InputError(
-        f"the template has no {origin.version}, which {ANSWERS} says this repository has; it has "
-        f"{', '.join(source.versions[-10:])}: write there the one that it was made from (_commit), and commit that"
-    )
-
-
-def make_plan(root: Path, step: Step) -> Plan:
-    """Return what the step changes here."""
-    rules, here = Rules.parse(step.source.read(step.new, RULES)), template.files(root)
-    old, new = step.source.files(step.old), step.source.files(step.new)
-    has_sample = any(path.startswith("data/sample/") for path in here)
-
-    def is_copied(path: str) -> bool:
-        return not rules.excluded.match_file(path) and (has_sample or not path.startswith("data/sample/"))
-
-    return Plan(
-        old={path: content for path, content in old.items() if is_copied(path)},
-        new={path: content for path, content in new.items() if is_copied(path)},
-        here=here,
-        workshop={path: content for path, content in old.items() if rules.excluded.match_file(path)},
-        rules=rules,
-    )
-
-
 def announce(root: Path, step: Step, plan: Plan, address: str) -> None:
     """Say what will change."""
     source = step.source
@@ -212,100 +134,6 @@ def require_room(root: Path, plan: Plan) -> None:
             "the version brings files where some are that git ignores; move these away, then update:\n  "
             + "\n  ".join(taken)
         )
-
-
-@contextmanager
-def undone_if_stopped(root: Path, plan: Plan) -> Iterator[None]:
-    """Give the files back as they were if what is done here ends before its end.
-
-    Raises:
-        InputError: git or Copier cannot do it; what they say.
-    """
-    try:
-        yield
-    except BaseException as error:
-        for path in plan.new.keys() - plan.here.keys():
-            (root / path).unlink(missing_ok=True)
-            (root / f"{path}.rej").unlink(missing_ok=True)
-        git.run("reset", "--quiet", "--hard", "HEAD", folder=root)
-        if isinstance(error, Exception):
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            raise InputError(f"the versions could not be merged ({said[-1]}); all is as it was") from error
-        print("\nrun.py update: stopped; all is as it was", file=sys.stderr)
-        raise
-
-
-def merge(root: Path, step: Step, plan: Plan, replace: bool) -> list[str]:
-    """Change the files here, by Copier; return those in which the user has to choose."""
-    run_copier(root, step, plan)
-    lost = [path for path in plan.kept if not replace or plan.rules.is_yours(path)]
-    conflicts = sorted({line.split("\t", 1)[1] for line in git.lines("ls-files", "--unmerged", folder=root)})
-    whole = [path for path in conflicts if plan.rules.whole.match_file(path)]
-    if lost or whole:  # Copier removes what the template removes, edited or not
-        git.run("checkout", "--quiet", "HEAD", "--", *lost, *whole, folder=root)
-    replaced = [path for path in plan.edited if replace and path in plan.new]
-    for path in replaced:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(step.source.read(step.new, path))
-    for path in plan.dropped:
-        (root / path).unlink()
-    remove_empty_folders(root, plan.dropped)
-    settled = {*whole, *replaced, *([PARAMS] if PARAMS in conflicts and merge_params(root, step) else [])}
-    return [path for path in conflicts if path not in settled]
-
-
-def merge_params(root: Path, step: Step) -> bool:
-    """Write a params.yaml in which git has found conflicts, if there are none; whether that was so."""
-    texts = step.source.read(step.old, PARAMS), git.run("show", f"HEAD:./{PARAMS}", folder=root)
-    merged = update_params.merge(*(text.decode() for text in (*texts, step.source.read(step.new, PARAMS))))
-    if merged is not None:
-        (root / PARAMS).write_text(merged, encoding="utf-8", newline="\n")
-    return merged is not None
-
-
-def run_copier(root: Path, step: Step, plan: Plan) -> None:
-    """Let Copier merge the two versions of the template and what is here."""
-    import copier  # half a second
-
-    answers = root / COPIERS_ANSWERS
-    answers.parent.mkdir(parents=True, exist_ok=True)
-    Origin(step.old, str(step.source.folder)).write(answers)
-    # no hook of the user's runs in the folders that Copier makes
-    os.environ |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.hooksPath", "GIT_CONFIG_VALUE_0": os.devnull}
-    has_sample = any(path.startswith("data/sample/") for path in plan.here)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            copier.run_update(
-                dst_path=root,
-                answers_file=COPIERS_ANSWERS,
-                vcs_ref=step.new,
-                exclude=[f"/{ANSWERS}", *([] if has_sample else [SAMPLE])],
-                overwrite=True,
-                defaults=True,
-                quiet=True,
-                skip_tasks=True,
-            )
-    finally:
-        answers.unlink(missing_ok=True)
-
-
-def write_schema(root: Path) -> None:
-    """Make params.schema.json of the merged stages, if they can be run by what is installed; else the next run does."""
-    subprocess.run([sys.executable, "-m", "imagepack.commands.schema"], cwd=root, capture_output=True)
-
-
-def stage(root: Path, conflicts: list[str]) -> None:
-    """Put all but the conflicts into git's index, so that `git reset --hard` takes new files away too."""
-    git.run("add", "--all", "--", ".", *(f":(exclude,literal){path}" for path in conflicts), folder=root)
-
-
-def remove_empty_folders(root: Path, paths: list[str]) -> None:
-    """Remove the folders that those files were in, where nothing is left in them."""
-    folders = {folder for path in paths for folder in Path(path).parents if folder.name}
-    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
-        if (root / folder).is_dir() and not any((root / folder).iterdir()):
-            (root / folder).rmdir()
 
 
 def report(root: Path, plan: Plan, version: str, conflicts: list[str]) -> None:

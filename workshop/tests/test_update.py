@@ -324,7 +324,9 @@ def test_a_repository_of_use_this_template_is_updated_from_the_very_commit_it_wa
     edit(from_button, "stages/preprocess.py", (SIZE, f"    image = image.copy()\n{SIZE}"))
     edit(from_button, "CHANGELOG.md", ("# Changelog", "# Changes of my birds"))
     from_button.commit("Mine")
+    from_button.write(".git/hooks/pre-push", "#!/bin/sh\n")
     printed = from_button(*UPDATE, "--from", str(releases))
+    assert "python3 run.py hooks   " in printed
     assert "From v1.0.0-1-g" in printed
     assert "removed: docs/scaling.md, tests/test_splits.py" in printed
     from_button.commit("Template v1.1.0")
