@@ -138,7 +138,7 @@ def require_room(root: Path, plan: Plan) -> None:
 
 def report(root: Path, plan: Plan, version: str, conflicts: list[str]) -> None:
     """Say what became of it, what reruns, and how to go on or back."""
-    if kept := [path for path in plan.kept if (root / path).exists()]:
+    if kept := [path for path in plan.orphaned if (root / path).exists()]:
         print(f"\nThe template has no longer {', '.join(kept)}: yours is kept.")
     if conflicts:
         print("\nYou and the template changed the same lines; choose in each of these, between <<<<<<< and >>>>>>>:")

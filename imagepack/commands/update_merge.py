@@ -46,15 +46,18 @@ def undone_if_stopped(root: Path, plan: Plan) -> Iterator[None]:
 def merge(root: Path, step: Step, plan: Plan, replace: bool) -> list[str]:
     """Change the files here, by Copier; return those in which the user has to choose."""
     run_copier(root, step, plan)
-    lost = [path for path in plan.kept if not replace or plan.rules.is_yours(path)]
     conflicts = sorted({line.split("\t", 1)[1] for line in git.lines("ls-files", "--unmerged", folder=root)})
     whole = [path for path in conflicts if plan.rules.whole.match_file(path)]
-    if lost or whole:  # Copier removes what the template removes, edited or not
-        git.run("checkout", "--quiet", "HEAD", "--", *lost, *whole, folder=root)
-    replaced = [path for path in plan.edited if replace and path in plan.new]
+    # Copier removes what the template removes, edited or not, and overwrites what is no text
+    if mine := [*plan.orphaned, *plan.unchanged, *plan.opaque, *whole]:
+        git.run("checkout", "--quiet", "HEAD", "--", *mine, folder=root)
+    replaced = plan.edited if replace else []
     for path in replaced:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(step.source.read(step.new, path))
+        if path in plan.new:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(step.source.read(step.new, path))
+        else:
+            (root / path).unlink()
     for path in plan.dropped:
         (root / path).unlink()
     remove_empty_folders(root, plan.dropped)

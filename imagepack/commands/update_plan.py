@@ -24,6 +24,7 @@ class Plan:
         here: the repository's.
         workshop: the template's that a dataset's repository does not need, of the old version.
         rules: whose a file is.
+        opaque: files that both have changed, and that are no text, so that they cannot be merged.
     """
 
     old: dict[str, str]
@@ -31,6 +32,7 @@ class Plan:
     here: dict[str, str]
     workshop: dict[str, str]
     rules: Rules
+    opaque: frozenset[str] = frozenset()
 
     @property
     def changed(self) -> list[str]:
@@ -46,17 +48,28 @@ class Plan:
     @property
     def at_stake(self) -> list[str]:
         """Those of them that the version changes as well."""
-        return [path for path in self.edited if self._changes(path) and self.here[path] != self.new.get(path)]
+        return [path for path in self.edited if path in self.in_both]
 
     @property
-    def merged(self) -> list[str]:
-        """Files of the user's that both have changed."""
-        return [path for path in self.changed if self.rules.is_yours(path) and self._differs(path)]
+    def in_both(self) -> list[str]:
+        """Files that both have changed, each in another way."""
+        return [path for path in self.changed if self._differs(path) and self.here[path] != self.new.get(path)]
 
     @property
-    def kept(self) -> list[str]:
-        """Files of the user's own making that the version no longer has."""
-        return [path for path in self.changed if path not in self.new and self._differs(path)]
+    def orphaned(self) -> list[str]:
+        """Those that the version no longer has."""
+        return [path for path in self.in_both if path not in self.new]
+
+    @property
+    def unchanged(self) -> list[str]:
+        """Files that were edited, and that the version does not change."""
+        paths = self.old.keys() & self.new.keys() & self.here.keys()
+        return sorted(path for path in paths if self._differs(path) and not self._changes(path))
+
+    @property
+    def gone(self) -> list[str]:
+        """Files that the version changes and that somebody has removed or renamed."""
+        return [path for path in self.changed if path in self.old and path in self.new and path not in self.here]
 
     @property
     def dropped(self) -> list[str]:
@@ -73,13 +86,16 @@ class Plan:
     def words(self) -> str:
         """What will change, a line for each kind of change."""
         plain = [path for path in self.changed if not self._differs(path)]
+        merged = [path for path in self.in_both if path in self.new and path not in self.opaque]
         both = [path for path in plain if path in self.old and path in self.new and path in self.here]
         rows = {
             "replaced": [path for path in both if not self.rules.is_yours(path)],
             "yours, unedited, replaced": [path for path in both if self.rules.is_yours(path)],
-            "yours, merged": [path for path in self.merged if path not in self.kept],
+            "yours, merged": [path for path in merged if self.rules.is_yours(path)],
+            "yours, no text, kept as they are": sorted(filter(self.rules.is_yours, self.opaque)),
             "new": [path for path in plain if path not in self.old and path not in self.here],
             "removed": [path for path in plain if path not in self.new and path in self.here],
+            "removed or renamed here, so not brought": self.gone,
             "the template's, removed": self.dropped,
         }
         lines = [f"  {kind}: {listed(paths)}" for kind, paths in rows.items() if paths]

@@ -1,6 +1,6 @@
 """From which version of the template to which a repository goes, and what that changes in it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagepack.commands.update_plan import Plan
@@ -23,6 +23,10 @@ class Step:
     old: str
     new: str
     version: str
+
+    def places(self, root: Path) -> list[tuple[str, Path]]:
+        """Return where the three versions of a file are: a commit and a repository each."""
+        return [(self.old, self.source.folder), (self.new, self.source.folder), ("HEAD", root)]
 
 
 def find_step(root: Path, origin: Origin, source: Template, wanted: str | None) -> Step:
@@ -72,10 +76,25 @@ def make_plan(root: Path, step: Step) -> Plan:
     def is_copied(path: str) -> bool:
         return not rules.excluded.match_file(path) and (has_sample or not path.startswith("data/sample/"))
 
-    return Plan(
+    plan = Plan(
         old={path: content for path, content in old.items() if is_copied(path)},
         new={path: content for path, content in new.items() if is_copied(path)},
         here=here,
         workshop={path: content for path, content in old.items() if rules.excluded.match_file(path)},
         rules=rules,
     )
+    return replace(plan, opaque=frozenset(path for path in plan.in_both if not is_mergeable(root, step, path)))
+
+
+def is_mergeable(root: Path, step: Step, path: str) -> bool:
+    """Whether a file is text in UTF-8 in every version that there is."""
+    contents = (git.read_files([commit], path, folder)[0] or b"" for commit, folder in step.places(root))
+    return all(is_text(content) for content in contents)
+
+
+def is_text(content: bytes) -> bool:
+    """Whether it is text in UTF-8; Copier would drop other bytes."""
+    try:
+        return "\0" not in content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False

@@ -97,6 +97,8 @@ def releases(new_project: Callable[[], Project], tmp_path_factory: pytest.TempPa
             if path.name not in ("apple-01.jpg", "apple-02.jpg"):
                 path.unlink()
         shutil.rmtree(project.folder / "workshop/tests")
+        (project.folder / "tests/fixture.bin").write_bytes(bytes(256))
+        (project.folder / "tests/latin.txt").write_bytes(b"line\n" * 50)
         release(project, "1.0.0", "nothing.")
         edit(project, "imagepack/names.py", ('"""Names', '"""All names'))
         edit(project, "docs/remotes.md", ("# ", "# All "))
@@ -119,6 +121,8 @@ def change_template(project: Project) -> None:
     edit(project, "tests/test_fit.py", ('"""', '"""Now: '))
     edit(project, "imagepack/images/png.py", ('"""', '"""Now: '))
     project.write("imagepack/images/fresh.py", '"""Nothing yet."""\n')
+    (project.folder / "tests/fixture.bin").write_bytes(bytes(255))
+    (project.folder / "tests/latin.txt").write_bytes(b"line\n" * 50 + b"the last\n")
     (project.folder / "docs/scaling.md").unlink()
     (project.folder / "tests/test_splits.py").unlink()
     project.write("tests/test_fresh.py", "def test_nothing():\n    pass\n")
@@ -338,6 +342,14 @@ def test_a_repository_of_use_this_template_is_updated_from_the_very_commit_it_wa
     assert "has v1.1.0 of the template already" in from_button(*UPDATE)
 
 
+NO_TEXT = {
+    "docs/preview.png": b"\0\1",  # the template's, which the next version leaves as it is
+    "tests/fixture.bin": b"\0\2",
+    "tests/latin.txt": b"caf\xe9\n" + b"line\n" * 50,
+    "tests/mine.bin": b"\0\3",
+}
+
+
 @pytest.fixture(scope="module")
 def edited(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A repository with edits that meet those of the next version; each test gives it back as it was."""
@@ -348,6 +360,8 @@ def edited(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     edit(user, "stages/preprocess.py", ('LIBRARIES = ("pillow",', 'LIBRARIES = ("pillow", "mine",'))
     edit(user, "tests/test_splits.py", ('"""', '"""Mine. '))
     user.write("tests/test_fresh.py", "def test_mine():\n    pass\n")
+    for name, content in NO_TEXT.items():
+        (user.folder / name).write_bytes(content)
     (user.folder / "tests/test_fit.py").unlink()
     user.commit("Mine")
     return user
@@ -366,6 +380,9 @@ def test_edits_are_merged_and_what_cannot_be_is_named_and_the_way_back_is_one_co
     assert text.startswith('"""Now: ')
     assert "# mine" in text
     assert "# My " in (edited.folder / "docs/training.md").read_text(encoding="utf-8")
+    assert "yours, no text, kept as they are: tests/fixture.bin, tests/latin.txt" in printed
+    assert {name: (edited.folder / name).read_bytes() for name in NO_TEXT} == NO_TEXT
+    assert "removed or renamed here, so not brought: tests/test_fit.py" in printed
     assert "The template has no longer docs/scaling.md, tests/test_splits.py: yours is kept." in printed
     assert "# My " in (edited.folder / "docs/scaling.md").read_text(encoding="utf-8")
     assert '"""Mine. ' in (edited.folder / "tests/test_splits.py").read_text(encoding="utf-8")
@@ -387,7 +404,7 @@ def test_an_edit_of_the_templates_own_files_is_named_before_it_is_lost(edited: P
     said = edited(*UPDATE, ok=False)
     named = "the version changes them too:\n  docs/scaling.md\n  imagepack/images/png.py\nNothing was changed"
     assert named in said
-    assert "the template's, edited here, not changed by the version: docs/training.md" in said
+    assert "edited here, not changed by the version: docs/preview.png, docs/training.md" in said
     assert edited("git", "status", "--porcelain") == ""
     edited(*UPDATE, "--replace", ok=False)  # for the conflicts in what is the user's
     content = {name: (edited.folder / name) for name in ("imagepack/images/png.py", "docs/training.md")}
