@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,10 +13,13 @@ from imagepack.commands import update_params
 from imagepack.commands.update_plan import Plan
 from imagepack.commands.update_step import Step
 from imagepack.dvc import git
+from imagepack.dvc.git import GitError
 from imagepack.dvc.template import ANSWERS, Origin
 from imagepack.errors import InputError
 
 SAMPLE, PARAMS = "/data/sample", "params.yaml"
+MARKS = ("before updating", "after updating")
+"""What Copier too calls the user's and the new version's lines of a conflict."""
 COPIERS_ANSWERS = Path(".dvc/tmp/template.yml")
 """What Copier is told of the template; git ignores it, so that the tree stays clean until Copier has looked."""
 NO_HOOKS = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.hooksPath", "GIT_CONFIG_VALUE_0": os.devnull}
@@ -46,7 +50,7 @@ def undone_if_stopped(root: Path, plan: Plan) -> Iterator[None]:
 def merge(root: Path, step: Step, plan: Plan, replace: bool) -> list[str]:
     """Change the files here, by Copier; return those in which the user has to choose."""
     run_copier(root, step, plan)
-    conflicts = sorted({line.split("\t", 1)[1] for line in git.lines("ls-files", "--unmerged", folder=root)})
+    conflicts = [path for path in plan.mergeable if not merge_text(root, step, path)]
     whole = [path for path in conflicts if plan.rules.whole.match_file(path)]
     # Copier removes what the template removes, edited or not, and overwrites what is no text
     if mine := [*plan.orphaned, *plan.unchanged, *plan.opaque, *whole]:
@@ -63,6 +67,28 @@ def merge(root: Path, step: Step, plan: Plan, replace: bool) -> list[str]:
     remove_empty_folders(root, plan.dropped)
     settled = {*whole, *replaced, *([PARAMS] if PARAMS in conflicts and merge_params(root, step) else [])}
     return [path for path in conflicts if path not in settled]
+
+
+def merge_text(root: Path, step: Step, path: str) -> bool:
+    """Merge the three versions of a text as git does; whether there are no conflicts.
+
+    Copier applies the user's edits as a patch, which drops bytes that are not UTF-8, and which may fit in two places.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        names = [str(Path(folder, name)) for name in ("old", "new", "here")]
+        for name, (commit, repository) in zip(names, step.places(root), strict=True):
+            Path(name).write_bytes(git.read_files([commit], path, repository)[0] or b"")
+        old, new, here = names
+        try:
+            git.run("merge-file", "-L", MARKS[0], "-L", "last update", "-L", MARKS[1], here, old, new)
+            clean = True
+        except GitError:  # so many conflicts, all of which are in the file
+            clean = False
+        merged = Path(here).read_bytes()
+    if not clean and MARKS[0].encode() not in merged:
+        raise InputError(f"git cannot merge {path}")
+    (root / path).write_bytes(merged)
+    return clean
 
 
 def merge_params(root: Path, step: Step) -> bool:

@@ -56,6 +56,11 @@ class Plan:
         return [path for path in self.changed if self._differs(path) and self.here[path] != self.new.get(path)]
 
     @property
+    def mergeable(self) -> list[str]:
+        """Those that can be merged."""
+        return [path for path in self.in_both if path in self.new and path not in self.opaque]
+
+    @property
     def orphaned(self) -> list[str]:
         """Those that the version no longer has."""
         return [path for path in self.in_both if path not in self.new]
@@ -86,12 +91,11 @@ class Plan:
     def words(self) -> str:
         """What will change, a line for each kind of change."""
         plain = [path for path in self.changed if not self._differs(path)]
-        merged = [path for path in self.in_both if path in self.new and path not in self.opaque]
         both = [path for path in plain if path in self.old and path in self.new and path in self.here]
         rows = {
             "replaced": [path for path in both if not self.rules.is_yours(path)],
             "yours, unedited, replaced": [path for path in both if self.rules.is_yours(path)],
-            "yours, merged": [path for path in merged if self.rules.is_yours(path)],
+            "yours, merged": [path for path in self.mergeable if self.rules.is_yours(path)],
             "yours, no text, kept as they are": sorted(filter(self.rules.is_yours, self.opaque)),
             "new": [path for path in plain if path not in self.old and path not in self.here],
             "removed": [path for path in plain if path not in self.new and path in self.here],

@@ -83,18 +83,10 @@ def make_plan(root: Path, step: Step) -> Plan:
         workshop={path: content for path, content in old.items() if rules.excluded.match_file(path)},
         rules=rules,
     )
-    return replace(plan, opaque=frozenset(path for path in plan.in_both if not is_mergeable(root, step, path)))
+    return replace(plan, opaque=frozenset(path for path in plan.in_both if not is_text(root, step, path)))
 
 
-def is_mergeable(root: Path, step: Step, path: str) -> bool:
-    """Whether a file is text in UTF-8 in every version that there is."""
+def is_text(root: Path, step: Step, path: str) -> bool:
+    """Whether git can merge a file by its lines: in no version has it a zero byte."""
     contents = (git.read_files([commit], path, folder)[0] or b"" for commit, folder in step.places(root))
-    return all(is_text(content) for content in contents)
-
-
-def is_text(content: bytes) -> bool:
-    """Whether it is text in UTF-8; Copier would drop other bytes."""
-    try:
-        return "\0" not in content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
+    return not any(b"\0" in content for content in contents)

@@ -98,7 +98,7 @@ def releases(new_project: Callable[[], Project], tmp_path_factory: pytest.TempPa
                 path.unlink()
         shutil.rmtree(project.folder / "workshop/tests")
         (project.folder / "tests/fixture.bin").write_bytes(bytes(256))
-        (project.folder / "tests/latin.txt").write_bytes(b"line\n" * 50)
+        (project.folder / "tests/latin.txt").write_bytes(block("old", "old", "old"))
         release(project, "1.0.0", "nothing.")
         edit(project, "imagepack/names.py", ('"""Names', '"""All names'))
         edit(project, "docs/remotes.md", ("# ", "# All "))
@@ -108,6 +108,11 @@ def releases(new_project: Callable[[], Project], tmp_path_factory: pytest.TempPa
         project("git", "gc", "--quiet")  # one pack is faster to clone than a thousand objects
 
     return made_once("releases", make)
+
+
+def block(*words: str) -> bytes:
+    """A text of the same ten lines again and again but for a word, so that a patch fits in many places."""
+    return "".join(f"{'-' * 5}\n" * 5 + f"{word}\n" + f"{'-' * 5}\n" * 4 for word in words).encode("latin-1")
 
 
 def change_template(project: Project) -> None:
@@ -122,7 +127,7 @@ def change_template(project: Project) -> None:
     edit(project, "imagepack/images/png.py", ('"""', '"""Now: '))
     project.write("imagepack/images/fresh.py", '"""Nothing yet."""\n')
     (project.folder / "tests/fixture.bin").write_bytes(bytes(255))
-    (project.folder / "tests/latin.txt").write_bytes(b"line\n" * 50 + b"the last\n")
+    (project.folder / "tests/latin.txt").write_bytes(block("new", "old", "old", "old"))
     (project.folder / "docs/scaling.md").unlink()
     (project.folder / "tests/test_splits.py").unlink()
     project.write("tests/test_fresh.py", "def test_nothing():\n    pass\n")
@@ -345,7 +350,6 @@ def test_a_repository_of_use_this_template_is_updated_from_the_very_commit_it_wa
 NO_TEXT = {
     "docs/preview.png": b"\0\1",  # the template's, which the next version leaves as it is
     "tests/fixture.bin": b"\0\2",
-    "tests/latin.txt": b"caf\xe9\n" + b"line\n" * 50,
     "tests/mine.bin": b"\0\3",
 }
 
@@ -360,6 +364,7 @@ def edited(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     edit(user, "stages/preprocess.py", ('LIBRARIES = ("pillow",', 'LIBRARIES = ("pillow", "mine",'))
     edit(user, "tests/test_splits.py", ('"""', '"""Mine. '))
     user.write("tests/test_fresh.py", "def test_mine():\n    pass\n")
+    (user.folder / "tests/latin.txt").write_bytes(block("old", "caf\xe9", "old"))
     for name, content in NO_TEXT.items():
         (user.folder / name).write_bytes(content)
     (user.folder / "tests/test_fit.py").unlink()
@@ -380,7 +385,8 @@ def test_edits_are_merged_and_what_cannot_be_is_named_and_the_way_back_is_one_co
     assert text.startswith('"""Now: ')
     assert "# mine" in text
     assert "# My " in (edited.folder / "docs/training.md").read_text(encoding="utf-8")
-    assert "yours, no text, kept as they are: tests/fixture.bin, tests/latin.txt" in printed
+    assert "yours, no text, kept as they are: tests/fixture.bin\n" in printed
+    assert (edited.folder / "tests/latin.txt").read_bytes() == block("new", "old", "caf\xe9", "old")
     assert {name: (edited.folder / name).read_bytes() for name in NO_TEXT} == NO_TEXT
     assert "removed or renamed here, so not brought: tests/test_fit.py" in printed
     assert "The template has no longer docs/scaling.md, tests/test_splits.py: yours is kept." in printed
