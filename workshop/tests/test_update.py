@@ -232,10 +232,10 @@ def test_both_commands_of_run_py_work_from_any_folder(releases: Path, tmp_path: 
     clone = tmp_path / "clone"
     Project(releases)("git", "clone", "--quiet", "--branch=v1.0.0", str(releases), str(clone))
     make_environment(clone)
-    printed = Project(tmp_path)(BASE_PYTHON, "clone/run.py", "new", "birds", **IDENTITY)
+    printed = Project(tmp_path)(BASE_PYTHON, "clone/run.py", "new", "birds", PYTHONPATH="", **IDENTITY)
     assert printed.startswith(f"Made {tmp_path / 'birds'} from the template, v1.0.0: ")
     make_environment(tmp_path / "birds")
-    printed = Project(tmp_path)(BASE_PYTHON, "birds/run.py", "update", "--dry-run")
+    printed = Project(tmp_path)(BASE_PYTHON, "birds/run.py", "update", "--dry-run", PYTHONPATH="")
     assert "From v1.0.0 of the template to v1.1.0" in printed
     assert "  new: imagepack/images/fresh.py, tests/test_fresh.py" in printed
 
