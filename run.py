@@ -14,6 +14,9 @@ python3 run.py memo [clear]              the finished work that stages keep in .
 python3 run.py gc [--yes [--cloud]]      what earlier versions hold and cost, here and in the bucket; or free it
 python3 run.py hooks                     install git hooks: git push then pushes the data first
 python3 run.py doctor [--deep] [--push]  what is wrong with this clone, its data and its remote, and the fix
+python3 run.py schema                    write params.schema.json, after adding a knob: editors then know it
+python3 run.py new DIR [--sample]        make a dataset's repository from this clone of the template
+python3 run.py update [--from ADDRESS]   bring this repository a later version of the template; --help says more
 python3 run.py -- COMMAND ...            run a command inside the environment: -- dvc pull
 python3 run.py --help                    this text
 
@@ -37,7 +40,8 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOCK, DEV_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
-"""What the pipeline runs on, a dep of every stage; and what tests need beside, which is none."""
+"""What the pipeline runs on, a dep of every stage; and what tests, new and update need beside, which is none."""
+WITH_DEV_LOCK = ("test", "new", "update")
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 LOCAL_CONFIG = ROOT / ".dvc/config.local"
@@ -58,6 +62,8 @@ def main(arguments: list[str]) -> int:
         "gc": "imagepack.commands.gc",
         "hooks": "imagepack.commands.hooks",
         "doctor": "imagepack.commands.doctor",
+        "schema": "imagepack.commands.schema",
+        "update": "imagepack.commands.update",
     }
     if not arguments:
         command = [PYTHON, "-m", "imagepack.commands.run"]
@@ -66,6 +72,8 @@ def main(arguments: list[str]) -> int:
     elif arguments[0] in ("compare", "report"):
         # "python": where one is, for the names of its files
         command = ["python", "-m", f"imagepack.commands.{arguments[0]}", *arguments[1:]]
+    elif arguments[0] == "new":
+        command = [PYTHON, "-P", "-m", "imagepack.commands.new", *arguments[1:]]
     elif arguments[0] in modules:
         command = [PYTHON, "-m", modules[arguments[0]], *arguments[1:]]
     elif arguments[:2] == ["--", "dvc"]:
@@ -78,9 +86,10 @@ def main(arguments: list[str]) -> int:
         return 2
     if not shutil.which("git"):
         sys.exit("git is missing: install it (https://git-scm.com/downloads) and run again")
-    set_up([LOCK, DEV_LOCK] if arguments[:1] == ["test"] or command[0] in ("ruff", "pytest") else [LOCK])
+    with_dev_lock = "".join(arguments[:1]) in WITH_DEV_LOCK or command[0] in ("ruff", "pytest")
+    set_up([LOCK, DEV_LOCK] if with_dev_lock else [LOCK])
     keep_private(made="--local" in arguments and arguments[:2] == ["--", "dvc"])
-    code = run(command)
+    code = run(command, anywhere=arguments[:1] == ["new"])
     if arguments[:1] == ["test"]:
         print(
             "Next: python3 run.py" if code == 0 else "Some tests failed; rerun one with: python3 run.py test -k NAME -x"
@@ -143,13 +152,14 @@ def select_tests(options: list[str]) -> list[str]:
         return options
     committed = subprocess.run(["git", "cat-file", "-e", "HEAD:data/raw.dvc"], cwd=ROOT, capture_output=True)
     if committed.returncode == 0:
-        print("run.py: this repository has images of its own: runs tests/; --all adds the template's own tests")
+        if (ROOT / "workshop").exists():
+            print("run.py: this repository has images of its own: runs tests/; --all adds the template's own tests")
         options = ["tests", *options]
     return ["-m", "not slow and not extra", *options]
 
 
-def run(command: list) -> int:
-    """Run `command` inside the environment, in this folder of the repository or at its root."""
+def run(command: list, anywhere: bool = False) -> int:
+    """Run `command` inside the environment, in this folder of the repository (or any) or at its root."""
     environment = os.environ | {
         "VIRTUAL_ENV": str(VENV),
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -162,7 +172,7 @@ def run(command: list) -> int:
     if not program:
         sys.exit(f"run.py: no command {command[0]} in .venv or on PATH")
     here = Path.cwd()
-    inside = command[0] != PYTHON and here.is_relative_to(ROOT)
+    inside = anywhere or (command[0] != PYTHON and here.is_relative_to(ROOT))
     process = subprocess.Popen([program, *command[1:]], cwd=here if inside else ROOT, env=environment)
     interrupted = False
     while True:

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from imagepack.checks import validation_reports
-from imagepack.commands import advice, report, s3, unseen_files
+from imagepack.commands import advice, report, s3, schema, unseen_files
 from imagepack.commands import dvc as dvc_command
 from imagepack.dvc import git, lock_files, pushed, raw_data, repository
 from imagepack.engine import params
@@ -32,6 +32,8 @@ def main() -> int:
         params.load(Path("params.yaml"))  # DVC stops at the first fault, and does not say what was meant
     except InputError as error:
         return fail(str(error))
+    if schema.write():
+        print(f"{schema.FILE}: written anew, for the params of stages/; it is for editors, and git's")
     own = s3.is_own()
     if own:
         s3.forget()
@@ -85,11 +87,12 @@ def bring_in_data(own: bool) -> bool:
     if RAW.is_symlink():
         fail(f"{RAW} is a link, which DVC does not track: move the folder itself here, or mount it (mount --bind).")
         return False
-    if not RAW.exists():
+    if not RAW.exists() and SAMPLE.exists():
         shutil.copytree(SAMPLE, RAW)
         print(f"Copied the sample images to {RAW}.")
+    RAW.mkdir(exist_ok=True)  # a repository without the sample, which git cloned without the empty folder
     try:
-        raw_files.find(RAW)
+        raw_files.find_some(RAW)
         faults = unseen_files.images()
     except InputError as error:
         faults = [str(error)]

@@ -1,4 +1,4 @@
-"""The workflow of docs/ci.md: it is YAML, may do little, and its commands do what it says in a clone without data."""
+"""The workflow that docs/ci.md explains may do little, and its commands do what that says in a clone without data."""
 
 import hashlib
 import re
@@ -14,8 +14,9 @@ from imagepack.commands import s3
 from imagepack.compare import gates
 
 TEXT = (REPOSITORY / "docs/ci.md").read_text(encoding="utf-8")
-BLOCKS = [yaml.load(block, yaml.BaseLoader) for block in re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)]
-JOBS = BLOCKS[0]["jobs"]
+FILE = (REPOSITORY / ".github/workflows/dataset.yml").read_text(encoding="utf-8")
+WORKFLOW = yaml.load(FILE, yaml.BaseLoader)
+JOBS = WORKFLOW["jobs"]
 slow = pytest.mark.slow
 
 
@@ -66,8 +67,8 @@ def clone(project: Project, tmp_path: Path) -> Callable[[str], Project]:
 
 
 def test_the_workflow_may_do_no_more_than_it_has_to():
-    assert BLOCKS[0]["on"] == "pull_request"
-    assert BLOCKS[0]["permissions"] == {"contents": "read"}
+    assert WORKFLOW["on"] == "pull_request"
+    assert WORKFLOW["permissions"] == {"contents": "read"}
     assert "permissions" not in JOBS["recorded"]
     assert JOBS["compare"]["permissions"] == {"contents": "read", "id-token": "write", "pull-requests": "write"}
     checkouts = [step for job in JOBS.values() for step in job["steps"] if "checkout" in step.get("uses", "")]
@@ -75,7 +76,7 @@ def test_the_workflow_may_do_no_more_than_it_has_to():
 
 
 def test_actions_are_pinned_to_commits_and_say_which_version_that_is():
-    uses = re.findall(r"uses: (.*)", TEXT)
+    uses = re.findall(r"uses: (.*)", FILE)
     assert len(uses) == sum("uses" in step for job in JOBS.values() for step in job["steps"]) == 6
     assert [line for line in uses if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
 
@@ -87,14 +88,37 @@ def test_no_command_has_text_of_a_pull_request_pasted_into_it():
 
 
 def test_its_rules_are_rules_and_all_are_explained():
-    for named in re.findall(r"--fail-on (\S+)", TEXT):
-        assert gates.parse(named)
+    (named,) = re.findall(r"--fail-on (\S+)", FILE)
+    assert gates.parse(named)
     assert re.findall(r"^\| ([a-z]+(?:_[a-z]+)*) \| ", TEXT, flags=re.MULTILINE) == ["check", "rule", *gates.RULES]
+
+
+def test_the_document_names_what_the_workflow_has():
+    assert "](../.github/workflows/dataset.yml)" in TEXT
+    words = {
+        *JOBS,
+        "DATASET_ROLE",
+        "configure-aws-credentials",
+        "id-token: write",
+        "--edit-last",
+        "persist-credentials",
+    }
+    assert {word for word in words if word not in FILE} == set()
+    for quoted in ("vars.DATASET_ROLE != ''", "dvc repro --allow-missing --dry", "dvc data status --not-in-remote"):
+        assert quoted in TEXT
+        assert quoted in FILE
+    (block,) = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
+    assert yaml.safe_load(block)["env"].items() >= JOBS["compare"]["env"].items()
 
 
 def test_every_command_of_it_is_tested_or_known_not_to_be():
     tested = {"Set up", "Is dvc.lock of these params, this code and these images?", "Is the data in the bucket?"}
     assert {*steps("recorded"), *steps("compare")} == tested | {"Compare", "Say it"}  # the CLI's tests; gh
+
+
+def test_a_repository_without_a_dataset_passes(template: Project):
+    assert "No dataset is committed here yet" in run(template, RECORDED)
+    assert not (template.folder / "repro.txt").exists()
 
 
 @slow
