@@ -9,6 +9,8 @@ python3 run.py quarantine [CODE ...]     move the files that validate rejected o
 python3 run.py strip [PATH ...]          remove GPS position, owner, serial numbers, ... from images; or --dry-run
 python3 run.py zip [FOLDER] [--back]     put the files of a folder, data/raw, into zips, which DVC moves faster; or back
 python3 run.py memo [clear]              the finished work that stages keep in .memo: how much; or remove it
+python3 run.py merge [BRANCH]            merge a branch, or what git pull would: images by image; --help says more
+python3 run.py resolve [PATH ...]        take a side (--ours, --theirs) of images that both sides of a merge changed
 python3 run.py hooks                     install git hooks: git push then pushes the data first
 python3 run.py doctor [--deep] [--push]  what is wrong with this clone, its data and its remote, and the fix
 python3 run.py -- COMMAND ...            run a command inside the environment: -- dvc pull
@@ -51,6 +53,8 @@ def main(arguments: list[str]) -> int:
         "strip": "imagepack.commands.strip",
         "zip": "imagepack.commands.zips",
         "memo": "imagepack.commands.memo",
+        "merge": "imagepack.commands.merge",
+        "resolve": "imagepack.commands.resolve",
         "hooks": "imagepack.commands.hooks",
         "doctor": "imagepack.commands.doctor",
     }

@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 
 from imagepack.checks import validation_reports
 from imagepack.commands import dvc as dvc_command
-from imagepack.commands import s3, unseen_files
+from imagepack.commands import s3, unmerged, unseen_files
 from imagepack.dvc import git, lock_files, raw_data, repository
 from imagepack.engine import params
 from imagepack.errors import InputError
@@ -22,8 +22,18 @@ SHOWN = 10
 
 def main() -> int:
     """Return the exit code."""
+    code = bring_up_to_date()
+    if code == 0:
+        summarise(s3.is_own())
+    return code
+
+
+def bring_up_to_date() -> int:
+    """Bring in data, run the pipeline and push to the local S3; return the exit code."""
     if git.text("rev-parse") is None:
         return fail("This is no git repository: run `git init` here first.")
+    if left := unmerged.settle():
+        return fail("\n\n".join(left))
     if faults := lock_files.faults() + unseen_files.dvc_files() + unseen_files.outputs():
         return fail("\n".join(faults))
     try:
@@ -31,13 +41,8 @@ def main() -> int:
     except InputError as error:
         return fail(str(error))
     own = s3.is_own()
-    if own:
-        s3.forget()
-    else:
-        try:
-            s3.tell_dvc(s3.start(urlparse(s3.TEMPLATE_URL).netloc))
-        except s3.S3Error as error:
-            return fail(str(error))
+    if fault := reach_remote(own):
+        return fail(fault)
     if not bring_in_data(own):
         return 1
     if not dvc("repro"):
@@ -48,8 +53,19 @@ def main() -> int:
         return fail(s3.explain())
     if not own and (fault := dvc_command.lacking("remote")):
         return fail(f"{fault}, then python3 run.py")
-    summarise(own)
     return 0
+
+
+def reach_remote(own: bool) -> str:
+    """Start the local S3, or forget its keys where the remote is the user's own; return why that fails, or nothing."""
+    try:
+        if own:
+            s3.forget()
+        else:
+            s3.tell_dvc(s3.start(urlparse(s3.TEMPLATE_URL).netloc))
+    except s3.S3Error as error:
+        return str(error)
+    return ""
 
 
 def bring_in_data(own: bool) -> bool:

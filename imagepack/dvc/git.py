@@ -105,3 +105,21 @@ def read_files(commits: Sequence[str], path: str, folder: Path) -> list[bytes | 
         found.append(answer[position : position + int(size)])
         position += int(size) + 1
     return found
+
+
+def unmerged() -> dict[str, dict[int, str]]:
+    """Return the files that git could not merge: path from this folder, and blob by stage (1 base, 2 ours, 3 theirs).
+
+    A stage is missing where that side has no such file.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for line in filter(None, (text("ls-files", "--unmerged", "-z", "--", ":/") or "").split("\0")):
+        (_, blob, stage), path = line.split("\t", 1)[0].split(), line.split("\t", 1)[1]
+        found.setdefault(path, {})[int(stage)] = blob
+    return found
+
+
+def other_side() -> str | None:
+    """Return the name of what git is about to merge or apply (MERGE_HEAD, ...); None while it does not."""
+    names = ("MERGE_HEAD", "REBASE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
+    return next((name for name in names if text("rev-parse", "--verify", "--quiet", name)), None)

@@ -53,12 +53,18 @@ class Stage:
         return tuple(dep for dep in self.deps if dep.path not in str(self.command) or dep.path.endswith(".py"))
 
 
-def read_pipeline() -> dict[str, dict]:
-    """Return the stages of the dvc.yaml in this folder, as they are written; nothing where it is missing or damaged."""
+def read_pipeline(content: str | None = None) -> dict[str, dict]:
+    """Return the stages of a dvc.yaml, that in this folder unless given, as they are written; none if it is damaged."""
     try:
-        return dict(_parse(here(PIPELINE))["stages"])
+        return dict(_parse(here(PIPELINE) if content is None else content)["stages"])
     except UNREADABLE:
         return {}
+
+
+def outs_in_git(stage: dict) -> list[str]:
+    """Return what a stage of `read_pipeline` writes that git keeps: outs, metrics and plots with `cache: false`."""
+    outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind) or () if isinstance(out, dict)]
+    return [path for out in outs for path, options in out.items() if options and options.get("cache") is False]
 
 
 def read_lock(content: str | bytes | None) -> dict[str, Stage]:
@@ -96,13 +102,20 @@ def faults() -> list[str]:
         if not path.is_file():
             continue
         if re.search("^<{7} ", here(path), re.MULTILINE):
-            fix = f"git checkout --ours -- {path} or --theirs, git add it, python3 run.py -- dvc pull, python3 run.py"
-            found.append(f"{path} has a merge conflict: take one of the two: {fix}")
+            found.append(_conflict(path))
         elif not _is_whole(path, here(path)):
             has_git = _is_whole(path, git.text("show", f"HEAD:./{path.as_posix()}") or "")
             fix = f"git checkout HEAD -- {path}" if has_git else f"rm {path}"
             found.append(f"{path} is damaged, as DVC leaves it when killed while it writes: {fix}, then python3 run.py")
     return found
+
+
+def _conflict(path: Path) -> str:
+    """What to do with a file that has git's marks of a conflict."""
+    if path.as_posix() in git.unmerged():
+        return f"{path} has a merge conflict: python3 run.py merges it, or says what is left to do"
+    fix = f"git checkout COMMIT -- {path}, of a commit before" if path == RAW_DVC else f"rm {path}"
+    return f"{path} was committed with a merge conflict in it: {fix}, then python3 run.py"
 
 
 def _is_whole(path: Path, content: str) -> bool:

@@ -1,0 +1,237 @@
+"""Merge a branch: git merges code and params, this the images; then the pipeline makes anew what it makes.
+
+    python3 run.py merge             what `git pull` would merge: the upstream of this branch, fetched first
+    python3 run.py merge BRANCH      a branch; origin/BRANCH is fetched first
+    python3 run.py merge --continue  go on after conflicts were resolved, or after an interruption
+    python3 run.py merge --abort     back to before the merge
+
+Lists of images and images of the other side are fetched before anything changes.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+
+from imagepack.commands import dvc as dvc_command
+from imagepack.commands import run, s3, unmerged
+from imagepack.dvc import git, lock_files, objects, raw_data, repository
+from imagepack.dvc.list_merge import DvcFile, Listing, ListMissing, Merge, NotMergeable
+from imagepack.errors import InputError
+from imagepack.names import visible, visible_lines
+
+HERE = Path(__file__).resolve().parents[2]
+RAW_DVC = lock_files.RAW_DVC
+CONTINUE, ABORT = "python3 run.py merge --continue", "python3 run.py merge --abort"
+BACK = f"to go back: {ABORT}"
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python3 run.py merge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("branch", nargs="?", metavar="BRANCH", help="or tag or commit; the upstream unless given")
+    parser.add_argument("--continue", action="store_true", dest="go_on", help="go on with a merge that has stopped")
+    parser.add_argument("--abort", action="store_true", help="undo a merge that has stopped")
+    options = parser.parse_args()
+    if sum((options.go_on, options.abort, bool(options.branch))) > 1:
+        parser.error("name a branch, or --continue, or --abort")
+    try:
+        if options.abort:
+            return abort()
+        if not options.go_on:
+            branch = find(options.branch)
+            require_ready()
+            fetch(branch)
+            if not start(branch):
+                return 0
+        elif not is_merging():
+            raise InputError("no merge is under way: python3 run.py merge BRANCH starts one")
+        return finish()
+    except InputError as error:
+        print(visible_lines(f"merge: {error}"), file=sys.stderr)
+        return 1
+
+
+def is_merging() -> bool:
+    """Return whether git has a merge to conclude, or this command has one to finish."""
+    return git.other_side() == "MERGE_HEAD" or raw_data.MERGING.exists()
+
+
+def find(name: str | None) -> str:
+    """Return the branch to merge, the upstream unless named; fetch it where it is of a git remote.
+
+    Raises:
+        InputError: there is none, or it cannot be fetched.
+    """
+    if name is None:
+        name = git.text("rev-parse", "--abbrev-ref", "--symbolic-full-name", "@{upstream}")
+        if name is None:
+            raise InputError("this branch has no upstream: name the branch to merge, python3 run.py merge BRANCH")
+    remote = name.partition("/")[0]
+    if remote in git.lines("remote"):
+        try:
+            git.run("fetch", "--quiet", remote)
+        except git.GitError as error:
+            raise InputError(f"git fetch {remote} fails: {error}") from None
+    if git.text("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is None:
+        others = ", ".join(git.lines("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes"))
+        raise InputError(f"there is no branch {name}; there are: {others}")
+    return name
+
+
+def require_ready() -> None:
+    """Refuse to begin where something is under way, or where changes would be mixed into the merge.
+
+    Raises:
+        InputError: says what and the fix; all at once.
+    """
+    if is_merging() or git.unmerged():
+        raise InputError(f"a merge is under way: {CONTINUE}; {BACK}")
+    faults = []
+    changed = git.lines("status", "--porcelain", "--untracked-files=no")
+    if changed:
+        listed = "\n".join(f"  {line}" for line in changed[:10])
+        faults.append(f"there are changes that are not committed:\n{listed}\nCommit them (git commit -a) first")
+    if repository.compare_with_workspace(raw_data.RAW) is not None:
+        faults.append(
+            f"{raw_data.RAW} has other images than {RAW_DVC} says. To keep them: python3 run.py, then git commit -a. "
+            f"To drop them: python3 run.py -- dvc checkout --force {RAW_DVC}"
+        )
+    if faults:
+        raise InputError("\n".join(faults))
+
+
+def fetch(branch: str) -> None:
+    """Fetch the lists of images that the merge needs, and the images that it brings, into DVC's cache.
+
+    Raises:
+        InputError: they are nowhere, or the remote cannot be reached.
+    """
+    if fault := run.reach_remote(s3.is_own()):
+        raise InputError(fault)
+    bases = git.lines("merge-base", "--all", "HEAD", branch)
+    try:
+        with closing(repository.open_repo(Path.cwd())) as repo:
+            ours, theirs, *before = (_listing(repo, commit) for commit in ("HEAD", branch, *bases))
+            found = Merge(before[0] if before else {}, ours, theirs)
+            wanted = {*found.files.values(), *(conflict.theirs for conflict in found.conflicts if conflict.theirs)}
+            missing = objects.download(repo, None, wanted, show=sys.stderr.isatty())
+    except ListMissing as reason:
+        raise InputError(str(reason)) from None
+    except (repository.DvcException, OSError) as error:
+        raise InputError(f"the images cannot be fetched: {s3.explain() or error}") from None
+    if missing:
+        raise InputError(
+            f"{len(missing)} images of {branch} are neither in DVC's cache here nor on the remote: who made them runs "
+            "`dvc push`"
+        )
+
+
+def _listing(repo: repository.Repo, commit: str) -> Listing:
+    """The images of a commit; none where its data/raw.dvc says nothing of a folder."""
+    text = git.text("show", f"{commit}:./{RAW_DVC.as_posix()}")
+    with suppress(NotMergeable):
+        return DvcFile(text or "", commit).listing(repo)
+    return {}
+
+
+def start(branch: str) -> bool:
+    """Let git merge, and not commit yet; return whether there is something to finish.
+
+    Raises:
+        InputError: git refuses.
+    """
+    raw_data.begin_merge()
+    driver = [shlex.quote(Path(sys.executable).as_posix()), "-P", "-m", "imagepack.commands.merge_driver"]
+    drivers = {
+        "merge.dvc.driver": " ".join([*driver, "%O %A %B %P"]),
+        "merge.dvc.recursive": "dvc-base",
+        "merge.dvc-base.driver": " ".join([*driver, "%O %A %B %P --base"]),
+    }
+    settings = [word for name, value in drivers.items() for word in ("-c", f"{name}={value}")]
+    paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    before = git.text("rev-parse", "HEAD")
+    done = subprocess.run(
+        ["git", *settings, "merge", "--no-commit", "--no-stat", branch],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    if git.other_side() == "MERGE_HEAD":
+        return True
+    if done.returncode:
+        raw_data.forget_merge()
+        raise InputError(f"git does not merge {branch}: {(done.stderr or done.stdout).strip()}")
+    if git.text("rev-parse", "HEAD") == before:
+        raw_data.forget_merge()
+        print(f"Already up to date: this branch has all of {visible(branch)}.")
+        return False
+    return True  # this branch had nothing of its own, and git has moved it to that commit
+
+
+def finish() -> int:
+    """Settle what git left, bring the images, run the pipeline, commit; return the exit code."""
+    if left := unmerged.settle():
+        return run.fail("\n\n".join([*left, BACK.capitalize()]))
+    if run.bring_up_to_date():
+        return run.fail(f"The merge is not committed yet. Mend that, then: {CONTINUE}\n{BACK.capitalize()}")
+    if git.other_side() != "MERGE_HEAD":
+        print("\nNothing of this branch was to be merged with: it is now that version.")
+        return 0
+    made = [path for path in unmerged.made_by_pipeline() if Path(path).exists() or git.lines("ls-files", "--", path)]
+    git.run("add", "--all", "--", *made)
+    if changed := git.lines("diff", "--name-only"):
+        return run.fail(f"Changed, and not part of the merge yet: {', '.join(changed)}: git add them, then {CONTINUE}")
+    try:
+        git.run("commit", "--no-edit", "--cleanup=strip")
+    except git.GitError as error:
+        return run.fail(f"git does not commit: {error}\nMend that, then: {CONTINUE}")
+    push = "git push" if pushes_data() else "python3 run.py -- dvc push && git push"
+    print(f"\n{visible(git.text('log', '-1', '--format=%h %s') or '')}\n{brought()}\n\nNext\n  {push}")
+    return 0
+
+
+def brought() -> str:
+    """Return what the merge, which is the last commit, did to the images of this branch."""
+    base = git.text("merge-base", "HEAD^1", "HEAD^2") or "HEAD^1"
+    with closing(repository.open_repo(Path.cwd())) as repo:
+        before, ours, theirs, now = (_listing(repo, commit) for commit in (base, "HEAD^1", "HEAD^2", "HEAD"))
+    merge = Merge(before, ours, theirs)
+    return unmerged.summary(merge, now)
+
+
+def pushes_data() -> bool:
+    """Return whether git push takes the data along."""
+    hook = Path(git.text("rev-parse", "--git-path", "hooks/pre-push") or "")
+    return hook.is_file() and "imagepack.commands.pre_push" in hook.read_text(encoding="utf-8", errors="replace")
+
+
+def abort() -> int:
+    """Put everything back as it was before the merge; return the exit code."""
+    if git.other_side() != "MERGE_HEAD":
+        raise InputError("no merge is under way, so there is nothing to undo")
+    made = [path for path in unmerged.made_by_pipeline() if git.lines("ls-tree", "HEAD", "--", path)]
+    if made:  # the pipeline may have written them since
+        git.run("checkout", "HEAD", "--", *made)
+    try:
+        git.run("merge", "--abort")
+    except git.GitError as error:
+        raise InputError(f"git does not undo the merge: {error}") from None
+    raw_data.forget_merge()
+    raw_data.end_pull()
+    unmerged.CHOICES.unlink(missing_ok=True)
+    code = dvc_command.run(["checkout"])
+    print("The merge is undone." if code == 0 else "git has undone the merge, DVC not all: python3 run.py")
+    return code
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(run.fail(f"Stopped; to go on: {CONTINUE}; {BACK}" if is_merging() else "Stopped; nothing was merged"))
