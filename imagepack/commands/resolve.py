@@ -1,7 +1,7 @@
 """Take a side of files of data/raw that both sides of a merge changed.
 
     python3 run.py resolve                   list them, and put both versions of each where they can be looked at
-    python3 run.py resolve PATH ... --ours   take our side of a file, or of all below a folder; or --theirs
+    python3 run.py resolve PATH ... --ours   take our side (or --theirs) of files, or of all in a folder without one yet
 
 Nothing changes before `python3 run.py merge --continue`: until then the other side can be taken as well.
 """
@@ -67,7 +67,10 @@ def take(folders: list[Folder], paths: list[str], side: str) -> int:
         listed = "".join(f"\n  {name}" for name in found)
         raise InputError(f"{', '.join(wrong)}: nothing there is in conflict. In conflict are:{listed}")
     for folder in folders:
-        chosen = [name for name in found if found[name] is folder and any(_is_in(name, path) for path in paths)]
+        names = [name for name in found if found[name] is folder]
+        below = [name for name in names if any(_is_in(name, path) for path in paths)]
+        # of a folder those that have no side yet
+        chosen = [name for name in below if name in paths or not _is_chosen(folder, name)]
         unmerged.choose(folder, [name.removeprefix(f"{folder.path}/") for name in chosen], side)
         print(*(visible(f"{name}: {side}") for name in chosen), sep="\n")
     left = [name for name, folder in found.items() if not _is_chosen(folder, name)]

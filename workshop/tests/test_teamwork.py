@@ -1,5 +1,6 @@
 """Two people, two clones, a bucket: what comes of a merge of what each of them did to the images."""
 
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import yaml
 from conftest import Project, add_pictures, aws_variables, contents, picture, save
 
 from imagepack.commands import s3
+from imagepack.dvc.cache import md5
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,7 +32,12 @@ stages:
 """A pipeline of a moment, with an out in git and one that is not."""
 MERGE = ("python", "-m", "imagepack.commands.merge")
 RESOLVE = ("python", "-m", "imagepack.commands.resolve")
-RUN = ("python", "-m", "imagepack.commands.run")
+RUN = ("python", "-c", "from imagepack.commands import run; exit(run.bring_up_to_date())")
+"""`python3 run.py` without its summary, which is of the template's stages."""
+
+
+OUTSIDE = f"{Path(shutil.which('git') or 'git').parent}:/usr/bin:/bin"
+"""The PATH outside the environment, as a git GUI has it."""
 
 
 class Team(NamedTuple):
@@ -81,13 +88,22 @@ def first_version(new_project: Callable, s3_server: s3.Server, tmp_path_factory:
     return folder
 
 
-@pytest.fixture
-def team(first_version: Path, s3_server: s3.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
-    """Both clones and their origin, copied."""
+@pytest.fixture(autouse=True)
+def keys(s3_server: s3.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have keys of the bucket in their environment."""
     for name, value in aws_variables(s3_server).items():
         monkeypatch.setenv(name, value)
-    shutil.copytree(first_version, tmp_path / "team", symlinks=True)
-    return Team(Project(tmp_path / "team/ann"), Project(tmp_path / "team/ben"))
+
+
+@pytest.fixture
+def team(first_version: Path, tmp_path: Path) -> Team:
+    """Both clones and their origin, copied."""
+    return copy_team(first_version, tmp_path / "team")
+
+
+def copy_team(made: Path, folder: Path) -> Team:
+    shutil.copytree(made, folder, symlinks=True)
+    return Team(Project(folder / "ann"), Project(folder / "ben"))
 
 
 def raw(project: Project) -> Path:
@@ -109,10 +125,10 @@ def publish(project: Project, message: str) -> None:
     project("git", "push", "--quiet")
 
 
-def finished(project: Project) -> None:
+def finished(project: Project, parents: int = 2) -> None:
     """The merge is committed, nothing is left to do, and what is in git is what is in the folder."""
     assert project("git", "status", "--porcelain") == ""
-    assert len(project("git", "log", "-1", "--format=%P").split()) == 2
+    assert len(project("git", "log", "-1", "--format=%P").split()) == parents
     assert "up to date" in project("dvc", "status")
     named = (project.folder / "data/raw.dvc").read_bytes()
     project("dvc", "add", "--quiet", "data/raw")
@@ -159,3 +175,233 @@ def publish_locally(project: Project, message: str) -> None:
     project("dvc", "add", "--quiet", "data/raw")
     project("dvc", "repro", "--quiet")
     project.commit(message)
+
+
+@pytest.fixture(scope="module")
+def conflict(first_version: Path, s3_server: s3.Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both changed img0 to img3, cat/new.png, a param and data/acknowledged.csv; Ann has pushed. Not to be changed."""
+    folder = tmp_path_factory.mktemp("conflict") / "team"
+    ann, ben = copy_team(first_version, folder)
+    for project, number in ((ann, 200), (ben, 300)):
+        new(number, raw(project) / "cat/img0.png")
+        new(number + 1, raw(project) / "cat/img1.png")
+        new(number + 2, raw(project) / "cat/new.png")
+        new(number + 3, raw(project) / f"fox/{number}.png")
+        set_size(project, number)
+        with (project.folder / "data/acknowledged.csv").open("a", encoding="utf-8") as file:
+            file.write(f"{number},dark,seen,\n")
+    (raw(ann) / "cat/img2.png").unlink()
+    new(301, raw(ben) / "cat/img2.png")
+    new(201, raw(ann) / "cat/img3.png")
+    (raw(ben) / "cat/img3.png").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in aws_variables(s3_server).items():
+            patch.setenv(name, value)
+        publish(ann, "Ann's")
+        publish_locally(ben, "Ben's")
+    return folder
+
+
+def set_size(project: Project, size: int) -> None:
+    text = (project.folder / "params.yaml").read_text(encoding="utf-8")
+    project.write("params.yaml", re.sub(r"^  size: .*", f"  size: {size}", text, flags=re.MULTILINE))
+
+
+@pytest.fixture
+def conflicting(conflict: Path, tmp_path: Path) -> Team:
+    return copy_team(conflict, tmp_path / "team")
+
+
+def test_conflicts_are_named_image_by_image_and_either_side_can_be_taken(conflicting: Team):
+    ann, ben = conflicting
+    theirs, ours = contents(raw(ann)), contents(raw(ben))
+    printed = ben(*MERGE, ok=False)
+    for line in (
+        "5 files of data/raw were changed by both sides",
+        "cat/img0.png: edited by both",
+        "cat/img2.png: edited by ours, removed by theirs",
+        "cat/img3.png: removed by ours, edited by theirs",
+        "cat/new.png: added by both",
+        ", Ben's\n",
+        ", Ann's\n",
+        "git found a conflict in\n  params.yaml",
+    ):
+        assert line in printed
+    assert "acknowledged" not in printed
+    assert contents(raw(ben)) == ours
+    assert "merge is under way" in ben(*MERGE, "origin/main", ok=False)
+
+    assert "data/raw/cat/img2.png: edited by ours" in ben(*RESOLVE)
+    sides = ("ours", ours, ("img0", "img1", "img2", "new")), ("theirs", theirs, ("img0", "img1", "img3", "new"))
+    assert contents(ben.folder / ".dvc/tmp/merge") == {
+        f"{side}/data/raw/cat/{name}.png": files[f"cat/{name}.png"] for side, files, names in sides for name in names
+    }
+    assert "nothing there is in conflict" in ben(*RESOLVE, "data/raw/cat/img5.png", "--ours", ok=False)
+    assert "3 left" in ben(*RESOLVE, "data/raw/cat/img0.png", "data/raw/cat/img3.png", "--theirs")
+    ben(*RESOLVE, "data/raw/cat/new.png", "--theirs")
+    ben(*RESOLVE, "data/raw/cat/new.png", "--ours")
+    assert "1 left" not in ben(*RESOLVE, "data/raw", "--ours")
+    assert "params.yaml" in ben(*MERGE, "--continue", ok=False)
+
+    ben("git", "checkout", "--theirs", "params.yaml")
+    ben("git", "add", "params.yaml")
+    ben(*MERGE, "--continue")
+    wanted = ours | {path: theirs[path] for path in ("cat/img0.png", "cat/img3.png", "fox/200.png")}
+    assert contents(raw(ben)) == wanted
+    acknowledged = (ben.folder / "data/acknowledged.csv").read_text(encoding="utf-8")
+    assert acknowledged == "image,code,note,keep\n300,dark,seen,\n200,dark,seen,\n"
+    assert "size: 200" in (ben.folder / "dvc.lock").read_text(encoding="utf-8")
+    assert (ben.folder / "reports/count.txt").read_text().split() == [str(len(wanted) + 5)]  # and names of folders
+    finished(ben)
+
+
+def test_a_merge_can_be_undone_wherever_it_stands(conflicting: Team):
+    _, ben = conflicting
+    before = contents(raw(ben)), (ben.folder / "data/raw.dvc").read_bytes(), ben("git", "rev-parse", "HEAD")
+
+    def is_undone() -> bool:
+        now = contents(raw(ben)), (ben.folder / "data/raw.dvc").read_bytes(), ben("git", "rev-parse", "HEAD")
+        return now == before and ben("git", "status", "--porcelain") == "" and "up to date" in ben("dvc", "status")
+
+    assert "nothing to undo" in ben(*MERGE, "--abort", ok=False)
+    ben(*MERGE, ok=False)
+    ben(*MERGE, "--abort")
+    assert is_undone()
+    ben(*MERGE, ok=False)
+    ben(*RESOLVE, "data/raw", "--theirs")
+    ben("git", "checkout", "--ours", "params.yaml")
+    ben("git", "add", "params.yaml")
+    ben.write("dvc.yaml", (ben.folder / "dvc.yaml").read_text().replace("ls data/raw/*", "false"))
+    ben("git", "add", "dvc.yaml")
+    printed = ben(*MERGE, "--continue", ok=False)
+    assert "The merge is not committed yet. Mend that" in printed
+    assert contents(raw(ben)) != before[0]
+    ben(*MERGE, "--abort")
+    assert is_undone()
+
+
+@pytest.fixture(scope="module")
+def apart(first_version: Path, s3_server: s3.Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ann has added a picture and pushed it; Ben has added another and removed one. Not to be changed."""
+    folder = tmp_path_factory.mktemp("apart") / "team"
+    ann, ben = copy_team(first_version, folder)
+    new(400, raw(ann) / "cat/ann.png")
+    new(401, raw(ben) / "cat/ben.png")
+    (raw(ben) / "cat/img0.png").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in aws_variables(s3_server).items():
+            patch.setenv(name, value)
+        publish(ann, "Ann's")
+        publish_locally(ben, "Ben's")
+    return folder
+
+
+@pytest.fixture
+def different(apart: Path, tmp_path: Path) -> Team:
+    return copy_team(apart, tmp_path / "team")
+
+
+def merged(team: Team) -> dict[str, bytes]:
+    """What a merge of `apart` has to be."""
+    files = contents(raw(team.ann)) | contents(raw(team.ben))
+    del files["cat/img0.png"]
+    return files
+
+
+def test_with_the_hooks_git_pull_merges_by_image_and_run_py_brings_the_images(different: Team):
+    _, ben = different
+    expected = merged(different)
+    ben("python", "-m", "imagepack.commands.hooks")
+    printed = ben("git", "pull", "--no-rebase", "--no-edit", PATH=OUTSIDE)
+    assert "data/raw.dvc: 1 images added, 0 changed, 0 removed. Next: python3 run.py" in printed
+    assert ben("git", "status", "--porcelain") == ""
+    ben(*RUN)
+    assert contents(raw(ben)) == expected
+    assert ben("git", "diff", "--name-only", "HEAD").split() == ["dvc.lock", "reports/count.txt"]
+    ben.commit("Made anew")
+    finished(ben, parents=1)
+
+
+def test_without_the_driver_run_py_merges_what_git_could_not(different: Team):
+    _, ben = different
+    expected = merged(different)
+    assert "CONFLICT" in ben("git", "pull", "--no-rebase", "--no-edit", ok=False)
+    assert "<<<<<<<" in (ben.folder / "data/raw.dvc").read_text()
+    ben(*RUN)
+    assert contents(raw(ben)) == expected
+    ben("git", "add", "reports")
+    ben("git", "commit", "--no-edit", "--quiet")
+    finished(ben)
+
+
+def test_a_rebase_merges_by_image_too(different: Team):
+    _, ben = different
+    expected = merged(different)
+    assert "CONFLICT" in ben("git", "pull", "--rebase", ok=False)
+    ben(*RUN)
+    ben("git", "add", "reports")
+    ben("git", "-c", "core.editor=true", "rebase", "--continue")
+    assert contents(raw(ben)) == expected
+    finished(ben, parents=1)
+
+
+def test_nothing_is_mixed_into_a_merge(different: Team):
+    _, ben = different
+    head = ben("git", "rev-parse", "HEAD")
+    new(500, raw(ben) / "cat/late.png")
+    ben.write("README.md", "mine\n")
+    printed = ben(*MERGE, ok=False)
+    assert "data/raw has other images than data/raw.dvc says. To keep them: python3 run.py" in printed
+    assert "changes that are not committed:\n   M README.md" in printed
+    assert "no branch nobody/none; there are: main, origin" in ben(*MERGE, "nobody/none", ok=False)
+    assert (raw(ben) / "cat/late.png").exists()
+    assert ben("git", "rev-parse", "HEAD") == head
+    assert "no merge is under way" in ben(*MERGE, "--continue", ok=False)
+
+
+def test_what_cannot_be_fetched_is_said_before_anything_changes(different: Team, s3_server: s3.Server):
+    ann, ben = different
+    new(501, raw(ann) / "cat/kept-back.png")
+    publish_locally(ann, "Not pushed to the bucket")
+    ann("git", "push", "--quiet")
+    before = contents(raw(ben))
+    assert "who made that version runs `dvc push`" in ben(*MERGE, ok=False)
+    nobody = f"http://127.0.0.1:{s3.free_ports(1)[0]}"
+    assert f"no S3 answers at {nobody}" in ben(*MERGE, ok=False, AWS_ENDPOINT_URL=nobody)
+    ann("dvc", "push", "--quiet")
+    digest = md5(raw(ann) / "cat/kept-back.png")
+    bucket = re.search("s3://(.*)/data", (ann.folder / ".dvc/config").read_text())[1]
+    s3_server.client().delete_object(Bucket=bucket, Key=f"data/files/md5/{digest[:2]}/{digest[2:]}")
+    assert "1 images of origin/main are neither in DVC's cache here nor on the remote" in ben(*MERGE, ok=False)
+    assert contents(raw(ben)) == before
+    assert ben("git", "status", "--porcelain") == ""
+    assert "no merge is under way" in ben(*MERGE, "--continue", ok=False)
+
+
+def test_a_branch_without_changes_of_its_own_moves_on(different: Team):
+    ann, ben = different
+    ben("git", "reset", "--quiet", "--hard", "HEAD~1")
+    ben("dvc", "checkout", "--quiet", "--force")
+    ben(*MERGE)
+    assert contents(raw(ben)) == contents(raw(ann))
+    assert ben("git", "rev-parse", "HEAD") == ann("git", "rev-parse", "HEAD")
+    assert "Already up to date" in ben(*MERGE)
+
+
+def test_two_who_merged_each_other_can_merge_again(different: Team):
+    """Git then makes the version before both from two, and the driver is asked for that as well."""
+    ann, ben = different
+    ben("git", "push", "--quiet", "origin", "main:ben")
+    ben("dvc", "push", "--quiet")
+    ann(*MERGE, "origin/ben")
+    ben(*MERGE, "origin/main")
+    assert contents(raw(ann)) == contents(raw(ben))
+    new(600, raw(ann) / "cat/ann.png")
+    (raw(ben) / "cat/ben.png").unlink()
+    publish(ann, "Edited")
+    publish_locally(ben, "Removed")
+    expected = contents(raw(ann))
+    del expected["cat/ben.png"]
+    ben(*MERGE, "origin/main")
+    assert contents(raw(ben)) == expected
+    finished(ben)
