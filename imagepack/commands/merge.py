@@ -26,6 +26,11 @@ from imagepack.names import visible, visible_lines
 HERE = Path(__file__).resolve().parents[2]
 RAW_DVC = lock_files.RAW_DVC
 CONTINUE, ABORT = "python3 run.py merge --continue", "python3 run.py merge --abort"
+DRIVER = f"{shlex.quote(Path(sys.executable).as_posix())} -P -m imagepack.commands.merge_driver %O %A %B %P"
+DRIVERS = [
+    *("-c", f"merge.dvc.driver={DRIVER}", "-c", "merge.dvc.recursive=dvc-base"),
+    *("-c", f"merge.dvc-base.driver={DRIVER} --base"),
+]
 BACK = f"to go back: {ABORT}"
 
 
@@ -46,8 +51,8 @@ def main() -> int:
         if not options.go_on:
             branch = find(options.branch)
             require_ready()
-            fetch(branch)
-            if not start(branch):
+            drivers = DRIVERS if fetch(branch) else []
+            if not start(branch, drivers):
                 return 0
         elif not is_merging():
             raise InputError("no merge is under way: python3 run.py merge BRANCH starts one")
@@ -106,8 +111,11 @@ def require_ready() -> None:
         raise InputError("\n".join(faults))
 
 
-def fetch(branch: str) -> None:
+def fetch(branch: str) -> bool:
     """Fetch the lists of images that the merge needs, and the images that it brings, into DVC's cache.
+
+    Returns:
+        Whether git has to merge several versions before both first.
 
     Raises:
         InputError: they are nowhere, or the remote cannot be reached.
@@ -123,13 +131,14 @@ def fetch(branch: str) -> None:
             missing = objects.download(repo, None, wanted, show=sys.stderr.isatty())
     except ListMissing as reason:
         raise InputError(str(reason)) from None
-    except (repository.DvcException, OSError) as error:
+    except Exception as error:  # noqa: BLE001  (of whatever library reaches the remote)
         raise InputError(f"the images cannot be fetched: {s3.explain() or error}") from None
     if missing:
+        count = f"{len(missing)} image{'s' * (len(missing) != 1)}"
         raise InputError(
-            f"{len(missing)} images of {branch} are neither in DVC's cache here nor on the remote: who made them runs "
-            "`dvc push`"
+            f"{count} of {branch} not found, in DVC's cache here or on the remote: who made it runs `dvc push`"
         )
+    return len(bases) > 1
 
 
 def _listing(repo: repository.Repo, commit: str) -> Listing:
@@ -140,20 +149,17 @@ def _listing(repo: repository.Repo, commit: str) -> Listing:
     return {}
 
 
-def start(branch: str) -> bool:
+def start(branch: str, settings: list[str]) -> bool:
     """Let git merge, and not commit yet; return whether there is something to finish.
+
+    Args:
+        branch: to merge.
+        settings: options of git. Without a merge driver data/raw.dvc comes out in conflict, which is settled here.
 
     Raises:
         InputError: git refuses.
     """
     raw_data.begin_merge()
-    driver = [shlex.quote(Path(sys.executable).as_posix()), "-P", "-m", "imagepack.commands.merge_driver"]
-    drivers = {
-        "merge.dvc.driver": " ".join([*driver, "%O %A %B %P"]),
-        "merge.dvc.recursive": "dvc-base",
-        "merge.dvc-base.driver": " ".join([*driver, "%O %A %B %P --base"]),
-    }
-    settings = [word for name, value in drivers.items() for word in ("-c", f"{name}={value}")]
     paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
     before = git.text("rev-parse", "HEAD")
     done = subprocess.run(

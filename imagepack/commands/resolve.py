@@ -45,7 +45,7 @@ def main() -> int:
             return show(repo, folders)
     except (InputError, ListMissing) as error:
         print(visible_lines(f"resolve: {error}"), file=sys.stderr)
-    except (repository.DvcException, OSError) as error:
+    except Exception as error:  # noqa: BLE001  (of whatever library reaches the remote)
         print(visible_lines(f"resolve: {s3.explain() or error}"), file=sys.stderr)
     return 1
 
