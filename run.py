@@ -139,7 +139,7 @@ def select_tests(options: list[str]) -> list[str]:
         return [option for option in options if option != "--all"]
     if any(option[:2] in ("-m", "-k") or (ROOT / option.partition("::")[0]).exists() for option in options):
         return options
-    committed = subprocess.run(["git", "cat-file", "-e", "HEAD:data/raw.dvc"], cwd=ROOT, capture_output=True)
+    committed = subprocess.run(["git", "cat-file", "-e", "HEAD:./data/raw.dvc"], cwd=ROOT, capture_output=True)
     if committed.returncode == 0:
         print("run.py: this repository has images of its own: runs tests/; --all adds the template's own tests")
         options = ["tests", *options]

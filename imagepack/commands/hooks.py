@@ -132,12 +132,14 @@ def launcher() -> str:
 
 def command(name: str) -> str:
     """The line of a hook that does the work."""
-    python = launcher()
+    python, below = launcher(), (git.text("rev-parse", "--show-prefix") or "").rstrip("/")
+    # DVC sees the repository of the folder that it runs in
+    enter = f"cd {shlex.quote(below)} 2>/dev/null || exit 0; " if below and name != "pre-push" else ""
     if name == "post-checkout":  # git has checked out by then: what DVC lacks is no failure of git's
         lacking = "python3 run.py doctor says what of the data is missing here"
-        return f'{python} dvc git-hook post-checkout "$@" || echo "{lacking}" >&2'
+        return f'{enter}{python} dvc git-hook post-checkout "$@" || echo "{lacking}" >&2'
     if name == "pre-commit":
-        return f'exec {python} dvc git-hook pre-commit "$@"'
+        return f'{enter}exec {python} dvc git-hook pre-commit "$@"'
     return f'exec {python} imagepack.commands.pre_push "$@"'
 
 

@@ -98,7 +98,7 @@ def require_ready() -> None:
     if is_merging() or git.unmerged():
         raise InputError(f"a merge is under way: {CONTINUE}; {BACK}")
     faults = []
-    changed = git.lines("status", "--porcelain", "--untracked-files=no")
+    changed = git.lines("status", "--porcelain", "--untracked-files=no", "--", ".")
     if changed:
         listed = "\n".join(f"  {line}" for line in changed[:10])
         faults.append(f"there are changes that are not committed:\n{listed}\nCommit them (git commit -a) first")
@@ -191,7 +191,7 @@ def finish() -> int:
         return 0
     made = [path for path in unmerged.made_by_pipeline() if Path(path).exists() or git.lines("ls-files", "--", path)]
     git.run("add", "--all", "--", *made)
-    if changed := git.lines("diff", "--name-only"):
+    if changed := git.lines("diff", "--name-only", "--relative", "--", "."):
         return run.fail(f"Changed, and not part of the merge yet: {', '.join(changed)}: git add them, then {CONTINUE}")
     try:
         git.run("commit", "--no-edit", "--cleanup=strip")

@@ -140,7 +140,7 @@ def summarise(own: bool) -> None:
     push = f"  {tool} dvc push   # to {s3.remote_url()}\n" if s3.remote_url() else f"  {tool} {s3.SET_REMOTE}\n"
     push = push if own else ""
     aside = "  python3 run.py quarantine   # moves what was rejected out of data/raw\n" if found["rejected"] else ""
-    changed = git.lines("status", "--porcelain", "--", ":!data/sample")
+    changed = git.lines("status", "--porcelain", "--", ".", ":!data/sample")
     commit = '  git add reports && git commit -m "Dataset: what is new"\n' if changed else ""
     print(
         "\nLook at   reports/validation.html (what was found, with pictures), reports/preview/*.png (augmentation)\n"

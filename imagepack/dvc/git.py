@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-DVC_FILES = [":(top,glob)**/*.dvc", ":(top,glob)**/dvc.lock", ":(top,glob)**/dvc.yaml"]
-"""The files that say which data a version has."""
+DVC_FILES = [":(glob)**/*.dvc", ":(glob)**/dvc.lock", ":(glob)**/dvc.yaml"]
+"""The files, from this folder on, that say which data a version has."""
 
 
 class GitError(Exception):
