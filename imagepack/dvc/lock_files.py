@@ -83,6 +83,19 @@ def read_outs(content: str | bytes | None) -> list[Entry]:
         return []
 
 
+def read_import(content: str | bytes | None) -> dict[str, str] | None:
+    """Return {"repo": address, "revision": commit} of what a .dvc file has by `dvc import`; None if it has it not so.
+
+    A name and password in the address are left out.
+    """
+    try:
+        (dep,) = _parse(content)["deps"]
+        repo, commit = str(dep["repo"]["url"]), str(dep["repo"]["rev_lock"])
+    except UNREADABLE:
+        return None
+    return {"repo": re.sub("://[^/@]*@", "://", repo), "revision": commit}
+
+
 def here(path: Path = LOCK) -> str:
     """Return the text of one of these files; empty if it is not there."""
     try:

@@ -12,7 +12,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
-from imagepack.dvc import cache, remotes
+from imagepack.dvc import cache, lock_files, remotes
 from imagepack.dvc.download_cache import DownloadCache
 from imagepack.reader.format import PackError
 
@@ -245,9 +245,19 @@ class RevisionFiles:
     def _learn(self, path: str, info: dict, what: str) -> None:
         """Remember what DVC says of a file."""
         if not (md5 := info.get("md5") or info.get("md5-dos2unix")):
-            raise PackError(f"{what} of {self!r} comes from elsewhere by dvc import: open it where it is from")
+            raise self._imported(what)
         self._md5s[path] = md5, "md5" not in info
         self._process().infos[path] = info
+
+    def source(self, path: str) -> dict[str, str] | None:
+        """Return {"repo": ..., "revision": ...} of what came by `dvc import`, the file or a folder above; else None."""
+        places = (f"{place}.dvc" for place in (path, *PurePosixPath(path).parents))
+        return next(filter(None, map(lock_files.read_import, map(self.read, places))), None)
+
+    def _imported(self, what: str) -> PackError:
+        found = self.source(what)
+        where = f": {found['repo']}, revision {found['revision']}" if found else ""
+        return PackError(f"{what} of {self!r} comes from elsewhere by dvc import: open it where it is from{where}")
 
     def _connect(self):
         """DVC's file system."""
@@ -362,6 +372,8 @@ class RevisionFiles:
                 f"no space left for {what} in {self._files.folder}: name another folder with cache= or IMAGEPACK_CACHE"
             )
         if any(isinstance(cause, FileNotFoundError) for cause in chain):
+            if self._process().fs and self.source(what):
+                return self._imported(what)
             if not self.where:
                 return PackError(f"{self!r} names no DVC remote, and its {what} is not in the local DVC cache")
             return PackError(f"{what} of {self!r} is not on {self.where}: run dvc push where it was made")

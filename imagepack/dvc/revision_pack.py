@@ -60,12 +60,15 @@ class RevisionPack:
                 "or another folder with path="
             )
         self._params = provenance.params_of(self._dvc.read(str(lock_files.LOCK)))
+        self._source = self._dvc.source(self._path)
 
     def __repr__(self) -> str:
         return repr(self._dvc)
 
     def provenance(self, digest: str) -> dict:
-        """{"revision": hash of the commit, "params": those that dvc.lock records, or None}."""
+        """{"revision": hash of the commit, "params": those that dvc.lock records, or None}; also "repo" if imported."""
+        if self._source:
+            return self._source | {"params": None}
         return {"revision": self._dvc.commit, "params": self._params}
 
     def read_index(self) -> tuple[packs.Index, str]:
