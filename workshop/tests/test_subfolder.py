@@ -77,6 +77,23 @@ def test_versions_are_compared_and_packs_of_any_revision_opened(made: Project):
         PackedImages.at("v1~1", made.folder)
 
 
+def test_a_pack_that_another_project_imports_knows_its_revision(made: Project, tmp_path: Path):
+    other, top = Project(tmp_path / "other"), str(made.folder.parents[1])
+    other.folder.mkdir()
+    for command in ("git init --quiet", "git config user.name Test", "git config user.email t@example.com", "dvc init"):
+        other(*command.split())
+    (other.folder / "models").mkdir()
+    other("dvc", "import", "--rev", "v1", "--out", "models/images", top, "work/vision/data/packed")
+    other.commit("Imported")
+    source = {"repo": top, "revision": made("git", "rev-parse", "v1").strip(), "params": None}
+    packed = PackedImages(other.folder / "models/images")
+    assert packed.version == source | {"digest": packed.digest}
+    assert PackedImages.at("HEAD", other.folder, "models/images").version == packed.version
+    shutil.copytree(made.folder / "data/packed", other.folder / "models/images", dirs_exist_ok=True)  # that of v2
+    changed = PackedImages(other.folder / "models/images")
+    assert changed.version == {"digest": changed.digest, "revision": None, "params": None}
+
+
 def test_doctor_finds_nothing_and_the_hooks_push_the_data(dataset: Project, tmp_path: Path):
     top = Project(dataset.folder.parents[1])
     top("git", "init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "origin.git"))
