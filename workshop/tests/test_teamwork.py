@@ -388,20 +388,48 @@ def test_a_branch_without_changes_of_its_own_moves_on(different: Team):
     assert "Already up to date" in ben(*MERGE)
 
 
-def test_two_who_merged_each_other_can_merge_again(different: Team):
-    """Git then makes the version before both from two, and the driver is asked for that as well."""
-    ann, ben = different
-    ben("git", "push", "--quiet", "origin", "main:ben")
-    ben("dvc", "push", "--quiet")
-    ann(*MERGE, "origin/ben")
-    ben(*MERGE, "origin/main")
-    assert contents(raw(ann)) == contents(raw(ben))
-    new(600, raw(ann) / "cat/ann.png")
-    (raw(ben) / "cat/ben.png").unlink()
-    publish(ann, "Edited")
-    publish_locally(ben, "Removed")
-    expected = contents(raw(ann))
-    del expected["cat/ben.png"]
-    ben(*MERGE, "origin/main")
-    assert contents(raw(ben)) == expected
+def test_what_comes_of_a_merge_is_what_a_run_from_nothing_makes(
+    new_project: Callable[[], Project], s3_server: s3.Server, tmp_path: Path
+):
+    """With the template's stages: Ben adds images, Ann others and a param; a third clone makes it all anew."""
+    make_team(new_project(), s3_server, tmp_path / "team", lambda project: None)
+    ann, ben = Project(tmp_path / "team/ann"), Project(tmp_path / "team/ben")
+    ann("python", "-m", "imagepack.commands.hooks")
+    for project, number in ((ann, 50), (ben, 60)):
+        add_pictures(raw(project), 2, "cat", first=number)
+    set_size(ann, 16)
+    ann(*RUN)
+    ann.commit("Smaller, and two more")
+    ann("git", "push", "--quiet")
+    ben("dvc", "add", "--quiet", "data/raw")
+    ben.commit("Two more")
+    printed = ben(*MERGE)
+    assert "pack: 16 images" in printed
+    assert "Images: 2 added, 0 changed, 0 removed here" in printed
     finished(ben)
+    ben("dvc", "push", "--quiet")
+    ben("git", "push", "--quiet")
+    ann("git", "clone", "--quiet", "../origin.git", "../third")
+    third = Project(tmp_path / "team/third")
+    third("dvc", "pull", "--quiet", "data/raw.dvc")
+    third("dvc", "repro", "--quiet")
+    assert third("git", "status", "--porcelain") == ""
+
+
+def test_what_a_server_merged_without_a_driver_is_made_right_after_git_pull(different: Team, tmp_path: Path):
+    """As the button of a pull request does where only one side changed the images, and both dvc.lock."""
+    ann, ben = different
+    ben("git", "reset", "--quiet", "--hard", "origin/main")
+    ben("dvc", "checkout", "--quiet", "--force")
+    set_size(ben, 100)
+    ben("dvc", "repro", "--quiet")
+    ben.commit("Other params")
+    ben("git", "push", "--quiet", "origin", "main:ben")
+    server = tmp_path / "server"
+    ben("git", "clone", "--quiet", "../origin.git", str(server))
+    Project(server)("git", "-c", "user.name=Server", "-c", "user.email=s@example.com", "merge", "--quiet", "origin/ben")
+    Project(server)("git", "push", "--quiet", "origin", "main")
+    ann("git", "pull", "--quiet")
+    ann(*RUN)
+    assert "size: 100" in (ann.folder / "dvc.lock").read_text(encoding="utf-8")
+    assert "up to date" in ann("dvc", "status")
