@@ -421,7 +421,7 @@ def test_what_a_server_merged_without_a_driver_is_made_right_after_git_pull(diff
     ann, ben = different
     ben("git", "reset", "--quiet", "--hard", "origin/main")
     ben("dvc", "checkout", "--quiet", "--force")
-    set_size(ben, 100)
+    set_size(ben, 90)  # not as long as 128, or git, which goes by seconds, may not see it
     ben("dvc", "repro", "--quiet")
     ben.commit("Other params")
     ben("git", "push", "--quiet", "origin", "main:ben")
@@ -431,5 +431,5 @@ def test_what_a_server_merged_without_a_driver_is_made_right_after_git_pull(diff
     Project(server)("git", "push", "--quiet", "origin", "main")
     ann("git", "pull", "--quiet")
     ann(*RUN)
-    assert "size: 100" in (ann.folder / "dvc.lock").read_text(encoding="utf-8")
+    assert "size: 90" in (ann.folder / "dvc.lock").read_text(encoding="utf-8")
     assert "up to date" in ann("dvc", "status")
