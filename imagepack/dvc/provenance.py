@@ -54,9 +54,9 @@ def of_folder(folder: Path, digest: str) -> dict:
 
 def _import_of(folder: Path) -> dict[str, str] | None:
     """Where a folder came from by `dvc import`, if its dataset.h5 is the one that came."""
-    for above in (folder, *folder.parents):
+    for above in (folder, *folder.parents[:-1]):
         dvc_file = above.with_name(f"{above.name}.dvc")
-        if not above.name or not dvc_file.is_file():
+        if not dvc_file.is_file():
             continue
         text = lock_files.here(dvc_file)
         root = next((top for top in above.parents if (top / ".dvc").is_dir()), None)
