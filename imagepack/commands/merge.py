@@ -187,10 +187,13 @@ def finish() -> int:
     if run.bring_up_to_date():
         return run.fail(f"The merge is not committed yet. Mend that, then: {CONTINUE}\n{BACK.capitalize()}")
     if git.other_side() != "MERGE_HEAD":
-        print("\nNothing of this branch was to be merged with: it is now that version.")
+        print(f"\nThere is no merge to commit. This branch is at {last_commit()}")
         return 0
     made = [path for path in unmerged.made_by_pipeline() if Path(path).exists() or git.lines("ls-files", "--", path)]
-    git.run("add", "--all", "--", *made)
+    try:
+        git.run("add", "--all", "--", *made)
+    except git.GitError as error:
+        return run.fail(f"git does not add what the pipeline made: {error}\nMend that, then: {CONTINUE}")
     if changed := git.lines("diff", "--name-only", "--relative", "--", "."):
         return run.fail(f"Changed, and not part of the merge yet: {', '.join(changed)}: git add them, then {CONTINUE}")
     try:
@@ -198,8 +201,13 @@ def finish() -> int:
     except git.GitError as error:
         return run.fail(f"git does not commit: {error}\nMend that, then: {CONTINUE}")
     push = "git push" if pushes_data() else "python3 run.py -- dvc push && git push"
-    print(f"\n{visible(git.text('log', '-1', '--format=%h %s') or '')}\n{brought()}\n\nNext\n  {push}")
+    print(f"\n{last_commit()}\n{brought()}\n\nNext\n  {push}")
     return 0
+
+
+def last_commit() -> str:
+    """Return its hash and subject."""
+    return visible(git.text("log", "-1", "--format=%h %s") or "")
 
 
 def brought() -> str:
@@ -220,6 +228,7 @@ def pushes_data() -> bool:
 def abort() -> int:
     """Put everything back as it was before the merge; return the exit code."""
     if git.other_side() != "MERGE_HEAD":
+        raw_data.forget_merge()
         raise InputError("no merge is under way, so there is nothing to undo")
     made = [path for path in unmerged.made_by_pipeline() if git.lines("ls-tree", "HEAD", "--", path)]
     if made:  # the pipeline may have written them since

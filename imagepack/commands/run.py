@@ -79,16 +79,18 @@ def bring_in_data(own: bool) -> bool:
         raw_data.begin_pull()
         if dvc("pull"):
             raw_data.end_pull()
-            return True
+            # a merge may not know the size of the whole
+            return "size:" in lock_files.here(RAW_DVC) or dvc("add", str(RAW))
         reason = s3.explain() or (
             "Not all could be pulled (see above): whoever made this version has yet to run `dvc push`, or a file there "
-            "is damaged (docs/faults.md)."
+            f"is damaged (docs/faults.md); or {RAW} has files that no version has: move them elsewhere, run this "
+            "again, put them back."
             if own
             else f"{s3.TEMPLATE_URL} is the local S3 of the machine where this was made: set a bucket you share there "
             "(README, Your bucket), run `dvc push` there, and run this again."
         )
         if RAW.exists():  # perhaps brought by hand meanwhile
-            reason += f"\nIf {RAW} is as you want it: remove {raw_data.PULLING}, then python3 run.py"
+            reason += f"\nIf {RAW} is as you want it, whatever git has: remove {raw_data.PULLING}, then python3 run.py"
         fail(reason)
         return False
     if RAW.is_symlink():

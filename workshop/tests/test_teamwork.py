@@ -1,8 +1,12 @@
 """Two people, two clones, a bucket: what comes of a merge of what each of them did to the images."""
 
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -433,3 +437,41 @@ def test_what_a_server_merged_without_a_driver_is_made_right_after_git_pull(diff
     ann(*RUN)
     assert "size: 90" in (ann.folder / "dvc.lock").read_text(encoding="utf-8")
     assert "up to date" in ann("dvc", "status")
+
+
+def test_images_that_nobody_has_added_yet_survive_a_git_pull(different: Team):
+    """With the merge driver of the hooks, and data/raw not as data/raw.dvc says."""
+    _, ben = different
+    ben("python", "-m", "imagepack.commands.hooks")
+    new(700, raw(ben) / "cat/late.png", raw(ben) / "cat/img1.png")
+    late = (raw(ben) / "cat/late.png").read_bytes()
+    expected = merged(different) | {"cat/late.png": late, "cat/img1.png": late}
+    ben("git", "pull", "--no-rebase", "--no-edit", "--quiet")
+    printed = ben(*RUN, ok=False)
+    assert "data/raw/cat/late.png\n" in printed
+    assert "data/raw has files that no version has: move them elsewhere, run this again, put them back" in printed
+    assert (raw(ben) / "cat/late.png").read_bytes() == (raw(ben) / "cat/img1.png").read_bytes() == late
+    for name in ("late", "img1"):
+        (raw(ben) / f"cat/{name}.png").unlink()
+    ben(*RUN)
+    new(700, raw(ben) / "cat/late.png", raw(ben) / "cat/img1.png")
+    ben(*RUN)
+    assert contents(raw(ben)) == expected
+
+
+def test_killed_at_any_moment_it_goes_on(different: Team):
+    _, ben = different
+    expected = merged(different)
+    for moment, arguments in ((".git/MERGE_HEAD", []), (".dvc/tmp/run-py-is-pulling", ["--continue"]), (None, [])):
+        command = [sys.executable, *MERGE[1:], *arguments]
+        process = subprocess.Popen(command, cwd=ben.folder, stdout=subprocess.DEVNULL, start_new_session=True)
+        while moment and not (ben.folder / moment).exists() and process.poll() is None:
+            time.sleep(0.01)
+        assert process.poll() is None
+        if moment:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == 1  # the one that was not killed: a merge is under way
+    ben(*MERGE, "--continue")
+    assert contents(raw(ben)) == expected
+    finished(ben)
