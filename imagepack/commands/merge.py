@@ -200,8 +200,7 @@ def finish() -> int:
         git.run("commit", "--no-edit", "--cleanup=strip")
     except git.GitError as error:
         return run.fail(f"git does not commit: {error}\nMend that, then: {CONTINUE}")
-    push = "git push" if pushes_data() else "python3 run.py -- dvc push && git push"
-    print(f"\n{last_commit()}\n{brought()}\n\nNext\n  {push}")
+    print(f"\n{last_commit()}\n{brought()}\n\nNext\n  {next_step()}")
     return 0
 
 
@@ -219,10 +218,13 @@ def brought() -> str:
     return unmerged.summary(merge, now)
 
 
-def pushes_data() -> bool:
-    """Return whether git push takes the data along."""
+def next_step() -> str:
+    """Return the command that comes after a merge."""
+    if not git.lines("remote"):
+        return "python3 run.py compare HEAD~1   # what it did to the images"
     hook = Path(git.text("rev-parse", "--git-path", "hooks/pre-push") or "")
-    return hook.is_file() and "imagepack.commands.pre_push" in hook.read_text(encoding="utf-8", errors="replace")
+    takes_data = hook.is_file() and "imagepack.commands.pre_push" in hook.read_text(encoding="utf-8", errors="replace")
+    return "git push" if takes_data or not s3.is_own() else "python3 run.py -- dvc push && git push"
 
 
 def abort() -> int:

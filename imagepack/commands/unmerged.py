@@ -150,11 +150,14 @@ def describe(folder: Folder) -> str:
     first = visible(f"{folder.path}/{found[0].path}")
     count = f"{len(found)} file{'s' * (len(found) != 1)} of {folder.path}"
     head = f"{count} {'were' if len(found) != 1 else 'was'} changed by both sides, each in another way:"
-    ways = [
-        f"  python3 run.py resolve {first} --ours       or --theirs: for one file, or several",
-        f"  python3 run.py resolve {folder.path} --theirs     for all that are left",
-    ]
-    return "\n".join([head, *rows, *names_of_sides(), "Take a side for each:", *ways, f"then {go_on()}"])
+    ways = {
+        "python3 run.py resolve": "lists them, and shows where to look at both versions",
+        f"python3 run.py resolve {first} --ours": "or --theirs; of one file, or of several",
+        f"python3 run.py resolve {folder.path} --theirs": "of all that have no side yet",
+    }
+    width = max(map(len, ways))
+    lines = [f"  {command:{width}}  # {what}" for command, what in ways.items()]
+    return "\n".join([head, *rows, *names_of_sides(), f"Take a side of each, then {go_on()}:", *lines])
 
 
 def what(conflict: Conflict) -> str:
