@@ -48,7 +48,10 @@ def main() -> int:
     set_merge_drivers()
     if foreign:
         return left_alone(f"{folder} has a {' and a '.join(foreign)} that is not ours", foreign)
-    print("Installed: git push pushes the data first, git checkout also checks it out, git commit shows its status.")
+    print(
+        "Installed: git push pushes the data first, git checkout also checks it out, git merge merges "
+        "images one by one, git commit shows its status."
+    )
     return 0
 
 

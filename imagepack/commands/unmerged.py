@@ -5,7 +5,7 @@ conflict: `python3 run.py merge`, a `git merge`, pull, rebase or stash pop.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,10 @@ class Folder:
 
 
 def settle() -> list[str]:
-    """Merge what can be merged without the user; return what is left for him, each with the fix, or nothing."""
-    left = {path: stages for path, stages in git.unmerged().items() if not _is_made_anew(path, stages)}
+    """Merge what can be merged without the user; return what is left, each with the fix, or nothing."""
+    left = git.unmerged()
+    for path in _made_anew(left):
+        _take_ours(path, left.pop(path))
     if not left:
         raw_data.end_merge()
         return []
@@ -206,16 +208,18 @@ def made_by_pipeline() -> list[str]:
     return [str(lock_files.LOCK), *(path for stage in stages.values() for path in lock_files.outs_in_git(stage))]
 
 
-def _is_made_anew(path: str, stages: Mapping[int, str]) -> bool:
-    """Take our side of a file that the pipeline writes; whether it is one."""
-    if not any(path == made or path.startswith(f"{made}/") for made in made_by_pipeline()):
-        return False
+def _made_anew(paths: Iterable[str]) -> list[str]:
+    """Those of some files that the pipeline writes."""
+    made = made_by_pipeline() if paths else []
+    return [path for path in paths if any(path == name or path.startswith(f"{name}/") for name in made)]
+
+
+def _take_ours(path: str, stages: Mapping[int, str]) -> None:
     if OURS in stages:
         git.run("checkout", "--ours", "--", path)
         git.run("add", "--", path)
     else:
         git.run("rm", "--force", "--quiet", "--", path)
-    return True
 
 
 def go_on() -> str:

@@ -193,7 +193,7 @@ def _changed_alone(base: DvcFile | None, ours: DvcFile, theirs: DvcFile) -> DvcF
 def _size(repo: Repo, merge: Merge, base: DvcFile | None, ours: DvcFile, theirs: DvcFile) -> int | None:
     """Bytes of the merged folder. Those of the three versions are known; of single files, where the cache has them."""
     totals = [file.out.get("size") if file else 0 for file in (ours, theirs, base)]
-    if None in totals:
+    if None in totals or (merge.base and not base):
         return None
     odd: Counter[str] = Counter()  # how often a file counts too little or too much in ours + theirs - base
     for path in {*merge.base, *merge.ours, *merge.theirs}:

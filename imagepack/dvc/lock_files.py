@@ -110,25 +110,20 @@ def faults() -> list[str]:
     DVC writes them in place, and leaves them empty or cut where it is killed just then; git, with conflicts. With such
     a dvc.lock it runs nothing. An empty data/raw.dvc it takes for no data, in silence.
     """
-    found = []
+    found, unmerged = [], git.unmerged()
     for path in (LOCK, RAW_DVC):
         if not path.is_file():
             continue
-        if re.search("^<{7} ", here(path), re.MULTILINE):
-            found.append(_conflict(path))
+        if path.as_posix() in unmerged:
+            found.append(f"{path} has a merge conflict: python3 run.py merges it, or says what is left to do")
+        elif re.search("^<{7} ", here(path), re.MULTILINE):
+            fix = f"git checkout COMMIT -- {path}, of a commit before" if path == RAW_DVC else f"rm {path}"
+            found.append(f"{path} was committed with a merge conflict in it: {fix}, then python3 run.py")
         elif not _is_whole(path, here(path)):
             has_git = _is_whole(path, git.text("show", f"HEAD:./{path.as_posix()}") or "")
             fix = f"git checkout HEAD -- {path}" if has_git else f"rm {path}"
             found.append(f"{path} is damaged, as DVC leaves it when killed while it writes: {fix}, then python3 run.py")
     return found
-
-
-def _conflict(path: Path) -> str:
-    """What to do with a file that has git's marks of a conflict."""
-    if path.as_posix() in git.unmerged():
-        return f"{path} has a merge conflict: python3 run.py merges it, or says what is left to do"
-    fix = f"git checkout COMMIT -- {path}, of a commit before" if path == RAW_DVC else f"rm {path}"
-    return f"{path} was committed with a merge conflict in it: {fix}, then python3 run.py"
 
 
 def _is_whole(path: Path, content: str) -> bool:

@@ -168,28 +168,50 @@ def folder_of(project: Project) -> dict[str, str]:
         return {path: Path(repo.cache.local.oid_to_path(md5)).read_text() for path, md5 in file.listing(repo).items()}
 
 
+ALL = {"cat/2.png": "a", "cat/ann.png": "a", "cat/ben.png": "a"}
+
+
+def merge_each_other(project: Project) -> None:
+    """Ann and Ben each edit cat/1.png, merge the other's branch, and keep their own; Ben adds one more."""
+    commit(project, {"cat/1.png": "first", "cat/2.png": "a"}, "First")
+    for name in ("ann", "ben"):
+        project("git", "checkout", "--quiet", "-b", name, "main")
+        commit(project, {"cat/1.png": f"{name}'s", "cat/2.png": "a", f"cat/{name}.png": "a"}, name)
+        project("git", "branch", f"{name}-1")
+    for name, other in (("ann", "ben"), ("ben", "ann")):
+        project("git", "checkout", "--quiet", name)
+        project("git", "merge", "--no-commit", f"{other}-1", ok=False)
+        commit(project, ALL | {"cat/1.png": f"{name}'s"}, f"{name} has merged {other}")
+    commit(project, ALL | {"cat/1.png": "ben's", "dog/1.png": "b"}, "More of Ben's")
+    project("git", "checkout", "--quiet", "ann")
+
+
 @pytest.mark.slow
 def test_what_two_merges_decided_in_two_ways_is_a_conflict_again(new_project: Callable[[], Project]):
     """Git then makes the version before both of two, by the driver too; what those disagree on decides for neither."""
     project = new_project()
     project("python", "-m", "imagepack.commands.hooks")
     shutil.rmtree(project.folder / ".git/hooks")  # the driver stays
-    commit(project, {"cat/1.png": "first", "cat/2.png": "a"}, "First")
-    for name, content in (("ann", "ann's"), ("ben", "ben's")):
-        project("git", "checkout", "--quiet", "-b", name, "main")
-        commit(project, {"cat/1.png": content, "cat/2.png": "a", f"cat/{name}.png": "a"}, name)
-        project("git", "branch", f"{name}-1")
-    all_of_them = {"cat/2.png": "a", "cat/ann.png": "a", "cat/ben.png": "a"}
-    for name, other, content in (("ann", "ben", "ann's"), ("ben", "ann", "ben's")):
-        project("git", "checkout", "--quiet", name)
-        printed = project("git", "merge", "--no-commit", f"{other}-1", ok=False)
-        assert "data/raw.dvc is not merged by image: both sides changed cat/1.png" in printed
-        assert "<<<<<<< ours" in (project.folder / "data/raw.dvc").read_text()
-        commit(project, all_of_them | {"cat/1.png": content}, f"{name} has merged {other}")
-    commit(project, all_of_them | {"cat/1.png": "ben's", "dog/1.png": "b"}, "More of Ben's")
-    project("git", "checkout", "--quiet", "ann")
-    assert "both sides changed cat/1.png" in project("git", "merge", "--no-edit", "ben", ok=False)
+    merge_each_other(project)
+    printed = project("git", "merge", "--no-edit", "ben", ok=False)
+    assert "data/raw.dvc is not merged by image: both sides changed cat/1.png" in printed
+    assert "<<<<<<< ours" in (project.folder / "data/raw.dvc").read_text()
     project("git", "merge", "--abort")
-    commit(project, all_of_them | {"cat/1.png": "ben's", "fox/1.png": "c"}, "Ann comes round")
+    commit(project, ALL | {"cat/1.png": "ben's", "fox/1.png": "c"}, "Ann comes round")
     project("git", "merge", "--no-edit", "ben")
-    assert folder_of(project) == all_of_them | {"cat/1.png": "ben's", "dog/1.png": "b", "fox/1.png": "c"}
+    assert folder_of(project) == ALL | {"cat/1.png": "ben's", "dog/1.png": "b", "fox/1.png": "c"}
+
+
+@pytest.mark.slow
+def test_without_the_driver_too(new_project: Callable[[], Project]):
+    """The version before both, which git made, then has conflicts in itself."""
+    project, settle = new_project(), "from imagepack.commands import unmerged; print(*unmerged.settle())"
+    merge_each_other(project)
+    project("git", "merge", "--no-edit", "ben", ok=False)
+    assert "data/raw/cat/1.png: added by both" in project("python", "-c", settle)
+    project("git", "merge", "--abort")
+    commit(project, ALL | {"cat/1.png": "ben's", "fox/1.png": "c"}, "Ann comes round")
+    project("git", "merge", "--no-edit", "ben", ok=False)
+    assert project("python", "-c", settle).strip() == ""
+    assert folder_of(project) == ALL | {"cat/1.png": "ben's", "dog/1.png": "b", "fox/1.png": "c"}
+    assert "size" not in (project.folder / "data/raw.dvc").read_text()  # it is not known of a version that never was
