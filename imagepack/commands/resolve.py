@@ -41,7 +41,7 @@ def main() -> int:
             if not any(undecided(folder) for folder in folders):
                 raise InputError("no image is in conflict")
             if options.side:
-                return take(folders, [path.rstrip("/") for path in options.paths], options.side)
+                return take(folders, [Path(path).as_posix() for path in options.paths], options.side)
             return show(repo, folders)
     except (InputError, ListMissing) as error:
         print(visible_lines(f"resolve: {error}"), file=sys.stderr)

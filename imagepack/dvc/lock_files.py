@@ -117,8 +117,11 @@ def faults() -> list[str]:
         if path.as_posix() in unmerged:
             found.append(f"{path} has a merge conflict: python3 run.py merges it, or says what is left to do")
         elif re.search("^<{7} ", here(path), re.MULTILINE):
-            fix = f"git checkout COMMIT -- {path}, of a commit before" if path == RAW_DVC else f"rm {path}"
-            found.append(f"{path} was committed with a merge conflict in it: {fix}, then python3 run.py")
+            if git.other_side():
+                fix = f"git checkout --merge -- {path}"
+            else:
+                fix = f"git checkout COMMIT -- {path}, of a commit before" if path == RAW_DVC else f"rm {path}"
+            found.append(f"git took {path} for merged with a merge conflict in it: {fix}, then python3 run.py")
         elif not _is_whole(path, here(path)):
             has_git = _is_whole(path, git.text("show", f"HEAD:./{path.as_posix()}") or "")
             fix = f"git checkout HEAD -- {path}" if has_git else f"rm {path}"

@@ -328,6 +328,9 @@ def test_without_the_driver_run_py_merges_what_git_could_not(different: Team):
     expected = merged(different)
     assert "CONFLICT" in ben("git", "pull", "--no-rebase", "--no-edit", ok=False)
     assert "<<<<<<<" in (ben.folder / "data/raw.dvc").read_text()
+    ben("git", "add", "data/raw.dvc")  # in haste
+    assert "with a merge conflict in it: git checkout --merge -- data/raw.dvc" in ben(*RUN, ok=False)
+    ben("git", "checkout", "--merge", "--", "data/raw.dvc")
     ben(*RUN)
     assert contents(raw(ben)) == expected
     ben("git", "add", "reports")
