@@ -11,7 +11,6 @@ Lists of images and images of the other side are fetched before anything changes
 import argparse
 import os
 import shlex
-import subprocess
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
@@ -78,11 +77,8 @@ def find(name: str | None) -> str:
         if name is None:
             raise InputError("this branch has no upstream: name the branch to merge, python3 run.py merge BRANCH")
     remote = name.partition("/")[0]
-    if remote in git.lines("remote"):
-        try:
-            git.run("fetch", "--quiet", remote)
-        except git.GitError as error:
-            raise InputError(f"git fetch {remote} fails: {error}") from None
+    if remote in git.lines("remote") and git.in_terminal("fetch", "--quiet", remote)[0]:
+        raise InputError(f"git fetch {remote} fails (see above)")
     if git.text("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") is None:
         others = ", ".join(git.lines("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes"))
         raise InputError(f"there is no branch {name}; there are: {others}")
@@ -126,9 +122,10 @@ def fetch(branch: str) -> bool:
     try:
         with closing(repository.open_repo(Path.cwd())) as repo:
             ours, theirs, *before = (_listing(repo, commit) for commit in ("HEAD", branch, *bases))
+            remote = next((file.remote for file in map(_file, (branch, "HEAD")) if file), None)
             found = Merge(before[0] if before else {}, ours, theirs)
             wanted = {*found.files.values(), *(conflict.theirs for conflict in found.conflicts if conflict.theirs)}
-            missing = objects.download(repo, None, wanted, show=sys.stderr.isatty())
+            missing = objects.download(repo, remote, wanted, show=sys.stderr.isatty())
     except ListMissing as reason:
         raise InputError(str(reason)) from None
     except Exception as error:  # noqa: BLE001  (of whatever library reaches the remote)
@@ -143,10 +140,15 @@ def fetch(branch: str) -> bool:
 
 def _listing(repo: repository.Repo, commit: str) -> Listing:
     """The images of a commit; none where its data/raw.dvc says nothing of a folder."""
+    file = _file(commit)
+    return file.listing(repo) if file else {}
+
+
+def _file(commit: str) -> DvcFile | None:
     text = git.text("show", f"{commit}:./{RAW_DVC.as_posix()}")
     with suppress(NotMergeable):
-        return DvcFile(text or "", commit).listing(repo)
-    return {}
+        return DvcFile(text or "", commit)
+    return None
 
 
 def start(branch: str, settings: list[str]) -> bool:
@@ -162,17 +164,12 @@ def start(branch: str, settings: list[str]) -> bool:
     raw_data.begin_merge()
     paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
     before = git.text("rev-parse", "HEAD")
-    done = subprocess.run(
-        ["git", *settings, "merge", "--no-commit", "--no-stat", branch],
-        env=os.environ | {"PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-    )
+    code, printed = git.in_terminal(*settings, "merge", "--no-commit", "--no-stat", branch, PYTHONPATH=paths)
     if git.other_side() == "MERGE_HEAD":
         return True
-    if done.returncode:
+    if code:
         raw_data.forget_merge()
-        raise InputError(f"git does not merge {branch}: {(done.stderr or done.stdout).strip()}")
+        raise InputError(f"git does not merge {branch} (see above) {printed}".strip())
     if git.text("rev-parse", "HEAD") == before:
         raw_data.forget_merge()
         print(f"Already up to date: this branch has all of {visible(branch)}.")
@@ -196,10 +193,9 @@ def finish() -> int:
         return run.fail(f"git does not add what the pipeline made: {error}\nMend that, then: {CONTINUE}")
     if changed := git.lines("diff", "--name-only", "--relative", "--", "."):
         return run.fail(f"Changed, and not part of the merge yet: {', '.join(changed)}: git add them, then {CONTINUE}")
-    try:
-        git.run("commit", "--no-edit", "--cleanup=strip")
-    except git.GitError as error:
-        return run.fail(f"git does not commit: {error}\nMend that, then: {CONTINUE}")
+    code, printed = git.in_terminal("commit", "--quiet", "--no-edit", "--cleanup=strip")
+    if code:
+        return run.fail(f"git does not commit (see above). Mend that, then: {CONTINUE}\n{printed}")
     print(f"\n{last_commit()}\n{brought()}\n\nNext\n  {next_step()}")
     return 0
 

@@ -8,12 +8,11 @@ Where it cannot merge, the file has git's usual marks of a conflict, and `python
 import argparse
 import logging
 import os
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
-from imagepack.dvc import list_merge, raw_data, repository
+from imagepack.dvc import git, list_merge, raw_data, repository
 from imagepack.dvc.list_merge import DvcFile, Merge
 from imagepack.dvc.lock_files import RAW_DVC
 
@@ -36,8 +35,7 @@ def main() -> int:
         return 0
     print(f"{options.path} is not merged by image: {reason}. To merge it: python3 run.py", file=sys.stderr)
     # as git does without a driver; the marks keep a hasty `git add` from taking one side in silence
-    subprocess.run(["git", "merge-file", "-L", "ours", "-L", "base", "-L", "theirs",
-                    options.ours, options.base, options.theirs], check=False)  # fmt: skip
+    git.merge_file(options.ours, options.base, options.theirs)
     return 1
 
 

@@ -103,7 +103,7 @@ def show(repo: repository.Repo, folders: list[Folder]) -> int:
 def put_versions(repo: repository.Repo, folder: Folder, conflict: Conflict) -> None:
     """Copy both versions of a file to where they can be looked at."""
     for side, md5 in zip(SIDES, (conflict.ours, conflict.theirs), strict=True):
-        if md5 is None or objects.download(repo, None, [md5]):
+        if md5 is None or objects.download(repo, folder.files[2].remote, [md5]):
             continue
         place = BOTH / side / folder.path / conflict.path
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,12 @@ def run(*arguments: str, folder: Path | None = None, stdin: bytes = b"", seconds
     return done.stdout
 
 
+def in_terminal(*arguments: str, **variables: str) -> tuple[int, str]:
+    """Run git where it may ask for a passphrase; return its exit code and what it prints, while errors are shown."""
+    done = subprocess.run(["git", *arguments], stdout=subprocess.PIPE, env=os.environ | variables)
+    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
+
+
 def text(*arguments: str, folder: Path | None = None, seconds: float = 60) -> str | None:
     """Return what git prints, without the last newline; None where it fails or takes longer."""
     try:
@@ -117,6 +123,12 @@ def unmerged() -> dict[str, dict[int, str]]:
         (_, blob, stage), path = line.split("\t", 1)[0].split(), line.split("\t", 1)[1]
         found.setdefault(path, {})[int(stage)] = blob
     return found
+
+
+def merge_file(ours: Path, base: Path, theirs: Path) -> None:
+    """Merge two texts line by line into `ours`, with marks where they are in conflict."""
+    names = ("-L", "ours", "-L", "base", "-L", "theirs")
+    subprocess.run(["git", "merge-file", *names, ours, base, theirs], check=False)  # it returns how many there are
 
 
 def other_side() -> str | None:

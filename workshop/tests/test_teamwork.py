@@ -231,6 +231,9 @@ def test_conflicts_are_named_image_by_image_and_either_side_can_be_taken(conflic
     assert "acknowledged" not in printed
     assert contents(raw(ben)) == ours
     assert "merge is under way" in ben(*MERGE, "origin/main", ok=False)
+    doctor = ben("python", "-m", "imagepack.commands.doctor", ok=False)
+    assert "hint     locks: a merge is not committed yet: python3 run.py merge --continue, or --abort" in doctor
+    assert "problem  locks: data/raw.dvc has a merge conflict: python3 run.py merges it" in doctor
 
     assert "data/raw/cat/img2.png: edited by ours" in ben(*RESOLVE)
     sides = ("ours", ours, ("img0", "img1", "img2", "new")), ("theirs", theirs, ("img0", "img1", "img3", "new"))
