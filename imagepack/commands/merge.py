@@ -208,10 +208,12 @@ def last_commit() -> str:
 def brought() -> str:
     """Return what the merge, which is the last commit, did to the images of this branch."""
     base = git.text("merge-base", "HEAD^1", "HEAD^2") or "HEAD^1"
-    with closing(repository.open_repo(Path.cwd())) as repo:
-        before, ours, theirs, now = (_listing(repo, commit) for commit in (base, "HEAD^1", "HEAD^2", "HEAD"))
-    merge = Merge(before, ours, theirs)
-    return unmerged.summary(merge, now)
+    try:
+        with closing(repository.open_repo(Path.cwd())) as repo:
+            before, ours, theirs, now = (_listing(repo, commit) for commit in (base, "HEAD^1", "HEAD^2", "HEAD"))
+    except ListMissing as reason:  # git could merge without
+        return f"What it did to the images is not known: {reason}"
+    return unmerged.summary(Merge(before, ours, theirs), now)
 
 
 def next_step() -> str:
@@ -236,11 +238,14 @@ def abort() -> int:
     except git.GitError as error:
         raise InputError(f"git does not undo the merge: {error}") from None
     raw_data.forget_merge()
-    raw_data.end_pull()
     unmerged.CHOICES.unlink(missing_ok=True)
-    code = dvc_command.run(["checkout"])
-    print("The merge is undone." if code == 0 else "git has undone the merge, DVC not all: python3 run.py")
-    return code
+    if RAW_DVC.exists():
+        raw_data.begin_pull()
+    if dvc_command.run(["checkout"]):
+        return run.fail(f"git has undone the merge, but {raw_data.RAW} not all (see above): python3 run.py goes on")
+    raw_data.end_pull()
+    print("The merge is undone.")
+    return 0
 
 
 if __name__ == "__main__":
