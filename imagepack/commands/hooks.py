@@ -33,6 +33,7 @@ def main() -> int:
     """Write the hooks and DVC's merge driver; leave alone what is not ours, saying what to add. The exit code."""
     if folder := git.text("rev-parse", "--git-common-dir"):
         copy_code(Path(folder) / COPY)
+        set_merge_drivers()
     if shared := git.text("config", "core.hooksPath"):
         return left_alone(
             f"git takes its hooks from {shared} (core.hooksPath), which may serve other repositories", NAMES
@@ -45,7 +46,6 @@ def main() -> int:
     for name in NAMES:
         if name not in foreign:
             write(folder / name, script(name))
-    set_merge_drivers()
     if foreign:
         return left_alone(f"{folder} has a {' and a '.join(foreign)} that is not ours", foreign)
     print(

@@ -109,6 +109,16 @@ def test_doctor_finds_nothing_and_the_hooks_push_the_data(dataset: Project, tmp_
     assert "of data pushed" in printed
     assert "0 hints" in dataset("git", "stash") + dataset(*DOCTOR)
 
+    other = Project(top.folder / "other")  # a second dataset, with a remote of its own
+    other.folder.mkdir()
+    other("dvc", "init", "--quiet", "--subdir")
+    other("dvc", "remote", "add", "--default", "here", str(tmp_path / "other-remote"))
+    other.write("labels.txt", "cat")
+    other("dvc", "add", "--quiet", "labels.txt")
+    other.commit("Another dataset")
+    assert "pre-push: 1 file of data pushed" in top("git", "push", "origin", "main", PATH=outside)
+    assert [path.read_text() for path in (tmp_path / "other-remote").rglob("*") if path.is_file()] == ["cat"]
+
     top("git", "clone", "--quiet", str(tmp_path / "origin.git"), str(tmp_path / "mate"))
     mate = Project(tmp_path / "mate/work/vision")
     mate(*RUN)

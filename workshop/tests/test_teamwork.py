@@ -25,12 +25,12 @@ pytestmark = [
 COUNT = """\
 stages:
   count:
-    cmd: ls data/raw/* | wc -l > reports/count.txt && git hash-object data/raw/*/* > data/hashes.txt
+    cmd: ls data/raw/* | wc -l > reports/count.json && git hash-object data/raw/*/* > data/hashes.txt
     deps: [data/raw]
     params: [preprocess]
     outs:
       - data/hashes.txt
-      - reports/count.txt:
+      - reports/count.json:
           cache: false
 """
 """A pipeline of a moment, with an out in git and one that is not."""
@@ -255,7 +255,7 @@ def test_conflicts_are_named_image_by_image_and_either_side_can_be_taken(conflic
     acknowledged = (ben.folder / "data/acknowledged.csv").read_text(encoding="utf-8")
     assert acknowledged == "image,code,note,keep\n300,dark,seen,\n200,dark,seen,\n"
     assert "size: 200" in (ben.folder / "dvc.lock").read_text(encoding="utf-8")
-    assert (ben.folder / "reports/count.txt").read_text().split() == [str(len(wanted) + 5)]  # and names of folders
+    assert (ben.folder / "reports/count.json").read_text().split() == [str(len(wanted) + 5)]  # and names of folders
     finished(ben)
 
 
