@@ -30,7 +30,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def main() -> int:
-    """Write the hooks and DVC's merge driver; leave alone what is not ours, saying what to add. The exit code."""
+    """Write the hooks and the merge drivers; leave alone what is not ours, saying what to add. The exit code."""
     if folder := git.text("rev-parse", "--git-common-dir"):
         copy_code(Path(folder) / COPY)
         set_merge_drivers()

@@ -57,8 +57,7 @@ def merge(options: argparse.Namespace) -> str:
     if path == root / RAW_DVC and not options.is_base:
         os.chdir(root)
         raw_data.begin_pull(options.ours.read_bytes())
-        added, changed, removed = list_merge.count_changes(found.ours, found.files)
-        print(f"{options.path}: {added} images added, {changed} changed, {removed} removed. Next: python3 run.py")
+        print(f"{options.path}, images: {list_merge.changes(found.ours, found.files)}. Next: python3 run.py")
     return ""
 
 

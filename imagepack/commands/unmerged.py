@@ -136,8 +136,7 @@ def _write(repo: repository.Repo, folder: Folder) -> None:
 
 def summary(merge: Merge, outcome: Listing) -> str:
     """Return what a merge with this outcome brought to our side."""
-    added, changed, removed = list_merge.count_changes(merge.ours, outcome)
-    text = f"Images: {added} added, {changed} changed, {removed} removed here"
+    text = f"Images here: {list_merge.changes(merge.ours, outcome)}"
     for before, ours, theirs in merge.moved_twice():
         text += visible(f"\n  {before} was moved to {ours} by ours and to {theirs} by theirs: it is in both now")
     return text

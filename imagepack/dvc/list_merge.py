@@ -92,10 +92,13 @@ class Merge:
         return [(path, ours, theirs) for path, ours, theirs in places if ours and theirs and ours != theirs]
 
 
-def count_changes(old: Listing, new: Listing) -> tuple[int, int, int]:
-    """Return how many files were added, changed and removed."""
-    changed = sum(path in old and old[path] != md5 for path, md5 in new.items())
-    return len(new.keys() - old.keys()), changed, len(old.keys() - new.keys())
+def changes(old: Listing, new: Listing) -> str:
+    """Return how many files were added, edited, moved and removed, in words."""
+    came = Counter(new[path] for path in new.keys() - old.keys())
+    went = Counter(old[path] for path in old.keys() - new.keys())
+    moved = (came & went).total()
+    edited = sum(path in old and old[path] != md5 for path, md5 in new.items())
+    return f"{came.total() - moved} added, {edited} edited, {moved} moved, {went.total() - moved} removed"
 
 
 class DvcFile:

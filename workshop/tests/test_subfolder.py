@@ -145,7 +145,7 @@ def test_branches_merge_by_image(dataset: Project):
     dataset("git", "commit", "--quiet", "--message", "Theirs")
     dataset("git", "checkout", "--quiet", "main")
     dataset("dvc", "checkout", "--quiet")
-    assert "Images: 1 added, 0 changed, 0 removed here" in dataset(*MERGE, "theirs")
+    assert "Images here: 1 added, 0 edited, 0 moved, 0 removed" in dataset(*MERGE, "theirs")
     assert {path.name for path in (dataset.folder / "data/raw").rglob("img[67]*")} == {"img60.png", "img70.png"}
     assert dataset("git", "status", "--porcelain") == ""
 

@@ -165,7 +165,7 @@ def test_additions_removals_edits_and_relabellings_of_both_sides_merge_by_themse
     ben.commit("Ben")
 
     printed = ben(*MERGE)
-    assert "Images: 2 added, 1 changed, 2 removed here" in printed
+    assert "Images here: 1 added, 1 edited, 1 moved, 1 removed" in printed
     assert printed.endswith("Next\n  python3 run.py -- dvc push && git push\n")
     assert contents(raw(ben)) == expected
     finished(ben)
@@ -317,7 +317,7 @@ def test_with_the_hooks_git_pull_merges_by_image_and_run_py_brings_the_images(di
     expected = merged(different)
     ben("python", "-m", "imagepack.commands.hooks")
     printed = ben("git", "pull", "--no-rebase", "--no-edit", PATH=OUTSIDE)
-    assert "data/raw.dvc: 1 images added, 0 changed, 0 removed. Next: python3 run.py" in printed
+    assert "data/raw.dvc, images: 1 added, 0 edited, 0 moved, 0 removed. Next: python3 run.py" in printed
     assert ben("git", "status", "--porcelain") == ""
     ben(*RUN)
     assert contents(raw(ben)) == expected
@@ -412,7 +412,7 @@ def test_what_comes_of_a_merge_is_what_a_run_from_nothing_makes(
     ben.commit("Two more")
     printed = ben(*MERGE)
     assert "pack: 16 images" in printed
-    assert "Images: 2 added, 0 changed, 0 removed here" in printed
+    assert "Images here: 2 added, 0 edited, 0 moved, 0 removed" in printed
     finished(ben)
     ben("dvc", "push", "--quiet")
     ben("git", "push", "--quiet")
