@@ -15,6 +15,7 @@ from pathlib import Path
 from imagepack.dvc import git, list_merge, raw_data, repository
 from imagepack.dvc.list_merge import DvcFile, Merge
 from imagepack.dvc.lock_files import RAW_DVC
+from imagepack.names import visible
 
 
 def main() -> int:
@@ -33,7 +34,7 @@ def main() -> int:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     if not reason:
         return 0
-    print(f"{options.path} is not merged by image: {reason}. To merge it: python3 run.py", file=sys.stderr)
+    print(visible(f"{options.path} is not merged by image: {reason}. To merge it: python3 run.py"), file=sys.stderr)
     # as git does without a driver; the marks keep a hasty `git add` from taking one side in silence
     git.merge_file(options.ours, options.base, options.theirs)
     return 1
@@ -57,7 +58,7 @@ def merge(options: argparse.Namespace) -> str:
     if path == root / RAW_DVC and not options.is_base:
         os.chdir(root)
         raw_data.begin_pull(options.ours.read_bytes())
-        print(f"{options.path}, images: {list_merge.changes(found.ours, found.files)}. Next: python3 run.py")
+        print(f"{visible(options.path)}, images: {list_merge.changes(found.ours, found.files)}. Next: python3 run.py")
     return ""
 
 
