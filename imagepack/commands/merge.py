@@ -11,6 +11,7 @@ Lists of images and images of the other side are fetched before anything changes
 import argparse
 import os
 import shlex
+import subprocess
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
@@ -50,9 +51,12 @@ def main() -> int:
         if not options.go_on:
             branch = find(options.branch)
             require_ready()
-            drivers = DRIVERS if fetch(branch) else []
+            drivers, before = DRIVERS if fetch(branch) else [], git.text("rev-parse", "HEAD") or ""
             if not start(branch, drivers):
                 return 0
+            if has_other_code(before) and not unmerged.settle():
+                print("The merge brings other code: going on with that.", flush=True)
+                return subprocess.call([sys.executable, HERE / "run.py", "merge", "--continue"])
         elif not is_merging():
             raise InputError("no merge is under way: python3 run.py merge BRANCH starts one")
         return finish()
@@ -175,6 +179,11 @@ def start(branch: str, settings: list[str]) -> bool:
         print(f"Already up to date: this branch has all of {visible(branch)}.")
         return False
     return True  # this branch had nothing of its own, and git has moved it to that commit
+
+
+def has_other_code(before: str) -> bool:
+    """Return whether the machinery here, which this process has loaded in part, is not that of a commit."""
+    return bool(git.lines("diff", "--name-only", before, "--", "imagepack", "run.py", "requirements.lock"))
 
 
 def finish() -> int:
