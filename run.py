@@ -94,6 +94,11 @@ def set_up(locks: list[Path]) -> None:
     made = (stamp.exists() and stamp.read_text(encoding="utf-8") == wanted for stamp, wanted in stamps.items())
     if PYTHON.exists() and all(made):
         return
+    if conflicts := [lock.name for lock in locks if "\n<<<<<<< " in lock.read_text(encoding="utf-8")]:
+        take = " ".join(["git checkout --theirs --", *conflicts, "&& git add", *conflicts])
+        sys.exit(
+            f"run.py: {' and '.join(conflicts)} came out of a merge with a conflict: {take} (or --ours), and run again"
+        )
     if VENV.exists():
         print(f"run.py: .venv is unfinished or older than {locks[-1].name}: installing what is missing")
     else:

@@ -366,6 +366,15 @@ def test_nothing_is_mixed_into_a_merge(different: Team):
     assert "no merge is under way" in ben(*MERGE, "--continue", ok=False)
 
 
+def test_a_lock_in_conflict_is_named_and_not_installed(different: Team):
+    _, ben = different
+    lock = (ben.folder / "requirements.lock").read_text(encoding="utf-8")
+    ben.write("requirements.lock", f"# ours\n<<<<<<< HEAD\n{lock}=======\n>>>>>>> theirs\n")
+    printed = ben("python", "run.py", "merge", "--continue", ok=False)
+    assert "git checkout --theirs -- requirements.lock && git add requirements.lock (or --ours)" in printed
+    assert not (ben.folder / ".venv").exists()
+
+
 def test_what_cannot_be_fetched_is_said_before_anything_changes(different: Team, s3_server: s3.Server):
     ann, ben = different
     new(501, raw(ann) / "cat/kept-back.png")
