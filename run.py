@@ -96,9 +96,7 @@ def set_up(locks: list[Path]) -> None:
         return
     if conflicts := [lock.name for lock in locks if "\n<<<<<<< " in lock.read_text(encoding="utf-8")]:
         take = " ".join(["git checkout --theirs --", *conflicts, "&& git add", *conflicts])
-        sys.exit(
-            f"run.py: {' and '.join(conflicts)} came out of a merge with a conflict: {take} (or --ours), and run again"
-        )
+        sys.exit(f"run.py: a merge left {' and '.join(conflicts)} in conflict: {take} (or --ours), and run again")
     if VENV.exists():
         print(f"run.py: .venv is unfinished or older than {locks[-1].name}: installing what is missing")
     else:
