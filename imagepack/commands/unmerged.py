@@ -5,6 +5,7 @@ conflict: `python3 run.py merge`, a `git merge`, pull, rebase or stash pop.
 """
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def describe(folder: Folder) -> str:
     rows = [visible(f"  {folder.path}/{conflict.path}: {what(conflict)}") for conflict in found[:SHOWN]]
     if len(found) > SHOWN:
         rows.append(f"  ... and {len(found) - SHOWN} more: python3 run.py resolve lists them")
-    first = visible(f"{folder.path}/{found[0].path}")
+    first = visible(shlex.quote(f"{folder.path}/{found[0].path}"))
     count = f"{len(found)} file{'s' * (len(found) != 1)} of {folder.path}"
     head = f"{count} {'were' if len(found) != 1 else 'was'} changed by both sides, each in another way:"
     ways = {

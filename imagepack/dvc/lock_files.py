@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from imagepack.dvc import git
 
@@ -64,7 +64,8 @@ def read_pipeline(content: str | None = None) -> dict[str, dict]:
 def outs_in_git(stage: dict) -> list[str]:
     """Return what a stage of `read_pipeline` writes that git keeps: outs, metrics and plots with `cache: false`."""
     outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind) or () if isinstance(out, dict)]
-    return [path for out in outs for path, options in out.items() if options and options.get("cache") is False]
+    paths = [path for out in outs for path, options in out.items() if options and options.get("cache") is False]
+    return [PurePosixPath(stage.get("wdir", ""), path).as_posix() for path in paths]
 
 
 def read_lock(content: str | bytes | None) -> dict[str, Stage]:
