@@ -12,6 +12,8 @@ python3 run.py pin                       let each image keep the split that it h
 python3 run.py zip [FOLDER] [--back]     put the files of a folder, data/raw, into zips, which DVC moves faster; or back
 python3 run.py memo [clear]              the finished work that stages keep in .memo: how much; or remove it
 python3 run.py gc [--yes [--cloud]]      what earlier versions hold and cost, here and in the bucket; or free it
+python3 run.py merge [BRANCH]            merge a branch, or what git pull would: images by image; --help says more
+python3 run.py resolve [PATH ...]        take a side (--ours, --theirs) of images that both sides of a merge changed
 python3 run.py hooks                     install git hooks: git push then pushes the data first
 python3 run.py doctor [--deep] [--push]  what is wrong with this clone, its data and its remote, and the fix
 python3 run.py schema                    write params.schema.json, after adding a knob: editors then know it
@@ -60,6 +62,8 @@ def main(arguments: list[str]) -> int:
         "zip": "imagepack.commands.zips",
         "memo": "imagepack.commands.memo",
         "gc": "imagepack.commands.gc",
+        "merge": "imagepack.commands.merge",
+        "resolve": "imagepack.commands.resolve",
         "hooks": "imagepack.commands.hooks",
         "doctor": "imagepack.commands.doctor",
         "schema": "imagepack.commands.schema",
@@ -104,6 +108,9 @@ def set_up(locks: list[Path]) -> None:
     made = (stamp.exists() and stamp.read_text(encoding="utf-8") == wanted for stamp, wanted in stamps.items())
     if PYTHON.exists() and all(made):
         return
+    if conflicts := [lock.name for lock in locks if "\n<<<<<<< " in lock.read_text(encoding="utf-8")]:
+        take = " ".join(["git checkout --theirs --", *conflicts, "&& git add", *conflicts])
+        sys.exit(f"run.py: a merge left {' and '.join(conflicts)} in conflict: {take} (or --ours), and run again")
     if VENV.exists():
         print(f"run.py: .venv is unfinished or older than {locks[-1].name}: installing what is missing")
     else:
@@ -150,7 +157,7 @@ def select_tests(options: list[str]) -> list[str]:
         return [option for option in options if option != "--all"]
     if any(option[:2] in ("-m", "-k") or (ROOT / option.partition("::")[0]).exists() for option in options):
         return options
-    committed = subprocess.run(["git", "cat-file", "-e", "HEAD:data/raw.dvc"], cwd=ROOT, capture_output=True)
+    committed = subprocess.run(["git", "cat-file", "-e", "HEAD:./data/raw.dvc"], cwd=ROOT, capture_output=True)
     if committed.returncode == 0:
         if (ROOT / "workshop").exists():
             print("run.py: this repository has images of its own: runs tests/; --all adds the template's own tests")

@@ -80,7 +80,7 @@ def teammates(case: Case) -> Findings:
         )
     else:
         known = _known_to_git_remotes(case)
-        has_data = any(git.text("cat-file", "-e", f"{tip}:data/raw.dvc") is not None for tip in known)
+        has_data = any(git.text("cat-file", "-e", f"{tip}:./data/raw.dvc") is not None for tip in known)
         fix = f"{TOOL} dvc remote modify s3 url s3://my-bucket/my-dataset, then dvc push"
         yield (
             PROBLEM if has_data else HINT,
@@ -290,11 +290,9 @@ def commits(case: Case) -> Findings:
     if case.damaged_files:
         yield HINT, NOT_READ
         return
-    changed = git.lines(
-        "status", "--porcelain", "--", *git.DVC_FILES, ":(top)params.yaml", ":(top).dvc/config", ":(top)reports"
-    )
+    changed = git.lines("status", "--porcelain", "--", *git.DVC_FILES, "params.yaml", ".dvc/config", "reports")
     if changed:
-        names = [line[3:] for line in changed]
+        names = [line[3:].removeprefix(git.text("rev-parse", "--show-prefix") or "") for line in changed]
         yield HINT, f"not committed: {some(names)}: git add them and git commit"
     else:
         yield OK, "dvc.lock, .dvc files, params.yaml and reports are committed"

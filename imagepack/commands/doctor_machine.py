@@ -198,6 +198,9 @@ def locks(case: Case) -> Findings:
     if index.exists() and time.time() - index.stat().st_mtime > 60:
         left = True
         yield PROBLEM, f"{index} is left of a git that was killed, and git commits nothing: rm {index}"
+    if git.other_side() == "MERGE_HEAD":
+        left = True
+        yield HINT, "a merge is not committed yet: python3 run.py merge --continue, or --abort"
     if raw_data.is_half_pulled():
         left = True
         yield HINT, "data/raw is half pulled: python3 run.py goes on"

@@ -30,9 +30,10 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def main() -> int:
-    """Write the hooks and DVC's merge driver; leave alone what is not ours, saying what to add. The exit code."""
+    """Write the hooks and the merge drivers; leave alone what is not ours, saying what to add. The exit code."""
     if folder := git.text("rev-parse", "--git-common-dir"):
         copy_code(Path(folder) / COPY)
+        set_merge_drivers()
     if shared := git.text("config", "core.hooksPath"):
         return left_alone(
             f"git takes its hooks from {shared} (core.hooksPath), which may serve other repositories", NAMES
@@ -45,13 +46,29 @@ def main() -> int:
     for name in NAMES:
         if name not in foreign:
             write(folder / name, script(name))
-    git.text("config", "merge.dvc.name", "DVC merge driver")
-    merge = f"{shlex.quote(dvc())} git-hook merge-driver --ancestor %O --our %A --their %B "
-    git.text("config", "merge.dvc.driver", merge)
     if foreign:
         return left_alone(f"{folder} has a {' and a '.join(foreign)} that is not ours", foreign)
-    print("Installed: git push pushes the data first, git checkout also checks it out, git commit shows its status.")
+    print(
+        "Installed: git push pushes the data first, git checkout also checks it out, git merge merges "
+        "images one by one, git commit shows its status."
+    )
     return 0
+
+
+def set_merge_drivers() -> None:
+    """Tell git's configuration what the names of merge drivers in .gitattributes stand for."""
+    driver = f"{launcher()} imagepack.commands.merge_driver %O %A %B %P"
+    settings = {
+        "merge.dvc.name": "a folder that DVC tracks, file by file",
+        "merge.dvc.driver": driver,
+        "merge.dvc.recursive": "dvc-base",
+        "merge.dvc-base.name": "the same, between versions that both sides come from",
+        "merge.dvc-base.driver": f"{driver} --base",
+        "merge.generated.name": "what the pipeline makes: ours stays, and the next run makes it anew",
+        "merge.generated.driver": "true",
+    }
+    for name, value in settings.items():
+        git.text("config", name, value)
 
 
 def sources() -> list[Path]:
@@ -110,20 +127,22 @@ def write(hook: Path, text: str) -> None:
     beside.replace(hook)
 
 
-def dvc() -> str:
-    """The full path of this environment's dvc, which a git GUI has not on its PATH."""
-    return Path(sys.executable).with_name("dvc").as_posix()
+def launcher() -> str:
+    """How a shell runs a module of the copy."""
+    # -I and -S: no module comes from this folder, PYTHONPATH or a .pth file, which leads to what is checked out
+    return f'{shlex.quote(Path(sys.executable).as_posix())} -I -S "$(git rev-parse --git-common-dir)/{COPY}/run.py"'
 
 
 def command(name: str) -> str:
     """The line of a hook that does the work."""
-    # -I and -S: no module comes from this folder, PYTHONPATH or a .pth file, which leads to what is checked out
-    python = f'{shlex.quote(Path(sys.executable).as_posix())} -I -S "$(git rev-parse --git-common-dir)/{COPY}/run.py"'
+    python, below = launcher(), (git.text("rev-parse", "--show-prefix") or "").rstrip("/")
+    # DVC sees the repository of the folder that it runs in
+    enter = f"cd {shlex.quote(below)} 2>/dev/null || exit 0; " if below and name != "pre-push" else ""
     if name == "post-checkout":  # git has checked out by then: what DVC lacks is no failure of git's
         lacking = "python3 run.py doctor says what of the data is missing here"
-        return f'{python} dvc git-hook post-checkout "$@" || echo "{lacking}" >&2'
+        return f'{enter}{python} dvc git-hook post-checkout "$@" || echo "{lacking}" >&2'
     if name == "pre-commit":
-        return f'exec {python} dvc git-hook pre-commit "$@"'
+        return f'{enter}exec {python} dvc git-hook pre-commit "$@"'
     return f'exec {python} imagepack.commands.pre_push "$@"'
 
 

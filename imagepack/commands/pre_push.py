@@ -82,17 +82,27 @@ def to_push(remote: str, updates: str) -> list[tuple[str, list[str]]]:
 
 
 def push(tip: str, commits: list[str]) -> None:
-    """Push the data of `commits` from the first working tree of this repository that can.
+    """Push the data of `commits`, of each folder with DVC from the first working tree of this repository that can.
 
     Raises:
         Refused: none can.
     """
-    reasons = []
-    for root in working_trees():
-        reasons.append(push_from(root, tip, commits))
-        if not reasons[-1]:
-            return
-    raise Refused(reasons[0])
+    trees = working_trees()
+    for folder in folders(tip):
+        reasons = []
+        for root in (tree / folder for tree in trees if (tree / folder / ".dvc").is_dir()):
+            reasons.append(push_from(root, tip, commits))
+            if not reasons[-1]:
+                break
+        else:
+            raise Refused(reasons[0] if reasons else f"no working tree here has {folder} with DVC: check one out")
+
+
+def folders(tip: str) -> list[str]:
+    """Return the folders of the git repository that have DVC, usually its top alone, by a commit or the index."""
+    listed = git.lines("ls-tree", "-r", "--name-only", "--full-tree", tip) + git.lines("ls-files")
+    ours = (Path(name) for name in listed if name.endswith(".dvc/config"))
+    return list(dict.fromkeys(path.parents[1].as_posix() for path in ours if path.parts[-2] == ".dvc"))
 
 
 def working_trees() -> list[Path]:
@@ -100,8 +110,7 @@ def working_trees() -> list[Path]:
     listed = git.lines("worktree", "list", "--porcelain")
     listed = [line.removeprefix("worktree ") for line in listed if line.startswith("worktree ")]
     here = git.text("rev-parse", "--show-toplevel")
-    roots = dict.fromkeys(Path(root) for root in filter(None, [here, *listed]))
-    return [root for root in roots if (root / ".dvc").is_dir()]
+    return list(dict.fromkeys(Path(root) for root in filter(None, [here, *listed])))
 
 
 def push_from(root: Path, tip: str, commits: list[str]) -> str:

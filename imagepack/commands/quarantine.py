@@ -28,6 +28,7 @@ from imagepack.names import visible, visible_lines
 
 RAW, QUARANTINE = Path("data/raw"), Path("data/quarantine")
 MANIFEST, REJECTED = Path("data/validated/manifest.parquet"), Path("reports/rejected.csv")
+PRIVATE = f"{QUARANTINE} is on this machine alone: git and DVC leave it out, and teammates do not get it"
 NEXT = "\n\nNext\n  python3 run.py -- dvc add data/raw\n  python3 run.py"
 progress = partial(tqdm, desc="quarantine", unit="img", delay=1, disable=None)  # None: on a terminal only
 
@@ -88,6 +89,8 @@ def summary(moved: dict[str, list[str]], there: int) -> str:
     lines = [f"{len(moved)} rejected file{'s' * (len(moved) != 1)} moved from {RAW} to {QUARANTINE}{earlier}"]
     counts = Counter(code for issues in moved.values() for code in issues)
     lines += [f"  {code}: {count}" for code, count in sorted(counts.items())]
+    if moved or there:
+        lines.append(PRIVATE)
     after = f"{NEXT}\n  python3 run.py quarantine --back   # undoes it" if moved or there else ""
     return "\n".join(lines) + after
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from imagepack.checks import validation_reports
-from imagepack.commands import advice, report, s3, schema, unseen_files
+from imagepack.commands import advice, report, s3, schema, unmerged, unseen_files
 from imagepack.commands import dvc as dvc_command
 from imagepack.dvc import git, lock_files, pushed, raw_data, repository
 from imagepack.engine import params
@@ -24,8 +24,18 @@ TOOL = "python3 run.py --"
 
 def main() -> int:
     """Return the exit code."""
+    code = bring_up_to_date()
+    if code == 0:
+        summarise(s3.is_own())
+    return code
+
+
+def bring_up_to_date() -> int:
+    """Bring in data, run the pipeline and push to the local S3; return the exit code."""
     if git.text("rev-parse") is None:
         return fail("This is no git repository: run `git init` here first.")
+    if left := unmerged.settle():
+        return fail("\n\n".join(left))
     if faults := lock_files.faults() + unseen_files.dvc_files() + unseen_files.outputs():
         return fail("\n".join(faults))
     try:
@@ -35,13 +45,8 @@ def main() -> int:
     if schema.write():
         print(f"{schema.FILE}: written anew, for the params of stages/; it is for editors, and git's")
     own = s3.is_own()
-    if own:
-        s3.forget()
-    else:
-        try:
-            s3.tell_dvc(s3.start(urlparse(s3.TEMPLATE_URL).netloc))
-        except s3.S3Error as error:
-            return fail(str(error))
+    if fault := reach_remote(own):
+        return fail(fault)
     if not bring_in_data(own):
         return 1
     if not dvc("repro"):
@@ -56,8 +61,19 @@ def main() -> int:
         report.write(Path.cwd())
     except (InputError, PackError) as error:  # of a pipeline of one's own, say
         fail(f"{report.OUT} is not written: {error}")
-    summarise(own)
     return 0
+
+
+def reach_remote(own: bool) -> str:
+    """Start the local S3, or forget its keys where the remote is the user's own; return why that fails, or nothing."""
+    try:
+        if own:
+            s3.forget()
+        else:
+            s3.tell_dvc(s3.start(urlparse(s3.TEMPLATE_URL).netloc))
+    except s3.S3Error as error:
+        return str(error)
+    return ""
 
 
 def bring_in_data(own: bool) -> bool:
@@ -72,16 +88,18 @@ def bring_in_data(own: bool) -> bool:
         if dvc("pull"):
             raw_data.end_pull()
             pushed.note()
-            return True
+            # a merge may not know the size of the whole
+            return "size:" in lock_files.here(RAW_DVC) or dvc("add", str(RAW))
         reason = s3.explain() or (
             "Not all could be pulled (see above): whoever made this version has yet to run `dvc push`, or a file there "
-            "is damaged (docs/faults.md)."
+            f"is damaged (docs/faults.md); or {RAW} has files that no version has: move them elsewhere, run this "
+            "again, put them back."
             if own
             else f"{s3.TEMPLATE_URL} is the local S3 of the machine where this was made: set a bucket you share there "
             "(README.md, Your images and your bucket), run `dvc push` there, and run this again."
         )
         if RAW.exists():  # perhaps brought by hand meanwhile
-            reason += f"\nIf {RAW} is as you want it: remove {raw_data.PULLING}, then python3 run.py"
+            reason += f"\nIf {RAW} is as you want it, whatever git has: remove {raw_data.PULLING}, then python3 run.py"
         fail(reason)
         return False
     if RAW.is_symlink():
@@ -150,7 +168,7 @@ def next_step(own: bool) -> str:
     if own and not pushed.is_noted():
         steps.append(f"{TOOL} dvc push")
         aside = f"   # the data goes to {s3.remote_url()}"
-    if git.lines("status", "--porcelain", "--", ":!data/sample"):
+    if git.lines("status", "--porcelain", "--", ".", ":!data/sample"):
         steps.append('git add reports && git commit -a -m "Dataset: what is new"')
     if steps:
         return " && ".join(steps) + aside

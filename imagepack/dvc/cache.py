@@ -56,6 +56,18 @@ def md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def listed(root: Path, md5: str) -> dict[str, str]:
+    """Return the md5 of each file of a folder by its path there, from its list in the cache of the repository `root`.
+
+    Nothing where the cache has no such list.
+    """
+    try:
+        entries = json.loads(path_of(_folder(root), md5).read_bytes())
+        return {entry["relpath"]: entry["md5"] for entry in entries}
+    except (OSError, ValueError, LookupError, TypeError, configparser.Error):
+        return {}
+
+
 def some_files(cache_folder: Path, least: int = 20) -> list[Path]:
     """Return a few files of a cache: at least as many, if it has them."""
     found = []
@@ -92,14 +104,14 @@ def possible_links(source: Path, target: Path) -> dict[str, bool]:
     return can
 
 
-def _folder() -> Path:
+def _folder(root: Path = Path()) -> Path:
     """cache.dir of DVC's configuration, the local one before the repository's; its user's and system's are left out."""
-    folder = Path(".dvc", "cache")
+    folder = root / ".dvc/cache"
     for name in ("config", "config.local"):
         config = configparser.ConfigParser(interpolation=None)
-        config.read(Path(".dvc", name), encoding="utf-8")
+        config.read(root / ".dvc" / name, encoding="utf-8")
         if chosen := config.get("cache", "dir", fallback=None):
-            folder = Path(".dvc", chosen)
+            folder = root / ".dvc" / chosen
     return folder.absolute() / FILES
 
 

@@ -38,7 +38,7 @@ def level(name: str, dvc_folder: Path | None = None) -> dict:
 
 def read_commit(root: Path, commit: str) -> dict:
     """Return .dvc/config of a commit, with this clone's keys and addresses in place of it; empty where it has none."""
-    if (text := git.text("show", f"{commit}:.dvc/config", folder=root)) is None:
+    if (text := git.text("show", f"{commit}:./.dvc/config", folder=root)) is None:
         return {}
     with TemporaryDirectory() as folder:
         Path(folder, "config").write_text(text, encoding="utf-8")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-DVC_FILES = [":(top,glob)**/*.dvc", ":(top,glob)**/dvc.lock", ":(top,glob)**/dvc.yaml"]
-"""The files that say which data a version has."""
+DVC_FILES = [":(glob)**/*.dvc", ":(glob)**/dvc.lock", ":(glob)**/dvc.yaml"]
+"""The files, from this folder on, that say which data a version has."""
 
 
 class GitError(Exception):
@@ -44,6 +44,12 @@ def run(*arguments: str, folder: Path | None = None, stdin: bytes = b"", seconds
     if done.returncode:
         raise GitError(done.stderr.decode("utf-8", "replace").strip())
     return done.stdout
+
+
+def in_terminal(*arguments: str, **variables: str) -> tuple[int, str]:
+    """Run git where it may ask for a passphrase; return its exit code and what it prints, while errors are shown."""
+    done = subprocess.run(["git", *arguments], stdout=subprocess.PIPE, env=os.environ | variables)
+    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
 def text(*arguments: str, folder: Path | None = None, seconds: float = 60) -> str | None:
@@ -124,3 +130,27 @@ def are_here(hashes: Sequence[str]) -> list[bool]:
     """Return whether this repository has each object."""
     answer = run("cat-file", "--batch-check", stdin="".join(f"{name}\n" for name in hashes).encode())
     return [not line.endswith(b" missing") for line in answer.splitlines()]
+
+
+def unmerged() -> dict[str, dict[int, str]]:
+    """Return the files that git could not merge: path from this folder, and blob by stage (1 base, 2 ours, 3 theirs).
+
+    A stage is missing where that side has no such file.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for line in filter(None, (text("ls-files", "--unmerged", "-z", "--", ":/") or "").split("\0")):
+        (_, blob, stage), path = line.split("\t", 1)[0].split(), line.split("\t", 1)[1]
+        found.setdefault(path, {})[int(stage)] = blob
+    return found
+
+
+def merge_file(ours: Path, base: Path, theirs: Path) -> None:
+    """Merge two texts line by line into `ours`, with marks where they are in conflict."""
+    names = ("-L", "ours", "-L", "base", "-L", "theirs")
+    subprocess.run(["git", "merge-file", *names, ours, base, theirs], check=False)  # it returns how many there are
+
+
+def other_side() -> str | None:
+    """Return the name of what git is about to merge or apply (MERGE_HEAD, ...); None while it does not."""
+    names = ("MERGE_HEAD", "REBASE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
+    return next((name for name in names if text("rev-parse", "--verify", "--quiet", name)), None)

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from imagepack.dvc import git
 
@@ -53,12 +53,19 @@ class Stage:
         return tuple(dep for dep in self.deps if dep.path not in str(self.command) or dep.path.endswith(".py"))
 
 
-def read_pipeline() -> dict[str, dict]:
-    """Return the stages of the dvc.yaml in this folder, as they are written; nothing where it is missing or damaged."""
+def read_pipeline(content: str | None = None) -> dict[str, dict]:
+    """Return the stages of a dvc.yaml, that in this folder unless given, as they are written; none if it is damaged."""
     try:
-        return dict(_parse(here(PIPELINE))["stages"])
+        return dict(_parse(here(PIPELINE) if content is None else content)["stages"])
     except UNREADABLE:
         return {}
+
+
+def outs_in_git(stage: dict) -> list[str]:
+    """Return what a stage of `read_pipeline` writes that git keeps: outs, metrics and plots with `cache: false`."""
+    outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind) or () if isinstance(out, dict)]
+    paths = [path for out in outs for path, options in out.items() if options and options.get("cache") is False]
+    return [PurePosixPath(stage.get("wdir", ""), path).as_posix() for path in paths]
 
 
 def read_lock(content: str | bytes | None) -> dict[str, Stage]:
@@ -91,6 +98,19 @@ def read_md5s(path: str, content: str | bytes) -> list[str]:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
+def read_import(content: str | bytes | None) -> dict[str, str] | None:
+    """Return {"repo": address, "revision": commit} of what a .dvc file has by `dvc import`; None if it has it not so.
+
+    A name and password in the address are left out.
+    """
+    try:
+        (dep,) = _parse(content)["deps"]
+        repo, commit = str(dep["repo"]["url"]), str(dep["repo"]["rev_lock"])
+    except UNREADABLE:
+        return None
+    return {"repo": re.sub("://[^/@]*@", "://", repo), "revision": commit}
+
+
 def here(path: Path = LOCK) -> str:
     """Return the text of one of these files; empty if it is not there."""
     try:
@@ -105,13 +125,18 @@ def faults() -> list[str]:
     DVC writes them in place, and leaves them empty or cut where it is killed just then; git, with conflicts. With such
     a dvc.lock it runs nothing. An empty data/raw.dvc it takes for no data, in silence.
     """
-    found = []
+    found, unmerged = [], git.unmerged()
     for path in (LOCK, RAW_DVC):
         if not path.is_file():
             continue
-        if re.search("^<{7} ", here(path), re.MULTILINE):
-            fix = f"git checkout --ours -- {path} or --theirs, git add it, python3 run.py -- dvc pull, python3 run.py"
-            found.append(f"{path} has a merge conflict: take one of the two: {fix}")
+        if path.as_posix() in unmerged:
+            found.append(f"{path} has a merge conflict: python3 run.py merges it, or says what is left to do")
+        elif re.search("^<{7} ", here(path), re.MULTILINE):
+            if git.other_side():
+                fix = f"git checkout --merge -- {path}"
+            else:
+                fix = f"git checkout COMMIT -- {path}, of a commit before" if path == RAW_DVC else f"rm {path}"
+            found.append(f"git took {path} for merged with a merge conflict in it: {fix}, then python3 run.py")
         elif not _is_whole(path, here(path)):
             has_git = _is_whole(path, git.text("show", f"HEAD:./{path.as_posix()}") or "")
             fix = f"git checkout HEAD -- {path}" if has_git else f"rm {path}"

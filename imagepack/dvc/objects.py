@@ -85,6 +85,24 @@ def upload(repo: Repo, remote: str | None, wanted: Objects, show: bool = False) 
     return {info: out for info, out in wanted.items() if info not in result.transferred}
 
 
+def download(repo: Repo, remote: str | None, md5s: Iterable[str], show: bool = False) -> list[str]:
+    """Copy files from the remote that the cache lacks, with a progress bar or not; return those that it still lacks."""
+    from dvc_data.callbacks import TqdmCallback
+
+    lacking = {md5 for md5 in md5s if not repo.cache.local.exists(md5)}
+    if not lacking:
+        return []
+    with TqdmCallback(unit="file", desc="Fetching data", disable=not show) as progress:
+        transfer(
+            repo.cloud.get_remote_odb(remote, "fetch"),
+            repo.cache.local,
+            {HashInfo("md5", md5) for md5 in lacking},
+            verify=True,
+            callback=progress,
+        )
+    return sorted(md5 for md5 in lacking if not repo.cache.local.exists(md5))
+
+
 def damaged_on_remote(repo: Repo, remote: str | None, wanted: Objects) -> Objects:
     """Return those that the remote has with another size than the cache, or with another MD5, where it tells.
 

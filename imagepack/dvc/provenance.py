@@ -5,9 +5,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagepack.dvc import git, lock_files
+from imagepack.dvc import cache, git, lock_files
 from imagepack.dvc.git import GitError
-from imagepack.reader.format import PackError
+from imagepack.reader.format import INDEX_NAME, PackError
 
 REPORT = "reports/pack.json"
 STAGES = ("validate", "preprocess", "pack")
@@ -36,8 +36,11 @@ class Commit:
 def of_folder(folder: Path, digest: str) -> dict:
     """Return {"revision": ..., "params": ...} of the commit that is checked out, if its pack has this digest.
 
-    None each where it has another one, or there is no git or no repository.
+    None each where it has another one, or there is no git or no repository. Of a pack that came by `dvc import`, the
+    revision is of the repository that it came from, `repo`; its params are known there.
     """
+    if found := _import_of(folder.absolute()):
+        return found | {"params": None}
     project = _project(folder)
     try:
         commit = git.run("rev-parse", "HEAD", folder=project).decode().strip()
@@ -47,6 +50,21 @@ def of_folder(folder: Path, digest: str) -> dict:
     except (OSError, GitError):
         pass
     return {"revision": None, "params": None}
+
+
+def _import_of(folder: Path) -> dict[str, str] | None:
+    """Where a folder came from by `dvc import`, if its dataset.h5 is the one that came."""
+    for above in (folder, *folder.parents[:-1]):
+        dvc_file = above.with_name(f"{above.name}.dvc")
+        if not dvc_file.is_file():
+            continue
+        text = lock_files.here(dvc_file)
+        root = next((top for top in above.parents if (top / ".dvc").is_dir()), None)
+        if root and (found := lock_files.read_import(text)):
+            index = folder / INDEX_NAME
+            listed = cache.listed(root, lock_files.read_outs(text)[0].md5)
+            return found if listed.get(index.relative_to(above).as_posix()) == cache.md5(index) else None
+    return None
 
 
 def params_of(lock: bytes | None) -> dict | None:

@@ -15,19 +15,43 @@ from imagepack.dvc.lock_files import RAW_DVC
 RAW = "data/raw"
 PULLING = Path(".dvc/tmp/run-py-is-pulling")
 """A copy of data/raw.dvc, there while a pull of that version is unfinished."""
+MERGING = Path(".dvc/tmp/run-py-is-merging")
+"""data/raw.dvc as it was before a merge, there until the merge has come to its data/raw.dvc."""
 TOOL = "python3 run.py --"
 GET, KEEP = f"to get those: {TOOL} dvc pull", f"to make what is in {RAW} the next version: {TOOL} dvc add {RAW}"
 
 
-def begin_pull() -> None:
-    """Note that data/raw is not what the user wants until `end_pull`."""
+def begin_pull(content: bytes | None = None) -> None:
+    """Note that data/raw is not what the user wants until `end_pull`.
+
+    Args:
+        content: of data/raw.dvc, where git has yet to write it.
+    """
     PULLING.parent.mkdir(parents=True, exist_ok=True)
-    PULLING.write_bytes(RAW_DVC.read_bytes())
+    PULLING.write_bytes(RAW_DVC.read_bytes() if content is None else content)
 
 
 def end_pull() -> None:
     """Forget that."""
     PULLING.unlink(missing_ok=True)
+
+
+def begin_merge() -> None:
+    """Note what data/raw holds, before git merges."""
+    MERGING.parent.mkdir(parents=True, exist_ok=True)
+    MERGING.write_bytes(RAW_DVC.read_bytes() if RAW_DVC.exists() else b"")
+
+
+def end_merge() -> None:
+    """Note, where a merge has brought another data/raw.dvc, that its images are yet to come."""
+    if MERGING.exists() and RAW_DVC.exists() and RAW_DVC.read_bytes() != MERGING.read_bytes():
+        begin_pull()
+    forget_merge()
+
+
+def forget_merge() -> None:
+    """Forget it."""
+    MERGING.unlink(missing_ok=True)
 
 
 def is_half_pulled() -> bool:

@@ -15,7 +15,7 @@ from dvc.repo.worktree import worktree_view
 from dvc.scm import SCMError
 from dvc_data.hashfile.hash_info import HashInfo
 
-from imagepack.dvc import config
+from imagepack.dvc import config, git
 from imagepack.errors import InputError
 
 __all__ = ["DvcException", "LockError", "Repo", "SCMError"]  # and what is below
@@ -38,6 +38,11 @@ def open_repo(root: Path, commit: str | None = None) -> Repo:
 def outs(repo: Repo, commits: list[str]) -> tuple[list[Out], list[str]]:
     """Return what the commits track, or the workspace if none is given; and a line for each that cannot be read."""
     found, unreadable, seen = [], [], set()
+    if commits and Path(repo.root_dir) != Path(repo.scm.root_dir):  # those from before there was this subfolder
+        configs = git.read_files(commits, ".dvc/config", Path(repo.root_dir))
+        commits = [commit for commit, config in zip(commits, configs, strict=True) if config is not None]
+        if not commits:
+            return [], []
     for commit in repo.brancher(revs=commits, workspace=not commits, sha_only=True):
         name = commit[:9] if commits else "the workspace"
         try:

@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.util import Finalize
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
-from imagepack.dvc import cache, remotes
+from imagepack.dvc import cache, lock_files, remotes
 from imagepack.dvc.download_cache import DownloadCache
 from imagepack.reader.format import PackError
 
@@ -55,9 +55,17 @@ class RevisionFiles:
     Attributes:
         commit: hash of the commit; None of the workspace.
         where: the remote's URL, for messages; empty if there is none.
+        subfolder: of the git repository that has DVC, and that paths are in; empty where that is its top.
     """
 
-    def __init__(self, revision: str | None, repo: str | Path, files: DownloadCache, trust_remote: bool = True) -> None:
+    def __init__(
+        self,
+        revision: str | None,
+        repo: str | Path,
+        files: DownloadCache,
+        trust_remote: bool = True,
+        inside: str = "",
+    ) -> None:
         """Find the revision.
 
         Args:
@@ -66,12 +74,14 @@ class RevisionFiles:
             files: for what is fetched.
             trust_remote: whether keys may go to an address that the `.dvc/config` of a foreign repository names, one
                 that this process does not run in. What the user's own configuration names is trusted.
+            inside: a path of the git repository; where that has DVC in a subfolder alone, the one that is meant.
 
         Raises:
             PackError: it cannot be opened, or its remote is not trusted; the message says why and what to do.
         """
         self._repo = str(Path(repo).resolve()) if Path(repo).exists() else str(repo)
-        self._revision, self._files = revision, files
+        self._revision, self._files, self._inside = revision, files, inside
+        self.subfolder = ""
         self._trusted = trust_remote or _stands_in(self._repo)
         self.where, self.commit = "the remote", None
         self._processes: dict[int, _Process] = {}
@@ -235,9 +245,19 @@ class RevisionFiles:
     def _learn(self, path: str, info: dict, what: str) -> None:
         """Remember what DVC says of a file."""
         if not (md5 := info.get("md5") or info.get("md5-dos2unix")):
-            raise PackError(f"{what} of {self!r} comes from elsewhere by dvc import: open it where it is from")
+            raise self._imported(what)
         self._md5s[path] = md5, "md5" not in info
         self._process().infos[path] = info
+
+    def source(self, path: str) -> dict[str, str] | None:
+        """Return {"repo": ..., "revision": ...} of what came by `dvc import`, the file or a folder above; else None."""
+        places = (f"{place}.dvc" for place in (path, *PurePosixPath(path).parents))
+        return next(filter(None, map(lock_files.read_import, map(self.read, places))), None)
+
+    def _imported(self, what: str) -> PackError:
+        found = self.source(what)
+        where = f": {found['repo']}, revision {found['revision']}" if found else ""
+        return PackError(f"{what} of {self!r} comes from elsewhere by dvc import: open it where it is from{where}")
 
     def _connect(self):
         """DVC's file system."""
@@ -248,6 +268,8 @@ class RevisionFiles:
             raise PackError("to read a revision takes DVC: pip install 'dvc[s3]'") from None
         clones = len(open_repo.CLONES)
         fs = DVCFileSystem(self._repo, rev=self.commit or self._revision)
+        if not fs.repo.dvc_dir and (repo := self._in_subfolder(fs)):
+            fs = DVCFileSystem(repo)
         config = fs.repo.config
         if not self._trusted:
             self._require_own_addresses(config["remote"], fs)
@@ -255,6 +277,26 @@ class RevisionFiles:
             Finalize(None, open_repo.clean_repos, exitpriority=0)  # atexit does not run in worker processes
         self.where = config["remote"].get(config["core"].get("remote"), {}).get("url", "")
         return fs
+
+    def _in_subfolder(self, fs):
+        """DVC's repository in a subfolder of the git repository: the folder that was named, or one that `inside` is in.
+
+        None where there is none.
+        """
+        from dvc.repo import Repo
+        from dvc.repo.open_repo import _get_remote_config
+
+        git_fs, top = fs.repo.fs, Path(fs.repo.scm.root_dir)
+        local = Path(self._repo).is_dir()
+        named = Path(self._repo).relative_to(top).as_posix() if local and Path(self._repo) != top else ""
+        for folder in (named, *map(str, PurePosixPath(self._inside).parents)) if named != "." else ():
+            if folder not in ("", ".") and git_fs.exists(f"/{folder}/.dvc"):
+                self.subfolder = folder
+                options = {"fs": git_fs, "scm": fs.repo.scm}
+                if local:
+                    return Repo(f"/{folder}", config=_get_remote_config(str(top / folder)), **options)
+                return fs.repo._fs_conf["repo_factory"](f"/{folder}", **options)
+        return None
 
     def _require_own_addresses(self, remotes_of_repo: dict[str, dict], fs) -> None:
         """Refuse a foreign repository that says where keys go; nothing has been asked of a remote so far.
@@ -330,6 +372,8 @@ class RevisionFiles:
                 f"no space left for {what} in {self._files.folder}: name another folder with cache= or IMAGEPACK_CACHE"
             )
         if any(isinstance(cause, FileNotFoundError) for cause in chain):
+            if self._process().fs and self.source(what):
+                return self._imported(what)
             if not self.where:
                 return PackError(f"{self!r} names no DVC remote, and its {what} is not in the local DVC cache")
             return PackError(f"{what} of {self!r} is not on {self.where}: run dvc push where it was made")

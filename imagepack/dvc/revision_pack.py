@@ -47,22 +47,28 @@ class RevisionPack:
         Raises:
             PackError: it cannot be opened; the message says why and what to do.
         """
-        self._path, self._files, self.remote = path.strip("/"), files, remote
-        self._dvc = RevisionFiles(revision, repo, files, trust_remote)
+        self._dvc = RevisionFiles(revision, repo, files, trust_remote, inside=path.strip("/"))
+        self._path = path.strip("/").removeprefix(f"{self._dvc.subfolder}/")
+        self._files, self.remote = files, remote
         folders = (self._path, f"{self._path}/{packs.SHARDS_NAME}")
         self._names = {file for folder in folders for file in self._dvc.files_in(folder)}
+        if not (self._names or self._dvc.connected().repo.dvc_dir or Path(repo, ".dvc").is_dir()):
+            raise PackError(f"{self!r} has no DVC at its top: name the folder of it that has, as repo= or before path=")
         if not self._names:
             raise PackError(
                 f"{self!r} has no pack in {self._path}: name a revision from after the first dvc repro, "
                 "or another folder with path="
             )
         self._params = provenance.params_of(self._dvc.read(str(lock_files.LOCK)))
+        self._source = self._dvc.source(self._path)
 
     def __repr__(self) -> str:
         return repr(self._dvc)
 
     def provenance(self, digest: str) -> dict:
-        """{"revision": hash of the commit, "params": those that dvc.lock records, or None}."""
+        """{"revision": hash of the commit, "params": those that dvc.lock records, or None}; also "repo" if imported."""
+        if self._source:
+            return self._source | {"params": None}
         return {"revision": self._dvc.commit, "params": self._params}
 
     def read_index(self) -> tuple[packs.Index, str]:

@@ -35,7 +35,9 @@ class RevisionPipeline:
 
     @property
     def root(self) -> Path:
-        return Path(self._repo.scm.root_dir if self._commit else self._repo.root_dir)
+        if not self._commit:
+            return Path(self._repo.root_dir)
+        return Path(self._repo.scm.root_dir, self._repo.root_dir.strip("/"))
 
     @cached_property
     def _stages(self) -> dict:

@@ -156,7 +156,8 @@ class PackedImages:
     def version(self) -> dict:
         """Which data this is, for a checkpoint: JSON, {"digest": of the pack, "revision": git commit, "params": dict}.
 
-        Revision and params are None where git does not know the pack; params also without PyYAML.
+        Revision and params are None where git does not know the pack; params also without PyYAML. Of a pack that came
+        by `dvc import`, "repo" is the repository that it came from, and the revision is of that one.
         """
         return {"digest": self.digest} | self._source.provenance(self.digest)
 

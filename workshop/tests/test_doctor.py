@@ -422,7 +422,7 @@ def test_files_that_dvc_was_killed_while_it_wrote(project: Project, name: str, s
 def test_a_merge_conflict_is_named(project: Project, name: str):
     whole = (project.folder / name).read_text(encoding="utf-8")
     project.write(name, f"<<<<<<< HEAD\n{whole}=======\n{whole}>>>>>>> theirs\n")
-    said = f"{name} has a merge conflict: take one of the two: git checkout --ours -- {name} or --theirs"
+    said = f"git took {name} for merged with a merge conflict in it: "
     assert doctor(project, ok=False)["locks"].startswith(f"problem {said}")
     assert said in project("python", "-m", "imagepack.commands.run", ok=False)
 

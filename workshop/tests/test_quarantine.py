@@ -94,6 +94,7 @@ def test_rejected_files_leave_and_come_back():
     assert quarantine() == (
         f"6 rejected files moved from {RAW} to {QUARANTINE}\n"
         "  empty_file: 1\n  exact_duplicate: 2\n  not_image: 2\n  too_small: 2\n"
+        f"{QUARANTINE} is on this machine alone: git and DVC leave it out, and teammates do not get it\n"
         "\nNext\n  python3 run.py -- dvc add data/raw\n  python3 run.py\n"
         "  python3 run.py quarantine --back   # undoes it\n"
     )
@@ -320,7 +321,7 @@ def test_a_second_run_goes_on_where_the_first_stopped():
     assert "5 rejected files moved from data/raw to data/quarantine, 1 there already\n" in quarantine()
     assert not (RAW / "2024").exists()
     assert contents(RAW) | contents(QUARANTINE) == before
-    assert "0 rejected files moved from data/raw to data/quarantine, 6 there already\n\nNext" in quarantine()
+    assert "0 rejected files moved from data/raw to data/quarantine, 6 there already\n" in quarantine()
 
 
 @pytest.mark.slow
