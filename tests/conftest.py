@@ -46,6 +46,13 @@ def handful() -> dict[str, bytes]:
     pytest.skip("no images: neither in data/raw nor in data/sample/images")
 
 
+@pytest.fixture(scope="session")
+def tables() -> dict[str, bytes]:
+    """The tables of data/raw (docs/tables.md), likewise; mostly there are none."""
+    found = raw_files.find_all(RAW).tables if RAW.is_dir() else []
+    return {str(file): raw_files.read(RAW, file) for file in found}
+
+
 def choose(files: list[raw_files.RawFile]) -> list[raw_files.RawFile]:
     """Up to IMAGES files of each of up to FOLDERS class folders, both taken at even distances."""
     by_folder = defaultdict(list)

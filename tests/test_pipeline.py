@@ -22,7 +22,11 @@ from imagepack import PackedImages
 
 @pytest.fixture(scope="module")
 def made(
-    root: Path, pipeline: dict[str, dict], handful: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+    root: Path,
+    pipeline: dict[str, dict],
+    handful: dict[str, bytes],
+    tables: dict[str, bytes],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A copy of the pipeline with a handful of images as data/raw, after `dvc repro`. Do not change it."""
     copy = tmp_path_factory.mktemp("pipeline")
@@ -30,7 +34,7 @@ def made(
     deps = {dep for stage in pipeline.values() for dep in stage["deps"] if not is_below(dep, ["data/raw", *written])}
     for name in deps | {"imagepack", "stages", "dvc.yaml", ".dvcignore"}:
         copy_to(root / name, copy / name)
-    for path, content in handful.items():
+    for path, content in (handful | tables).items():
         (copy / "data/raw" / path).parent.mkdir(parents=True, exist_ok=True)
         (copy / "data/raw" / path).write_bytes(content)
     values = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
@@ -86,8 +90,9 @@ def test_the_pack_holds_every_class_in_the_size_that_params_yaml_says(made: Path
     packed = PackedImages(made / "data/packed")
     image, label = packed[0]
     assert image.shape == (params["preprocess"].size, params["preprocess"].size, len(params["preprocess"].mode))
-    assert packed.classes == sorted({Path(path).parent.name for path in handful})
-    assert packed.classes[label] == Path(packed.path(0)).parent.name
+    if not params["labels"].column:  # the folder is the label
+        assert packed.classes == sorted({Path(path).parent.name for path in handful})
+        assert packed.classes[label] == Path(packed.path(0)).parent.name
 
 
 def test_the_same_images_give_the_same_bytes_again(made: Path, tmp_path: Path):

@@ -44,14 +44,17 @@ def test_they_pass_in_a_fresh_clone_without_the_workshop(new_project: Callable[[
     assert project("git", "status", "--porcelain", "--", ":!workshop") == ""
 
 
-def test_they_pass_with_other_params_and_images_in_files_and_zips(new_project: Callable[[], Project]):
+def test_they_pass_with_other_params_images_in_files_and_zips_and_labels_in_a_table(new_project: Callable[[], Project]):
     project = new_project()
     raw = project.folder / "data/raw"
     for number, folder in enumerate(("cat", "2024-05/dog", "2024-06/dog")):
         add_pictures(raw, 12, folder, first=12 * number)
+    names = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*.png"))
+    rows = "".join(f"{name},{('red', 'blue')[number % 2]}\n" for number, name in enumerate(names))
+    (raw / "metadata.csv").write_text(f"file_name,colour\n{rows}", encoding="utf-8")
     project("python", "-m", "imagepack.commands.zips", "data/raw/2024-06")
     set_params(project, size="40", mode="L", fit="pad", layout="zip", encoding="png", train="0.9", test="0.0")
-    set_params(project, fail_on="[class_too_small]", min_side="20")
+    set_params(project, fail_on="[class_too_small]", min_side="20", column="colour")
     project("dvc", "repro")
     shutil.rmtree(project.folder / "data/sample")
     printed = run_tests(project, "tests")
