@@ -219,11 +219,12 @@ class TestOnACluster:
         assert keepers(shared) == []
 
     def test_stages_started_by_their_commands_in_any_folder_work(self, shared: LocalCluster, tmp_path: Path):
-        add_pictures(tmp_path / "raw", 40)
+        add_pictures(tmp_path / "raw", 20)
+        add_pictures(tmp_path / "raw", 20, "dog", first=20)
         for memo in ("", "; 40 of 40 from the memo"):
             process = stage(tmp_path, shared.address)
             assert process.communicate(timeout=60)[0] == (
-                f"validate: 40 files in 1 class: 40 accepted, 0 rejected (see reports/validation.html){memo}\n"
+                f"validate: 40 files in 2 classes: 40 accepted, 0 rejected (see reports/validation.html){memo}\n"
             )
         found = sorted(path.name for path in tmp_path.iterdir())
         assert found == [".memo", "dvc.yaml", "manifest.parquet", "params.yaml", "raw", "reports"]
