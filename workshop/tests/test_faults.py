@@ -207,7 +207,7 @@ def test_workers_end_with_the_stage_that_was_killed(fresh: Project):
 
 
 IMPORTS = ("imagepack/engine/__main__.py", "    from imagepack.engine.stage import run_stage\n")
-WORKS = ("stages/validate.py", "    files, ignored = ")
+WORKS = ("stages/validate.py", "    files, names, ignored = ")
 """What a stage does at two moments: it is killed in between."""
 
 
