@@ -108,7 +108,8 @@ def set_up(locks: list[Path]) -> None:
     made = (stamp.exists() and stamp.read_text(encoding="utf-8") == wanted for stamp, wanted in stamps.items())
     if PYTHON.exists() and all(made):
         return
-    if conflicts := [lock.name for lock in locks if "\n<<<<<<< " in lock.read_text(encoding="utf-8")]:
+    conflicts = [lock.name for lock in locks if "\n<<<<<<< " in lock.read_text(encoding="utf-8")]
+    if conflicts:
         take = " ".join(["git checkout --theirs --", *conflicts, "&& git add", *conflicts])
         sys.exit(f"run.py: a merge left {' and '.join(conflicts)} in conflict: {take} (or --ours), and run again")
     if VENV.exists():
@@ -126,10 +127,15 @@ def set_up(locks: list[Path]) -> None:
                 f"run.py: Python's venv module is missing or broken {detail}: install it "
                 "(Debian and Ubuntu: apt install python3-venv) and run again"
             )
-    # --no-compile: pip would compile 8,000 modules, a third of its time; Python compiles those that it imports
-    installers = [[PYTHON, "-m", "pip", "--disable-pip-version-check", "-qq", "install", "--no-compile"]]
+    # pip would compile 8,000 modules, a third of its time, and Python itself compiles those that it imports; unless it
+    # may write no bytecode, as in many containers, where each start would take several times as long
+    never = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    installers = [
+        [PYTHON, "-m", "pip", "--disable-pip-version-check", "-qq", "install", *([] if never else ["--no-compile"])]
+    ]
     if shutil.which("uv"):  # several times as fast; it does not know pip's configuration, so that pip may have to help
-        installers.insert(0, ["uv", "pip", "install", "--quiet", "--python", PYTHON])
+        compiling = ["--compile-bytecode"] if never else []
+        installers.insert(0, ["uv", "pip", "install", "--quiet", *compiling, "--python", PYTHON])
     wanted = ["--require-hashes", *(f"-r{lock}" for lock in locks)]
     if not any(subprocess.run([*installer, *wanted]).returncode == 0 for installer in installers):
         sys.exit(f"run.py: pip could not install {locks[-1].name} (see above): check the network and run again")
