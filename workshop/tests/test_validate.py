@@ -903,7 +903,8 @@ def busy_workers(stage: psutil.Process) -> list[psutil.Process]:
 @pytest.mark.slow
 @linux_only
 def test_a_file_whose_worker_is_killed_each_time_costs_itself_alone(tmp_path: Path):
-    add_pictures(tmp_path / "raw", 5)
+    add_pictures(tmp_path / "raw", 4)
+    add_pictures(tmp_path / "raw", 1, "dog", first=4)
     write(tmp_path / "raw/cat/slow.bmp", slow_bmp(4000))
     (tmp_path / "params.yaml").write_text("{}\n")
     env = os.environ | {"PYTHONPATH": str(REPOSITORY), "STAGE_WORKERS": "1"}
@@ -926,7 +927,7 @@ def test_a_file_whose_worker_is_killed_each_time_costs_itself_alone(tmp_path: Pa
                 killed += 1
         time.sleep(0.05)
     printed = stage.communicate()[0]
-    assert printed == "validate: 6 files in 1 class: 5 accepted, 1 rejected (see reports/validation.html)\n"
+    assert printed == "validate: 6 files in 2 classes: 5 accepted, 1 rejected (see reports/validation.html)\n"
     assert killed >= 2  # with others in its group, then by itself
     manifest = pl.read_parquet(tmp_path / "manifest.parquet")
     assert column(manifest, "issues")["cat/slow.bmp"] == ["decoder_crash"]
