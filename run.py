@@ -181,6 +181,8 @@ def run(command: list, anywhere: bool = False) -> int:
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"])),  # the local S3
     }
     environment.pop("PYTHONHOME", None)
+    if command[1:3] == ["-m", "pytest"]:  # which starts hundreds of processes: without bytecode they take twice as long
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
     program = shutil.which(command[0], path=environment["PATH"])
     if not program:
         sys.exit(f"run.py: no command {command[0]} in .venv or on PATH")

@@ -63,8 +63,9 @@ class Merge:
         self._choices = choices
         merged = {path: self._of(path) for path in sorted({*base, *ours, *theirs})}
         self.files: Listing = {path: md5 for path, (md5, _) in merged.items() if md5 is not None}
-        # a path that is a file on one side and a folder on the other
-        clashing = {parent for path in self.files for parent in _parents(path) if parent in self.files}
+        # a path that is a file on one side and a folder on the other, or may come to be by a choice
+        possible = {path for path, (md5, decided) in merged.items() if md5 is not None or not decided}
+        clashing = {parent for path in possible for parent in _parents(path) if parent in possible}
         undecided = [path for path, (_, decided) in merged.items() if not decided or path in clashing]
         self.conflicts = [Conflict(path, *(side.get(path) for side in (base, ours, theirs))) for path in undecided]
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import Project
 from dvc.repo import Repo
 from dvc.utils.serialize import dumps_yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imagepack.dvc import list_merge
@@ -53,6 +53,9 @@ def test_it_does_not_matter_who_merges_whom(base: dict, ours: dict, theirs: dict
 
 @settings(deadline=None)
 @given(CLASHING, CLASHING, CLASHING, SIDES)
+@example(
+    {"cat/1.png": ""}, {"dog/1.png": "", "cat": ""}, {"cat/1.png": "a"}, "theirs"
+)  # a choice makes a folder of a file
 def test_choices_decide_every_conflict_and_leave_a_folder(base: dict, ours: dict, theirs: dict, side: str):
     """Also where a path is a file on one side and a folder on the other."""
     found = Merge(base, ours, theirs).conflicts
