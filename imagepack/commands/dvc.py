@@ -11,10 +11,15 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagepack.dvc import pushed, raw_data
 from imagepack.dvc.lock_files import RAW_DVC
-from imagepack.names import visible_lines
+from imagepack.names import counted, visible_lines
+
+if TYPE_CHECKING:
+    from imagepack.dvc.objects import Objects
+    from imagepack.dvc.repository import Out, Repo
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERRUPTED = 130
@@ -39,7 +44,7 @@ def main(arguments: list[str]) -> int:
     if code == 0:
         if pulls_all:
             raw_data.end_pull()
-        if fault := lacking(store) if store else "":
+        if fault := lacking(store)[store] if store else "":
             print(f"\n{fault}", file=sys.stderr)
             return 1
         if store == "remote" or pulls_all:
@@ -62,36 +67,47 @@ def run(arguments: list[str], folder: Path | None = None) -> int:
             interrupted = True
 
 
-def lacking(store: str) -> str:
-    """Return how many files of data of this version the cache or the remote lacks, and the fix; empty if none.
+def lacking(*stores: str) -> dict[str, str]:
+    """Return, by store, how many files of data of this version it lacks, and the fix; empty if none.
 
     Args:
-        store: cache (then only data that is here counts) or remote.
+        stores: cache (then only data that is here counts) and remote.
     """
-    from imagepack.dvc import objects, repository  # it takes a second to load DVC
+    from imagepack.dvc import repository  # it takes a second to load DVC
 
     try:
         with closing(repository.open_repo(Path.cwd())) as repo:
             tracked, _ = repository.outs(repo, [])
-            if store == "cache":
-                there = [out for out in tracked if Path(out.path).exists()]
-                wanted = objects.objects(repo, there, ask_remote=False)
-                missing = nowhere = objects.not_in_cache(repo, objects.of_all_remotes(wanted))
-            else:
-                missing = objects.of_all_remotes(objects.not_on_remotes(repo, objects.objects(repo, tracked)))
-                nowhere = objects.not_in_cache(repo, missing)
+            look = {"cache": _cache_lacks, "remote": _remote_lacks}
+            return {store: look[store](repo, tracked) for store in stores}
     except (repository.DvcException, OSError) as error:
-        return f"It cannot be told whether all is stored ({error}): python3 run.py doctor"
+        return dict.fromkeys(stores, f"It cannot be told whether all is stored ({error}): python3 run.py doctor")
+
+
+def _cache_lacks(repo: "Repo", tracked: "list[Out]") -> str:
+    from imagepack.dvc import objects
+
+    there = [out for out in tracked if Path(out.path).exists()]
+    wanted = objects.objects(repo, there, ask_remote=False)
+    missing = objects.not_in_cache(repo, objects.of_all_remotes(wanted))
+    return f"DVC's cache lacks {_named(missing)}, though DVC says that it has stored all: {STORE}" if missing else ""
+
+
+def _remote_lacks(repo: "Repo", tracked: "list[Out]") -> str:
+    from imagepack.dvc import objects
+
+    missing = objects.of_all_remotes(objects.not_on_remotes(repo, objects.objects(repo, tracked)))
     if not missing:
         return ""
-    paths = ", ".join(sorted({out.path for out in missing.values()}))
-    files = f"{len(missing)} file{'s' * (len(missing) != 1)} of {paths}"
-    if store == "cache":
-        return f"DVC's cache lacks {files}, though DVC says that it has stored all: {STORE}"
-    text = f"The remote lacks {files}, though DVC says that it has pushed all"
-    if nowhere:
+    text = f"The remote lacks {_named(missing)}, though DVC says that it has pushed all"
+    if nowhere := objects.not_in_cache(repo, missing):
         return f"{text}; of {len(nowhere)} the cache here lacks them too: {STORE}, then {TOOL} dvc push"
     return f"{text}: python3 run.py doctor --push"
+
+
+def _named(missing: "Objects") -> str:
+    """How many files these are, and of what."""
+    return f"{counted(len(missing), 'file')} of {', '.join(sorted({out.path for out in missing.values()}))}"
 
 
 def _store_to_check(verb: str, options: list[str]) -> str:

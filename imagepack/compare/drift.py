@@ -40,7 +40,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.stats import chi2, kstwobign
 
 from imagepack.checks import near_duplicates
 
@@ -255,11 +254,13 @@ def _compared(
     Returns:
         A row a group: n_a, n_b, effect, p, reach, rests_on, and the percentiles, as a_p5, ...
     """
+    from scipy import special  # a third of a second, for nothing where no test is done
+
     n_a, n_b, n_shared = (np.add.reduceat(which, starts, dtype=np.int64) for which in (one, other, shared))
     spread, reach = _spread(n_a, n_b, n_shared), _reach(n_a, n_b, n_shared)
     effect = _distance(values, starts, one, other, n_a, n_b)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = kstwobign.sf(effect / np.sqrt(spread))
+        p = special.kolmogorov(effect / np.sqrt(spread))
         rests_on = np.nan_to_num(reach**2 / spread)
     percentiles = {
         f"{version}_{name}": values[which][_ranks(count, share)] if which.any() else np.full(len(starts), np.nan)
@@ -365,10 +366,12 @@ def _p_of_mix(chi_squared: float, share: np.ndarray, tailed: float) -> float:
     Many classes that are expected few times give it a greater variance than 2 (C - 1), of labels drawn at random
     2 (C - 1) + (sum of 1 / p - C^2 - 2 (C - 1)) sum of w^4 / S^2.
     """
+    from scipy import special
+
     freedom = len(share) - 1
     variance = 2 * freedom + max(0.0, tailed * (float((1 / share).sum()) - len(share) ** 2 - 2 * freedom))
     factor = 2 * freedom / variance
-    return float(chi2.sf(chi_squared * factor, freedom * factor))
+    return float(special.chdtrc(freedom * factor, chi_squared * factor))
 
 
 def _starts(groups: list[np.ndarray]) -> np.ndarray:

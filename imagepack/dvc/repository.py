@@ -88,7 +88,8 @@ def compare_with_workspace(path: str) -> tuple[bool, bool] | None:
     """
     try:
         with closing(Repo()) as repo:
-            (out,) = repo.find_outs_by_path(path)
+            # the .dvc file alone: to find the out by its path DVC reads every file of the pipeline
+            (out,) = (out for stage in repo.stage.load_file(f"{path}.dvc") for out in stage.outs)
             here = out.get_hash()
             if not out.hash_info or here == out.hash_info:
                 return None

@@ -93,7 +93,8 @@ class Project:
 
 def copy_repository(folder: Path) -> None:
     """Copy the files that git tracks, as they stand, into a new git repository in `folder`; no images, no results."""
-    listed = ["git", "ls-files", "-z", "--", ".", ":!data/sample", ":!dvc.lock", ":!*.dvc", ":!reports/*.json"]
+    made = [":!dvc.lock", ":!*.dvc", ":!reports/*.json", ":!reports/plots"]
+    listed = ["git", "ls-files", "-z", "--", ".", ":!data/sample", *made]
     names = subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")
     for name in filter(None, names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

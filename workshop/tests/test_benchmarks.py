@@ -71,6 +71,13 @@ def test_the_incremental_benchmark_prints_its_ratios_and_draws_the_growth(tmp_pa
 
 
 @pytest.mark.slow
+def test_the_daily_benchmark_prints_its_ratios():
+    output = subprocess.check_output([sys.executable, "-m", "workshop.benchmarks.daily", "--runs", "1"], text=True)
+    for name in ("python3 run.py, again", "dvc repro, one image more", "compare"):
+        assert re.search(rf"^{name} / empty pipeline: \d", output, flags=re.MULTILINE), name
+
+
+@pytest.mark.slow
 def test_the_table_benchmark_prints_its_promises():
     command = [sys.executable, "-m", "workshop.benchmarks.table", "--rows", "2000", "--columns", "10"]
     output = subprocess.check_output(command, text=True)

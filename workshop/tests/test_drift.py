@@ -9,7 +9,7 @@ import pytest
 from conftest import Workspace, add_pictures, picture, save
 from jsonschema import Draft202012Validator
 from PIL import ImageEnhance
-from scipy.stats import binom, ks_2samp
+from scipy.stats import binom, ks_2samp, kstwobign
 
 from imagepack.compare import drift as module
 from imagepack.compare.drift import ALPHA, LEAST_EFFECT, drift
@@ -252,7 +252,7 @@ def test_the_effect_is_the_distance_of_the_two_distributions():
 def test_with_nothing_shared_it_is_the_test_of_kolmogorov_and_smirnov():
     a, b = images(500, 1), images(400, 2)
     for feature in ("brightness", "saturation"):
-        expected = module.kstwobign.sf(ks_2samp(a[feature], b[feature]).statistic * (500 * 400 / 900) ** 0.5)
+        expected = kstwobign.sf(ks_2samp(a[feature], b[feature]).statistic * (500 * 400 / 900) ** 0.5)
         assert the(compared(a, b), feature, "all")["p"] == pytest.approx(expected)
 
 
