@@ -34,7 +34,7 @@ REWRITE = """\
 import sys
 from pathlib import Path
 import h5py, numpy
-from imagepack import format as packs
+from imagepack.reader import format as packs
 
 hdf5 = h5py.version.hdf5_version
 print(f"Python {sys.version.split()[0]}, h5py {h5py.__version__}, HDF5 {hdf5}, numpy {numpy.__version__}")
