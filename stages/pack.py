@@ -76,7 +76,7 @@ def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pac
     """Write the accepted images, in the manifest's order, to `out`, and the counts to `report`."""
     table = manifests.read_accepted(manifest, "path", "label", "batch", "sha256", "group")
     ids = manifests.hashes(table["sha256"])
-    columns = manifests.read_columns(manifest)
+    columns, predicted = manifests.read_columns(manifest), manifests.read_predicted(manifest)
     images = splits.choices_table(table, columns, ids, params.split.group)
     if params.split.by == "auto":
         splits.require_decision(images)
@@ -93,12 +93,12 @@ def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pac
     used = split == 0 if (split == 0).any() else np.ones(len(split), bool)  # train, or all where it is empty
     made = shards.write(out / packs.SHARDS_NAME, files, ids, used, starts, spec, memo)
     cells = shards.columns_of(columns)
-    index = shards.index_of(table, split, ids, made, starts, spec, cells)
+    index = shards.index_of(table, split, ids, made, starts, spec, cells, predicted)
     packs.write_index(out, index, cells)
     metrics = shards.metrics_of(index)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
     counts = ", ".join(f"{n} {name}" for name, n in metrics["split"].items() if n or name in splits.CHOICES)
     size = f"{counted(len(made), 'shard')}, {metrics['bytes'] / 2**20:.1f} MiB"
-    lacking = splits.note_lacking(table["label"], split)
+    lacking = splits.note_lacking(table.hstack(predicted), split)
     return f"{counted(len(table), 'image')} ({counts}) in {size}{memo.summary()}{lacking}"

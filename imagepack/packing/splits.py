@@ -158,18 +158,23 @@ def require_whole_groups(images: pl.DataFrame, splits: np.ndarray) -> None:
         raise InputError(listing("pack.split.group: these are in several splits, and are to be in one:", faults))
 
 
-def lacking(labels: pl.Series, splits: np.ndarray) -> list[str]:
+def lacking(images: pl.DataFrame, splits: np.ndarray) -> list[str]:
     """Return a line for each class without an image in a split that others have: how many it has in each."""
-    table = pl.DataFrame({"label": labels, "split": splits})
+    table = manifests.by_label(images.with_columns(split=pl.Series(splits)))
     counts = table.group_by("label").agg(*((pl.col("split") == i).sum().alias(name) for i, name in enumerate(CHOICES)))
     used = [name for name in CHOICES if counts[name].sum()]
     few = counts.filter(pl.any_horizontal(pl.col(used) == 0)).sort("label").rows(named=True)
     return [f"{visible(row['label'])}: {', '.join(f'{row[name]} {name}' for name in used)}" for row in few]
 
 
-def note_lacking(labels: pl.Series, splits: np.ndarray) -> str:
-    """Return the end of a summary that names classes without an image in some split; empty if each has one."""
-    few = lacking(labels, splits)
+def note_lacking(images: pl.DataFrame, splits: np.ndarray) -> str:
+    """Return the end of a summary that names classes without an image in some split; empty if each has one.
+
+    Args:
+        images: label and what is predicted, N rows of the manifest.
+        splits: uint8, (N,).
+    """
+    few = lacking(images, splits)
     more = [f"... and {len(few) - MOST_NAMED} more"] if len(few) > MOST_NAMED else []
     return "\n  ".join(["\nclasses without an image in some split:", *few[:MOST_NAMED], *more]) if few else ""
 
