@@ -32,6 +32,7 @@ class Split(Section):
 
     by: Literal["auto", "hash", "folder"] = "auto"
     group: str = "none"
+    stratify: bool = False
     leakage: Literal["exclude", "allow"] = "exclude"
     train: float = Field(0.8, ge=0, le=1)
     val: float = Field(0.1, ge=0, le=1)
@@ -46,6 +47,12 @@ class Split(Section):
     def _add_up_to_one(self) -> "Split":
         if abs((total := self.train + self.val + self.test) - 1) > 1e-9:
             raise ValueError(f"train, val and test must add up to 1, not {total}")
+        return self
+
+    @model_validator(mode="after")
+    def _stratifies_images(self) -> "Split":
+        if self.stratify and (self.group != "none" or self.by == "folder"):
+            raise ValueError("stratify goes with neither group nor by: folder, which choose splits themselves")
         return self
 
 
@@ -67,6 +74,8 @@ def choose_split(images: pl.DataFrame, params: Split) -> np.ndarray:
             beside the images, `column:` before their names; N rows. A column `split` wins over what this returns.
         params: section `pack.split`; add a field to `Split` above to add a knob.
     """
+    if params.stratify:
+        return splits.stratified(images, params.train, params.val, params.test)
     if params.by == "folder":
         return splits.by_folder(images["batch"])
     return splits.by_hash(images["hash"], params.val, params.test)
@@ -78,6 +87,8 @@ def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pac
     ids = manifests.hashes(table["sha256"])
     columns, predicted = manifests.read_columns(manifest), manifests.read_predicted(manifest)
     images = splits.choices_table(table, columns, ids, params.split.group)
+    if params.split.stratify:
+        splits.require_classes(predicted.columns)
     if params.split.by == "auto":
         splits.require_decision(images)
     split = splits.given(images, choose_split(images, params.split))
@@ -101,4 +112,5 @@ def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pac
     counts = ", ".join(f"{n} {name}" for name, n in metrics["split"].items() if n or name in splits.CHOICES)
     size = f"{counted(len(made), 'shard')}, {metrics['bytes'] / 2**20:.1f} MiB"
     lacking = splits.note_lacking(table.hstack(predicted), split)
-    return f"{counted(len(table), 'image')} ({counts}) in {size}{memo.summary()}{lacking}"
+    unpinned = splits.note_unpinned(images) if params.split.stratify else ""
+    return f"{counted(len(table), 'image')} ({counts}) in {size}{memo.summary()}{lacking}{unpinned}"

@@ -38,8 +38,7 @@ def write(table: pl.DataFrame, findings: pl.DataFrame, checks: Checks, reports: 
         "files": len(table),
         "accepted": len(accepted),
         "rejected": len(table) - len(accepted),
-        "classes": manifests.by_label(accepted)["label"].n_unique(),
-        **_of_numbers(accepted),
+        **_predicted(accepted),
         "issues": dict(findings["code"].value_counts().sort("code").iter_rows()),
         "near_duplicates": near_duplicates(table),
     }
@@ -53,15 +52,23 @@ def write(table: pl.DataFrame, findings: pl.DataFrame, checks: Checks, reports: 
     sizes.head(1000).write_csv(plots / "sizes.csv")
 
 
+def _predicted(accepted: pl.DataFrame) -> dict:
+    """Return how many classes or labels there are, or what numbers."""
+    kind = manifests.label_kind(accepted.columns)
+    if kind == "numbers":
+        return {"numbers": _of_numbers(accepted)}
+    return {"classes" if kind == "class" else "labels": manifests.by_label(accepted)["label"].n_unique()}
+
+
 def _of_numbers(accepted: pl.DataFrame) -> dict[str, dict]:
-    """Return least, mean and greatest of each number to be predicted, by its column, as `numbers`; else nothing."""
+    """Return least, mean and greatest of each number to be predicted, by its column."""
     found = {}
     for name in manifests.predicted(accepted.columns):
-        if name.startswith(manifests.NUMBER) and len(accepted):
+        if len(accepted):
             cells = accepted[name].cast(pl.Float64)
             told = {"min": cells.min(), "mean": cells.mean(), "max": cells.max()}
             found[name.removeprefix(manifests.NUMBER)] = {key: float(f"{value:.6g}") for key, value in told.items()}
-    return {"numbers": found} if found else {}
+    return found
 
 
 def classes_or_ranges(accepted: pl.DataFrame) -> pl.DataFrame:
@@ -117,7 +124,7 @@ def _in_classes(table: pl.DataFrame) -> str:
             return f"in {counted(classes, 'class')}"
         case "multilabel":
             return f"with {counted(classes, 'label')}"
-    found = list(_of_numbers(accepted)["numbers"].items())
+    found = list(_of_numbers(accepted).items())
     told = [f"{visible(name)} {each['min']:g} to {each['max']:g}" for name, each in found[:FEW]]
     return f"with {', '.join(told)}" + (f" and {len(found) - FEW} more numbers" if len(found) > FEW else "")
 

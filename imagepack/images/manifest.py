@@ -116,8 +116,8 @@ def read_columns(path: Path) -> pl.DataFrame:
 
 def label_kind(columns: Iterable[str]) -> str:
     """Return what a manifest with these columns says is predicted: class, multilabel or numbers."""
-    begins = {name.partition(":")[0] for name in columns}
-    return "multilabel" if LABEL[:-1] in begins else "numbers" if NUMBER[:-1] in begins else "class"
+    found = predicted(columns)
+    return "class" if not found else "multilabel" if found[0].startswith(LABEL) else "numbers"
 
 
 def predicted(columns: Iterable[str]) -> list[str]:

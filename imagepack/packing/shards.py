@@ -250,7 +250,7 @@ def metrics_of(index: packs.Index) -> dict:
     """Return what reports/pack.json says of a pack."""
     return {
         "images": len(index.ids),
-        "classes": len(index.classes) if index.kind != "numbers" else 0,
+        {"class": "classes", "multilabel": "labels", "numbers": "numbers"}[index.kind]: len(index.classes),
         "shards": len(index.shard_names),
         "bytes": int(index.shard_bytes.sum()),
         "digest": index.digest(),
