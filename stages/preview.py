@@ -17,7 +17,7 @@ from imagepack.engine.params import Section, section_like
 from imagepack.engine.stage import empty_folder
 from imagepack.errors import InputError
 from imagepack.images import png
-from imagepack.images.contact_sheet import contact_sheet
+from imagepack.images.contact_sheet import NEW_LINE, contact_sheet
 from imagepack.names import counted
 from stages.augment import OPS
 
@@ -46,7 +46,7 @@ def draw(images: imagepack.PackedImages, chosen: np.ndarray, augment: imagepack.
     rows = []
     for i in chosen:
         original, image_id = images[i][0], images.ids[i].tobytes()
-        row = [(original, [Path(images.path(i)).name, *images.label_words(i)])]
+        row = [(original, [Path(images.path(i)).name, NEW_LINE, *images.label_words(i)])]
         for epoch in range(variants):
             words = augment.sample(image_id, epoch).words(grey=original.shape[-1] == 1)
             row.append((augment(original, image_id, epoch), words))

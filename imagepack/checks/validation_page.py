@@ -89,15 +89,16 @@ def write(
     codes = defaultdict(int)
     for _, code, count, _ in groups:
         codes[code] += count
+    kind = manifests.label_kind(table.columns)
     labels = sorted({files[path]["label"] for path in found})
-    if manifests.label_kind(table.columns) == "numbers":  # nobody chooses one of them
-        labels = []
+    if kind == "multilabel":
+        labels = sorted({label for text in labels for label in text.split(manifests.SEPARATOR)} - {""})
     cards = _cards(shown, files, pictures)
     counts = {level: int((findings["level"] == level).sum()) for level in LEVELS}
     data = {
         "numbers": _numbers(table),
         "classes": overview.classes(table),
-        "kind": manifests.label_kind(table.columns),
+        "kind": kind,
         "sizes": overview.sizes(table),
         "samples": [
             (label, [_pictured(files[path], pictures, SAMPLE) for path in paths]) for label, paths in sampled.items()

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
+from browser import Browser
 from conftest import Workspace, contents, picture, save
 from PIL import Image
 from pydantic import ValidationError
@@ -428,3 +429,25 @@ def test_labels_of_a_manifest_are_a_row_each(several: Workspace, measured: Works
         ("sky", 4),
     ]
     assert manifests.by_label(manifests.read_accepted(measured.manifest)).is_empty()
+
+
+def test_the_page_filters_by_each_label_and_not_by_numbers(flat: Workspace, browser: Browser):
+    shutil.copy(flat.raw / "images/0.png", flat.raw / "images/2.png")  # sea and sky: a conflict
+    shutil.copy(flat.raw / "images/5.png", flat.raw / "images/3.png")  # land, and none of the labels
+    check(flat, kind="multilabel", column="tags")
+    browser.open(flat.reports / "validation.html")
+    assert browser.js("[...document.forms.filters.elements.class.options].map(option => option.value)") == [
+        "",
+        "land",
+        "sea",
+        "sky",
+    ]
+    seen = {}
+    for label in ("land", "sea", "sky"):
+        browser.choose("class", label)
+        seen[label] = len(browser.visible())
+    assert seen == {"land": 1, "sea": 1, "sky": 1}
+    check(flat, kind="numbers", column="size")
+    browser.open(flat.reports / "validation.html")
+    assert browser.js("document.forms.filters.elements.class === undefined")
+    assert browser.counted() == "Showing 2 of 2 cards"
