@@ -227,14 +227,13 @@ def _empty_in(values: pl.DataFrame, prefix: str) -> list[str]:
 def _as_text(values: pl.DataFrame, usable: pl.Series) -> pl.Series:
     """Return the labels or numbers of each image as a text, equal where they are; empty where they cannot be used."""
     names = [name.partition(":")[2] for name in values.columns]
-    if all(kind == pl.Boolean for kind in values.dtypes):
-        order = sorted(range(len(names)), key=names.__getitem__)
-        has = values.fill_null(False).to_numpy()
-        texts = [SEPARATOR.join(names[place] for place in order if row[place]) or NO_LABELS for row in has]
+    if values.dtypes[0] == pl.Boolean:
+        said = [pl.when(pl.col(f"{LABEL}{name}")).then(pl.lit(name)) for name in sorted(names)]
+        text = pl.concat_str(said, separator=SEPARATOR, ignore_nulls=True).replace("", NO_LABELS)
     else:
-        rows = (values[name].to_numpy() for name in values.columns)
-        texts = [SEPARATOR.join(map(str, row)) for row in zip(*rows, strict=True)]
-    return pl.Series("label", [text if fits else "" for text, fits in zip(texts, usable, strict=True)], dtype=pl.String)
+        rows = zip(*(column.to_numpy() for column in values.iter_columns()), strict=True)
+        text = pl.Series([SEPARATOR.join(map(str, row)) for row in rows], dtype=pl.String)
+    return values.select(label=pl.when(usable).then(text).otherwise(pl.lit(""))).to_series()
 
 
 def fault_of_name(label: str | None) -> str:

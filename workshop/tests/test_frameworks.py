@@ -109,9 +109,13 @@ def test_the_regression_of_tables_md_runs_and_learns(tmp_path: Path):
         )
     rows = "".join(f"cell/{number}.png,{shade / 255}\n" for number, shade in enumerate(shades))
     (workspace.raw / "metadata.csv").write_text(f"file_name,probability\n{rows}", encoding="utf-8")
+    said = Labels(kind="numbers", column="probability")
+    workspace.validate = lambda _=None: validate(
+        workspace.raw, workspace.acknowledged, workspace.manifest, workspace.reports, Validate(blurry=0), labels=said
+    )
     workspace.run(preprocessed=Preprocess(size=32, mode="L"))
     text = (REPOSITORY / "docs/tables.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
+    *_, code = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
     errors = re.findall(r"error: (.*)", run(code.replace("range(5)", "range(40)"), tmp_path))
     assert len(errors) == 40
     assert float(errors[-1]) < 0.02
@@ -159,6 +163,15 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_several_labels_and_numbers_reach_all_frameworks_as_float32(kind: str, predicted: Path):
     code = f"packed = PackedImages('data/{kind}')\n"
     run(SAVE + FRAMEWORKS.replace("PACKED", code), predicted)
+    text = (REPOSITORY / "docs/tables.md").read_text(encoding="utf-8")
+    of_docs = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)[0]
+    if kind == "multilabel":
+        run(
+            of_docs.replace("data/packed", f"data/{kind}").replace(
+                "    ...", "    print(loss(labels * 2 - 1, labels))"
+            ),
+            predicted,
+        )
     expected = list(PackedImages(predicted / "data" / kind).batches(3))
     assert expected[0][1].dtype == np.float32
     for name in ("loader", "data_loader", "tf", "grain", "grain_loader"):
