@@ -78,8 +78,9 @@ def classes_or_ranges(accepted: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for name in manifests.predicted(accepted.columns):
         edges, counts = ranges(accepted[name])
-        for low, high, count in zip(edges, edges[1:], counts, strict=False):
-            rows.append((f"{name.removeprefix(manifests.NUMBER)} {low:g} to {high:g}", count))
+        for number, count in enumerate(counts):  # its number, since DVC's plots sort by text
+            low, high = edges[number : number + 2]
+            rows.append((f"{name.removeprefix(manifests.NUMBER)} {number + 1:02}: {low:g} to {high:g}", count))
     return pl.DataFrame(rows, schema={"label": pl.String, "images": pl.UInt32}, orient="row")
 
 

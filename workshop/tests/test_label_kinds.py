@@ -176,9 +176,9 @@ def test_numbers_are_float32_a_column_each(measured: Workspace):
 
 def test_numbers_are_plotted_as_histograms(measured: Workspace):
     found = plotted(measured)
-    assert list(found)[:2] == ["size 0 to 0.1", "size 0.1 to 0.2"]
+    assert list(found)[:2] == ["size 01: 0 to 0.1", "size 02: 0.1 to 0.2"]
     assert sum(count for name, count in found.items() if name.startswith("size")) == 7
-    assert (found["size 0 to 0.1"], found["size 1.7 to 1.8"], found["age 6.5 to 7"]) == (1, 1, 1)
+    assert (found["size 01: 0 to 0.1"], found["size 18: 1.7 to 1.8"], found["age 14: 6.5 to 7"]) == (1, 1, 1)
     page = (measured.reports / "validation.html").read_text(encoding="utf-8")
     assert "<figcaption>size: images</figcaption>" in page
     assert "size from 0 to 1.75" in page
