@@ -35,7 +35,7 @@ def dataset(images: PackedImages, size: int, *, epoch: int = 0, drop_last: bool 
     def run() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return iter(images.batches(size, epoch=next(epochs), drop_last=drop_last, **options))
 
-    rows, targets = size if drop_last else None, images.targets
+    rows, targets = size if drop_last else None, images.targets_of(slice(0))
     specs = tf.TensorSpec((rows, *images.shape), tf.uint8), tf.TensorSpec((rows, *targets.shape[1:]), targets.dtype)
     steps = len(images.batches(size, drop_last=drop_last, **options))
     batches = tf.data.Dataset.from_generator(run, output_signature=specs)

@@ -32,6 +32,7 @@ class Split(Section):
 
     by: Literal["auto", "hash", "folder"] = "auto"
     group: str = "none"
+    stratify: bool = False
     leakage: Literal["exclude", "allow"] = "exclude"
     train: float = Field(0.8, ge=0, le=1)
     val: float = Field(0.1, ge=0, le=1)
@@ -46,6 +47,12 @@ class Split(Section):
     def _add_up_to_one(self) -> "Split":
         if abs((total := self.train + self.val + self.test) - 1) > 1e-9:
             raise ValueError(f"train, val and test must add up to 1, not {total}")
+        return self
+
+    @model_validator(mode="after")
+    def _stratifies_images(self) -> "Split":
+        if self.stratify and (self.group != "none" or self.by == "folder"):
+            raise ValueError("stratify goes with neither group nor by: folder, which choose splits themselves")
         return self
 
 
@@ -67,6 +74,8 @@ def choose_split(images: pl.DataFrame, params: Split) -> np.ndarray:
             beside the images, `column:` before their names; N rows. A column `split` wins over what this returns.
         params: section `pack.split`; add a field to `Split` above to add a knob.
     """
+    if params.stratify:
+        return splits.stratified(images, params.train, params.val, params.test)
     if params.by == "folder":
         return splits.by_folder(images["batch"])
     return splits.by_hash(images["hash"], params.val, params.test)
@@ -76,8 +85,10 @@ def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pac
     """Write the accepted images, in the manifest's order, to `out`, and the counts to `report`."""
     table = manifests.read_accepted(manifest, "path", "label", "batch", "sha256", "group")
     ids = manifests.hashes(table["sha256"])
-    columns = manifests.read_columns(manifest)
+    columns, predicted = manifests.read_columns(manifest), manifests.read_predicted(manifest)
     images = splits.choices_table(table, columns, ids, params.split.group)
+    if params.split.stratify:
+        splits.require_classes(predicted.columns)
     if params.split.by == "auto":
         splits.require_decision(images)
     split = splits.given(images, choose_split(images, params.split))
@@ -93,12 +104,13 @@ def pack(processed: Input, manifest: Input, out: Path, report: Path, params: Pac
     used = split == 0 if (split == 0).any() else np.ones(len(split), bool)  # train, or all where it is empty
     made = shards.write(out / packs.SHARDS_NAME, files, ids, used, starts, spec, memo)
     cells = shards.columns_of(columns)
-    index = shards.index_of(table, split, ids, made, starts, spec, cells)
+    index = shards.index_of(table, split, ids, made, starts, spec, cells, predicted)
     packs.write_index(out, index, cells)
     metrics = shards.metrics_of(index)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
     counts = ", ".join(f"{n} {name}" for name, n in metrics["split"].items() if n or name in splits.CHOICES)
     size = f"{counted(len(made), 'shard')}, {metrics['bytes'] / 2**20:.1f} MiB"
-    lacking = splits.note_lacking(table["label"], split)
-    return f"{counted(len(table), 'image')} ({counts}) in {size}{memo.summary()}{lacking}"
+    lacking = splits.note_lacking(table.hstack(predicted), split)
+    unpinned = splits.note_unpinned(images) if params.split.stratify else ""
+    return f"{counted(len(table), 'image')} ({counts}) in {size}{memo.summary()}{lacking}{unpinned}"

@@ -17,7 +17,7 @@ from imagepack.engine.params import Section, section_like
 from imagepack.engine.stage import empty_folder
 from imagepack.errors import InputError
 from imagepack.images import png
-from imagepack.images.contact_sheet import contact_sheet
+from imagepack.images.contact_sheet import NEW_LINE, contact_sheet
 from imagepack.names import counted
 from stages.augment import OPS
 
@@ -39,14 +39,14 @@ def draw(images: imagepack.PackedImages, chosen: np.ndarray, augment: imagepack.
 
     Args:
         images: those of the train split.
-        chosen: positions in it, of one class.
+        chosen: positions in it, of one class or label; of numbers, from the least to the greatest.
         augment: what training applies: the section `augment`, and OPS of stages/augment.py.
         variants: how many epochs.
     """
     rows = []
     for i in chosen:
         original, image_id = images[i][0], images.ids[i].tobytes()
-        row = [(original, [Path(images.path(i)).name])]
+        row = [(original, [Path(images.path(i)).name, NEW_LINE, *images.label_words(i)])]
         for epoch in range(variants):
             words = augment.sample(image_id, epoch).words(grey=original.shape[-1] == 1)
             row.append((augment(original, image_id, epoch), words))
@@ -55,14 +55,26 @@ def draw(images: imagepack.PackedImages, chosen: np.ndarray, augment: imagepack.
 
 
 def choose(images: imagepack.PackedImages, label: int, count: int) -> np.ndarray:
-    """Return positions of the `count` images of a class with the lowest ids: random, and mostly the same next time."""
-    members = np.flatnonzero(images.labels == label)
+    """Return positions of the `count` images of a class or label with the lowest ids: random, and mostly the same next
+    time."""
+    if images.label_kind == "numbers":
+        return choose_along(images, label, count)
+    members = np.flatnonzero(images.has(label))
     lowest = np.lexsort(images.ids[members].T[::-1])[:count]
     return members[lowest]
 
 
+def choose_along(images: imagepack.PackedImages, number: int, count: int) -> np.ndarray:
+    """Return positions of `count` images from the least to the greatest number: in each of as many equal parts
+    the one with the lowest id."""
+    by_id = np.lexsort(images.ids.T[::-1])
+    ordered = by_id[np.argsort(images.labels[by_id, number], kind="stable")]
+    rank = np.argsort(by_id)
+    return np.array([part[rank[part].argmin()] for part in np.array_split(ordered, min(count, len(ordered)))])
+
+
 def preview(packed: Input, out: Path, params: Preview, augment: Augment) -> str:
-    """Write `out`/CLASS.png for the first `params.classes` classes that have training images.
+    """Write `out`/CLASS.png for the first `params.classes` classes, labels or numbers that have training images.
 
     Where no image is in the train split, the sheets show originals of the other splits, without augmentation.
     """
@@ -74,7 +86,8 @@ def preview(packed: Input, out: Path, params: Preview, augment: Augment) -> str:
     drawn, variants = (train, params.variants) if len(train) else (images, 0)
     empty_folder(out)
     transform = imagepack.Augment(**augment.model_dump(), ops=OPS)
-    labels = np.unique(drawn.labels)[: params.classes]
+    every = range(len(drawn.classes))
+    labels = [label for label in every if drawn.label_kind == "numbers" or drawn.has(label).any()][: params.classes]
     for label in labels:
         picture = draw(drawn, choose(drawn, label, params.images), transform, variants)
         (out / f"{drawn.classes[label]}.png").write_bytes(png.encode(picture))

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from imagepack.checks import gate, table_checks, validation, validation_reports
+from imagepack.checks import gate, validation, validation_reports
 from imagepack.checks.codes import CHECKS, Check, levels_section
 from imagepack.checks.image_checks import CheckedImage, standard_checks
+from imagepack.checks.labels import Predicted, require_columns, require_names, require_usable
 from imagepack.engine.inputs import Input
 from imagepack.engine.memo import NO_MEMO, Memo
 from imagepack.engine.params import Section
@@ -62,8 +63,19 @@ class Validate(Section):
 class Labels(Section):
     """Section `labels` of params.yaml: what is predicted, and the tables beside the images (docs/tables.md)."""
 
-    column: str = ""
+    kind: Literal["class", "multilabel", "numbers"] = "class"
+    column: str | list[str] = ""
     types: dict[str, Literal["integer", "number", "boolean", "date", "text"]] = Field({})
+
+    @field_validator("column", mode="before")
+    @classmethod
+    def _is_name_or_names(cls, column: object) -> object:
+        return require_names(column)
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> "Labels":
+        require_columns(self.kind, self.column)
+        return self
 
 
 BY_FOLDER = Labels()
@@ -105,12 +117,11 @@ def validate(
     said = gate.read(acknowledged, checks)
     files, names, ignored = raw_files.find_some(raw)
     beside = tables.read(raw, names, map(str, files), labels.types)
-    table_checks.require_label_column(beside, labels.column)
+    predicted = Predicted.of(labels.kind, labels.column)
+    require_usable(beside, predicted)
     manifest.parent.mkdir(parents=True, exist_ok=True)
     checker = validation.Checker.of(raw, params, check_image, memo)
-    table, findings = validation.check_all(
-        checker, files, beside, labels.column, levels, said.kept, memo, manifest.parent
-    )
+    table, findings = validation.check_all(checker, files, beside, predicted, levels, said.kept, memo, manifest.parent)
     findings = validation.with_classes(table, findings, levels, params)
     manifests.write(table, manifest)
     validation_reports.write(table, findings, checks, reports)

@@ -315,9 +315,9 @@ CHECKS = {
     ),
     "no_cell": Check(
         "error",
-        "has no label where `labels.column` says which column has them: no row, an empty cell, or one that cannot be a "
-        "class's name",
-        "give it a row with a label in the table (docs/tables.md)",
+        "has no label where `labels.column` says which column has them: no row, an empty cell, one that cannot be a "
+        "class's name, or a number that is not finite",
+        "give it a row with a label in the table, or with a lone ; if it has none of several labels (docs/tables.md)",
         fixed=True,
         by_name=True,
     ),

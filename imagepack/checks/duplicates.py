@@ -44,7 +44,7 @@ def find(
         findings += _same_pixels(list(zip(*members, strict=True)))
     hashes = manifests.hashes(shown["perceptual_hash"])
     pairs = near_duplicates.find(hashes, signatures, rows=shown["signature"].to_numpy(), furthest=furthest)
-    findings += _alike(shown, pairs, furthest)
+    findings += _alike(shown, pairs, furthest, by_label=manifests.label_kind(table.columns) != "numbers")
     firsts = shown["row"].list.first().to_numpy()
     equal = (
         shown.select("row", first=pl.col("row").list.first()).explode("row").filter(pl.col("row") != pl.col("first"))
@@ -69,20 +69,21 @@ def _same_pixels(members: list[tuple[str, str, str]]) -> list[Finding]:
     return findings
 
 
-def _alike(shown: pl.DataFrame, pairs: np.ndarray, furthest: int) -> list[Finding]:
+def _alike(shown: pl.DataFrame, pairs: np.ndarray, furthest: int, by_label: bool) -> list[Finding]:
     """Return findings about images that look alike: under two labels both, under one label the later one.
 
     Args:
         shown: a row for each different image, best to keep first; `path` and `label` list the files that hold it.
         pairs: int64, (P, 2), row numbers in `shown`, in order.
         furthest: bits in which their hashes may differ, for the message.
+        by_label: whether another label is worth a word: numbers of images that look alike may well differ.
     """
     rows = shown.select("path", "label", "perceptual_hash")[pairs.ravel()].iter_rows()
     similar, alike = {}, {}
     for one, other in zip(rows, rows, strict=True):  # two rows at a time
         distance = (int(one[2], 16) ^ int(other[2], 16)).bit_count()
         seen = f"distance {distance} of 256, threshold {furthest}"
-        if len({*one[1], *other[1]}) == 1:
+        if not by_label or len({*one[1], *other[1]}) == 1:
             alike.setdefault(other[0][0], (one[0][0], seen))
             continue
         for mine, theirs in ((one, other), (other, one)):

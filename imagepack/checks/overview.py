@@ -3,10 +3,13 @@
 All numbers come from the manifest by whole numbers and fixed edges, so that any machine draws the same.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
+
+from imagepack.images import manifest as manifests
 
 CLASSES = 30
 """Classes with a bar of their own, the largest; the rest is counted."""
@@ -23,38 +26,78 @@ MEASURED = ("width", "height", "orientation", "brightness", "format", "bytes", "
 SPLITS = ("train", "val", "test", "excluded")
 WIDTH, HEIGHT = 600, 80
 """Units of a drawing, which is stretched to its place."""
+RANGES = 20
+"""Bars of the histogram of a number, at most."""
+CHARTS = 12
+"""Numbers that are drawn, the first; of a quarter of them there are samples."""
+TITLES = {"class": "Classes", "multilabel": "Labels", "numbers": "Numbers"}
 
 
 def classes(table: pl.DataFrame) -> dict:
-    """Return how many images each class has.
+    """Return how many images each class or label has; of numbers histograms.
 
     Args:
-        table: label and status, and on demand split (null: none).
+        table: label and status, on demand split (null: none), and what is predicted, of a manifest.
 
     Returns:
         parts, what a bar consists of, with the images of all classes; rows, of the CLASSES largest, each with label,
         images (accepted) and parts: name, count, and where its piece of the bar begins and how wide it is; rest, the
-        other classes: classes, images. Parts are rejected, and accepted or where there are splits these.
+        other classes: classes, images; title; histograms of numbers. Parts are rejected, and accepted or where there
+        are splits these.
     """
     accepted = pl.col("split").fill_null("no split") if "split" in table.columns else pl.lit("accepted")
     part = pl.when(pl.col("status") == "rejected").then(pl.lit("rejected")).otherwise(accepted)
-    counts = table.lazy().select("label", part=part).group_by("label", "part").len("images").collect()
-    names = [name for name in (*SPLITS, "no split", "accepted", "rejected") if name in set(counts["part"])]
+    parted = table.with_columns(part=part)
+    whole = dict(parted["part"].value_counts().iter_rows())
+    names = [name for name in (*SPLITS, "no split", "accepted", "rejected") if name in whole]
+    counts = manifests.by_label(parted).lazy().group_by("label", "part").len("images").collect()
     by_class: dict[str, dict[str, int]] = {}
     for label, name, count in counts.iter_rows():
         by_class.setdefault(label, dict.fromkeys(names, 0))[name] = count
     rows = [(label, sum(found.values()) - found.get("rejected", 0), found) for label, found in by_class.items()]
     rows.sort(key=lambda row: (-row[1], row[0]))
     widest = max((sum(found.values()) for *_, found in rows[:CLASSES]), default=0) or 1
-    total = {name: sum(found[name] for *_, found in rows) for name in names}
     return {
-        "parts": _pieces(total, sum(total.values()) or 1),
+        "title": TITLES[manifests.label_kind(table.columns)],
+        "histograms": list(_of_numbers(table)),
+        "parts": _pieces({name: whole[name] for name in names}, len(table) or 1),
         "rows": [
             {"label": label, "images": images, "parts": _pieces(found, widest)}
             for label, images, found in rows[:CLASSES]
         ],
         "rest": {"classes": len(rows[CLASSES:]), "images": sum(images for _, images, _ in rows[CLASSES:])},
     }
+
+
+def _of_numbers(table: pl.DataFrame) -> Iterator[dict]:
+    """Yield the histogram of each number to be predicted, as `sizes` has them."""
+    if manifests.label_kind(table.columns) != "numbers":
+        return
+    accepted = manifests.accepted(table)
+    for name in manifests.predicted(table.columns)[:CHARTS]:
+        edges, counts = ranges(accepted[name])
+        if len(counts):
+            names = [int(edge) if edge.is_integer() else edge for edge in edges]
+            yield _bars(f"{name.removeprefix(manifests.NUMBER)}: images", np.array(counts), names)
+
+
+def ranges(numbers: pl.Series) -> tuple[list[float], list[int]]:
+    """Return up to RANGES ranges of round numbers, and how many of these numbers lie in each.
+
+    Returns:
+        R + 1 edges, rising, and R counts; the last range has its end too.
+    """
+    values = np.sort(numbers.drop_nulls().to_numpy().astype("f4"))
+    if not len(values):
+        return [], []
+    low, high = float(values[0]), float(values[-1])
+    least = (high - low) / RANGES or abs(low) / RANGES or 1.0
+    size = 10.0 ** math.floor(math.log10(least))
+    step = next(times * size for times in (1, 2, 5, 10, 20) if times * size >= least * (1 - 1e-6))
+    first, last = math.floor(low / step * (1 + 1e-6 * (low < 0))), math.ceil(high / step * (1 - 1e-6 * (high > 0)))
+    edges = [float(f"{number * step:.6g}") for number in range(first, max(last, first + 1) + 1)]
+    inside = np.searchsorted(values, np.array(edges[1:-1], "f4"))
+    return edges, np.diff([0, *inside, len(values)]).tolist()
 
 
 def _pieces(counts: dict[str, int], whole: int) -> list[dict]:
@@ -107,7 +150,11 @@ SHAPES = {1: "wide", -1: "tall", 0: "square"}
 
 def _histogram(title: str, values: np.ndarray, edges: Sequence[int], names: Sequence[int]) -> dict:
     """Bars of how many values lie between two edges, from the first that has any to the last."""
-    counts = np.bincount(np.searchsorted(edges, values, "right"), minlength=len(edges) + 1)[1:-1]
+    return _bars(title, np.bincount(np.searchsorted(edges, values, "right"), minlength=len(edges) + 1)[1:-1], names)
+
+
+def _bars(title: str, counts: np.ndarray, names: Sequence[float]) -> dict:
+    """Bars of counts between edges called `names`, from the first that has any to the last."""
     used = np.flatnonzero(counts)
     if not len(used):
         return {"title": title, "bars": [], "ends": ()}
@@ -130,9 +177,12 @@ def _histogram(title: str, values: np.ndarray, edges: Sequence[int], names: Sequ
 def samples(table: pl.DataFrame) -> dict[str, list[str]]:
     """Return the paths of up to EACH accepted images of each of the SAMPLED largest classes, those with the lowest ids.
 
-    An id is a hash, so this is a random choice, and mostly the same in the next version.
+    An id is a hash, so this is a random choice, and mostly the same in the next version. Of numbers, EACH images from
+    the least to the greatest.
     """
-    accepted = table.lazy().filter(pl.col("status") == "accepted").select("label", "path", "sha256")
+    if manifests.label_kind(table.columns) == "numbers":
+        return dict(_samples_of_numbers(manifests.accepted(table)))
+    accepted = manifests.by_label(manifests.accepted(table)).lazy().select("label", "path", "sha256")
     largest = accepted.group_by("label").len().sort("len", "label", descending=[True, False]).head(SAMPLED)
     of_them = accepted.join(largest, on="label", how="semi").group_by("label")
     chosen = dict(of_them.agg(pl.struct("sha256", "path").bottom_k(EACH)).collect().iter_rows())
@@ -140,3 +190,15 @@ def samples(table: pl.DataFrame) -> dict[str, list[str]]:
         label: sorted(images, key=lambda image: (image["sha256"], image["path"])) for label, images in chosen.items()
     }
     return {label: [image["path"] for image in ordered[label]] for label in largest.collect()["label"]}
+
+
+def _samples_of_numbers(accepted: pl.DataFrame) -> Iterator[tuple[str, list[str]]]:
+    """Yield a title for each number, and paths: one of each of EACH equal parts, in the order of the number."""
+    if accepted.is_empty():
+        return
+    for name in manifests.predicted(accepted.columns)[: CHARTS // 4]:
+        ordered = accepted.select(name, "path", "sha256").sort(name, "sha256", "path")
+        part = pl.int_range(pl.len()) * EACH // pl.len()
+        first = ordered.with_columns(part=part).sort("part", "sha256", "path").unique("part", keep="first").sort("part")
+        low, high = ordered[name][0], ordered[name][-1]
+        yield f"{name.removeprefix(manifests.NUMBER)} from {low:g} to {high:g}", first["path"].to_list()

@@ -15,6 +15,7 @@ from imagepack.checks.appearance import SIGNATURE_BYTES, Appearance
 from imagepack.checks.codes import Checks
 from imagepack.checks.examination import Examination, Limits, Seen, examine
 from imagepack.checks.image_checks import CheckedImage
+from imagepack.checks.labels import Predicted
 from imagepack.engine import workers
 from imagepack.engine.memo import Memo, Memoised, NotMemoised
 from imagepack.engine.params import Section
@@ -188,7 +189,7 @@ def check_all(
     checker: Checker,
     files: list[RawFile],
     beside: Table,
-    label_column: str,
+    predicted: Predicted,
     levels: Mapping[str, str],
     kept: Callable[[pl.DataFrame], Mapping[tuple[str, str], int]],
     memo: Memo,
@@ -199,16 +200,16 @@ def check_all(
     Args:
         files: below data/raw.
         beside: what tables say of them.
-        label_column: of these tables; empty where folders are the labels.
+        predicted: columns of these tables.
         levels: of each code.
         kept: from the facts, path and code of errors that reject nothing.
         scratch: a folder for signatures: as large as all other facts together, and of use for few images.
     """
     with tempfile.TemporaryFile(dir=scratch) as signatures:
         table, found = _check_each(checker, files, memo, signatures)
-        table, more = table_checks.join(manifests.in_order(table), beside, label_column)
+        table, more = table_checks.join(manifests.in_order(table), beside, predicted)
         table = table_checks.with_pins(table, pins.read(checker.raw))
-        if label_column:  # which folder an image stands in does not matter
+        if predicted.columns:  # which folder an image stands in does not matter
             found = [finding for finding in found if finding[1] != "no_label"]
         found += more + raw_names.name_collisions(table) + mode_mix(table)
         spared = kept(table)
@@ -287,7 +288,8 @@ def with_classes(
     table: pl.DataFrame, findings: pl.DataFrame, levels: Mapping[str, str], params: Section
 ) -> pl.DataFrame:
     """Add findings about classes, by their accepted images; the path of such a finding is the class's name."""
-    sizes = table["label"].filter(table["status"] == "accepted").value_counts(name="images").sort("label")
+    accepted = manifests.accepted(table)
+    sizes = manifests.images_by_label(accepted)
     largest = sizes.sort("images", "label", descending=[True, False]).head(1)
     found = []
     for label, count in sizes.iter_rows():
@@ -297,7 +299,7 @@ def with_classes(
             found.append(
                 (label, "class_imbalance", f"{count} images; {largest['label'][0]} has {largest['images'][0]}", "")
             )
-    found += table_checks.similar_classes(table["label"].filter(table["status"] == "accepted"))
+    found += table_checks.similar_classes(manifests.by_label(accepted)["label"])
     more = pl.DataFrame(found, schema=findings.drop("level").schema, orient="row")
     more = more.with_columns(level=pl.col("code").replace_strict(levels, return_dtype=pl.String))
     return pl.concat([findings, more.filter(pl.col("level") != "ignore")])

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import polars as pl
 
 from imagepack.checks import overview
+from imagepack.images import manifest as manifests
 from imagepack.images.thumbnail import SIDE
 from imagepack.names import NO_CLASS
 
@@ -88,12 +89,16 @@ def write(
     codes = defaultdict(int)
     for _, code, count, _ in groups:
         codes[code] += count
+    kind = manifests.label_kind(table.columns)
     labels = sorted({files[path]["label"] for path in found})
+    if kind == "multilabel":
+        labels = sorted({label for text in labels for label in text.split(manifests.SEPARATOR)} - {""})
     cards = _cards(shown, files, pictures)
     counts = {level: int((findings["level"] == level).sum()) for level in LEVELS}
     data = {
         "numbers": _numbers(table),
         "classes": overview.classes(table),
+        "kind": kind,
         "sizes": overview.sizes(table),
         "samples": [
             (label, [_pictured(files[path], pictures, SAMPLE) for path in paths]) for label, paths in sampled.items()
@@ -157,10 +162,7 @@ def _cards(
 
 def _numbers(table: pl.DataFrame) -> dict[str, int]:
     """The numbers at the top that reports/validation.json has too."""
-    accepted = table.select("status", "label").filter(pl.col("status") == "accepted")
-    return {
-        "files": len(table),
-        "accepted": len(accepted),
-        "rejected": len(table) - len(accepted),
-        "classes": accepted["label"].n_unique(),
-    }
+    accepted = manifests.accepted(table)
+    found = {"files": len(table), "accepted": len(accepted), "rejected": len(table) - len(accepted)}
+    kind, named = manifests.label_kind(table.columns), manifests.by_label(accepted)["label"].n_unique()
+    return found if kind == "numbers" else found | {"classes" if kind == "class" else "labels": named}

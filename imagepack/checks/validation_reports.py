@@ -7,9 +7,11 @@ import polars as pl
 
 from imagepack.checks.codes import Checks
 from imagepack.checks.gate import Acknowledged
+from imagepack.checks.overview import ranges
 from imagepack.checks.table_checks import unclaimed
 from imagepack.engine.params import Section
 from imagepack.errors import InputError
+from imagepack.images import manifest as manifests
 from imagepack.names import counted, visible
 
 FORMULA = r"[=+\-@＝＋－＠\t\r\n']"
@@ -31,12 +33,12 @@ def write(table: pl.DataFrame, findings: pl.DataFrame, checks: Checks, reports: 
     """
     plots = reports / "plots"
     plots.mkdir(parents=True, exist_ok=True)
-    accepted = table.select("status", "label", "width", "height").filter(pl.col("status") == "accepted")
+    accepted = manifests.accepted(table)
     metrics = {
         "files": len(table),
         "accepted": len(accepted),
         "rejected": len(table) - len(accepted),
-        "classes": accepted["label"].n_unique(),
+        **_predicted(accepted),
         "issues": dict(findings["code"].value_counts().sort("code").iter_rows()),
         "near_duplicates": near_duplicates(table),
     }
@@ -44,11 +46,42 @@ def write(table: pl.DataFrame, findings: pl.DataFrame, checks: Checks, reports: 
     fix = pl.col("code").replace_strict({code: check.fix for code, check in checks.items()}, return_dtype=pl.String)
     rejected = findings.filter(pl.col("level") == "error").select("path", "code", "seen", fix=fix)
     _without_formulas(rejected.sort("path", "code")).write_csv(reports / "rejected.csv")
-    classes = accepted.group_by("label").len("images").sort("label")
-    _without_formulas(classes).write_csv(plots / "classes.csv")
+    _without_formulas(classes_or_ranges(accepted)).write_csv(plots / "classes.csv")
     sides = pl.col("width", "height").round_sig_figs(2).cast(pl.Int32)  # so that the table stays small
     sizes = accepted.group_by(sides).len("images").sort("images", "width", "height", descending=True)
     sizes.head(1000).write_csv(plots / "sizes.csv")
+
+
+def _predicted(accepted: pl.DataFrame) -> dict:
+    """Return how many classes or labels there are, or what numbers."""
+    kind = manifests.label_kind(accepted.columns)
+    if kind == "numbers":
+        return {"numbers": _of_numbers(accepted)}
+    return {"classes" if kind == "class" else "labels": manifests.by_label(accepted)["label"].n_unique()}
+
+
+def _of_numbers(accepted: pl.DataFrame) -> dict[str, dict]:
+    """Return least, mean and greatest of each number to be predicted, by its column."""
+    found = {}
+    for name in manifests.predicted(accepted.columns):
+        if len(accepted):
+            cells = accepted[name].cast(pl.Float64)
+            told = {"min": cells.min(), "mean": cells.mean(), "max": cells.max()}
+            found[name.removeprefix(manifests.NUMBER)] = {key: float(f"{value:.6g}") for key, value in told.items()}
+    return found
+
+
+def classes_or_ranges(accepted: pl.DataFrame) -> pl.DataFrame:
+    """Return label and images: how many have each class or label; of numbers, how many lie in each range."""
+    if manifests.label_kind(accepted.columns) != "numbers":
+        return manifests.images_by_label(accepted)
+    rows = []
+    for name in manifests.predicted(accepted.columns):
+        edges, counts = ranges(accepted[name])
+        for number, count in enumerate(counts):  # its number, since DVC's plots sort by text
+            low, high = edges[number : number + 2]
+            rows.append((f"{name.removeprefix(manifests.NUMBER)} {number + 1:02}: {low:g} to {high:g}", count))
+    return pl.DataFrame(rows, schema={"label": pl.String, "images": pl.UInt32}, orient="row")
 
 
 def _without_formulas(table: pl.DataFrame) -> pl.DataFrame:
@@ -77,11 +110,24 @@ def summary(table: pl.DataFrame, reports: Path) -> str:
     """Return how many files were accepted and rejected, in words."""
     counts = dict(table["status"].value_counts().iter_rows())
     what = "image" if (table["frame"] > 1).any() else "file"
-    classes = table["label"].filter(table["status"] == "accepted").n_unique()
     return (
-        f"{counted(len(table), what)} in {counted(classes, 'class')}: {counts['accepted']} accepted, "
+        f"{counted(len(table), what)} {_in_classes(table)}: {counts['accepted']} accepted, "
         f"{counts.get('rejected', 0)} rejected (see {reports / 'validation.html'})"
     )
+
+
+def _in_classes(table: pl.DataFrame) -> str:
+    """Return `in 8 classes`, `with 8 labels`, or the numbers that are predicted."""
+    accepted = manifests.accepted(table)
+    classes = manifests.by_label(accepted)["label"].n_unique()
+    match manifests.label_kind(table.columns):
+        case "class":
+            return f"in {counted(classes, 'class')}"
+        case "multilabel":
+            return f"with {counted(classes, 'label')}"
+    found = list(_of_numbers(accepted).items())
+    told = [f"{visible(name)} {each['min']:g} to {each['max']:g}" for name, each in found[:FEW]]
+    return f"with {', '.join(told)}" + (f" and {len(found) - FEW} more numbers" if len(found) > FEW else "")
 
 
 def notes(table: pl.DataFrame, findings: pl.DataFrame, ignored: int, said: Acknowledged, acknowledged: Path) -> str:
@@ -97,7 +143,7 @@ def notes(table: pl.DataFrame, findings: pl.DataFrame, ignored: int, said: Ackno
     if note := unclaimed(table):
         found.append(note)
     labels = table["label"].filter(table["status"] == "accepted").unique()
-    if len(labels) == 1:
+    if len(labels) == 1 and manifests.label_kind(table.columns) == "class":
         found.append(
             f"one class, {visible(labels[0])}: labels.column in params.yaml may name a table's column of labels"
         )
@@ -131,7 +177,8 @@ def require_every_class(
 ) -> None:
     """Refuse a dataset that has lost a class, or everything; where one knob of params.yaml did it, name that."""
     kept = pl.col("status") == "accepted"
-    lost = table.filter(pl.col("label") != "").group_by("label").agg(kept.any(), pl.len()).filter(~pl.col("status"))
+    labels = manifests.by_label(table.filter(pl.col("label") != ""))
+    lost = labels.group_by("label").agg(kept.any(), pl.len()).filter(~pl.col("status"))
     if not table.select(kept.any()).item():
         codes = (
             findings.filter(pl.col("level") == "error")["code"].value_counts().sort("count", "code", descending=True)
@@ -145,9 +192,10 @@ def require_every_class(
         lines = []
         for label, n in lost.sort("label").select("label", "len").iter_rows():
             lines.append(f"  {visible(label)}: {'its only file is' if n == 1 else f'all {n} files'} rejected")
-            own = table.filter(pl.col("label") == label)
+            own = labels.filter(pl.col("label") == label)
             lines += [f"    {knob}" for knob in knobs(own, findings, checks, params)]
         raise InputError(
             "\n".join(["these classes have no image left:", *lines])
             + f"\n{rejected} says why: mend the files, or remove the folder of a class you do not want"
+            + ", or the label from the table" * (manifests.label_kind(table.columns) == "multilabel")
         )

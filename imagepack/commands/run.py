@@ -145,7 +145,12 @@ def summarise(own: bool) -> None:
     found = json.loads((REPORTS / "validation.json").read_text(encoding="utf-8"))
     packed = json.loads((REPORTS / "pack.json").read_text(encoding="utf-8"))
     split = ", ".join(f"{count} {name}" for name, count in packed["split"].items() if count)
-    print(f"\n{counted(packed['images'], 'image')} in {counted(packed['classes'], 'class')} ({split}),", end=" ")
+    nouns = {"classes": "class", "labels": "label", "numbers": "number"}
+    said = [counted(packed[key], noun) for key, noun in nouns.items() if key in packed]
+    print(
+        f"\n{counted(packed['images'], 'image')} {'in' if 'classes' in packed else 'with'} {said[0]} ({split}),",
+        end=" ",
+    )
     print(f"packed: {packed['bytes'] / 2**20:.1f} MiB in {counted(packed['shards'], 'shard')}.")
     if found["rejected"]:
         rows = validation_reports.read_rejected(REPORTS / "rejected.csv").rows(named=True)

@@ -12,6 +12,7 @@ from imagepack.compare import cells, lineage
 from imagepack.compare.drift import drift
 from imagepack.compare.matching import KINDS, match
 from imagepack.compare.versions import Version
+from imagepack.images.manifest import by_label, label_kind
 from imagepack.reader.format import SPLITS
 
 SCHEMA_VERSION = 1
@@ -70,9 +71,19 @@ def compare(a: Version, b: Version, novelty: bool = False) -> Comparison:
         "pipeline": lineage.pipeline(a, b),
         "transfer": {"a_to_b": lineage.transfer(a, b), "b_to_a": lineage.transfer(b, a)},
         "metrics": lineage.metrics(a, b),
-        "drift": drift(a.images.with_columns(pl.col("label").replace(names)), b.images, pairs, novelty),
+        "drift": drift(
+            _without_numbers(a.images).with_columns(pl.col("label").replace(names)),
+            _without_numbers(b.images),
+            pairs,
+            novelty,
+        ),
     }
     return Comparison(summary, both.changes())
+
+
+def _without_numbers(images: pl.DataFrame) -> pl.DataFrame:
+    """Put all images into one class where numbers are predicted: of classes there is no drift then."""
+    return images.with_columns(label=pl.lit("")) if label_kind(images.columns) == "numbers" else images
 
 
 class _Both:
@@ -117,7 +128,7 @@ def _describe(version: Version) -> dict:
         "images": len(version.images),
         "accepted": len(accepted),
         "rejected": len(version.images) - len(accepted),
-        "classes": accepted["label"].n_unique(),
+        "classes": by_label(accepted)["label"].n_unique(),
         "bytes": int(files["bytes"].sum()),
         "packed": version.pack is not None,
         "pack_digest": version.pack.digest if version.pack else None,
@@ -212,7 +223,7 @@ def _classes(both: _Both) -> dict:
     tables = []
     for side, images in both.images.items():
         accepted = images.filter(pl.col("status") == "accepted")
-        counted = accepted.group_by("label", "split").len(side)
+        counted = by_label(accepted).group_by("label", "split").len(side)
         tables.append(counted)
     table = tables[0].join(tables[1], on=["label", "split"], how="full", coalesce=True, nulls_equal=True)
     table = table.with_columns(pl.col("a", "b").fill_null(0))

@@ -20,7 +20,7 @@ from imagepack.dvc.lock_files import LOCK, Entry, Stage, read_lock
 from imagepack.dvc.revision_files import RevisionFiles
 from imagepack.dvc.revision_pipeline import PIPELINE, RevisionPipeline, Unreadable
 from imagepack.errors import InputError
-from imagepack.images.manifest import COLUMN, FACTS
+from imagepack.images.manifest import COLUMN, FACTS, predicted
 from imagepack.images.raw_files import is_zip
 from imagepack.reader import format as packs
 from imagepack.reader.format import PackError
@@ -67,8 +67,8 @@ class Version:
         revision: hash of the commit; None of the workspace, as are the next two.
         date: of the commit, YYYY-MM-DD.
         subject: first line of the commit's message.
-        images: COLUMNS of the manifest and those of tables, in its order, and split (train, val, test, excluded; null
-            where the image is rejected or there is no pack).
+        images: COLUMNS of the manifest, those of tables and of what is predicted, in its order, and split (train, val,
+            test, excluded; null where the image is rejected or there is no pack).
         pack: None without one.
         lock: what dvc.lock says of each stage.
         raw_md5: what dvc.lock says of the raw images that were validated; None if it says nothing.
@@ -324,7 +324,7 @@ def read_manifest(path: Path, where: str, fix: str) -> pl.DataFrame:
         if faults:
             raise InputError(f"{where} is of another version of this template ({'; '.join(faults)}): {fix}")
         of_tables = [name for name in schema if name.startswith(COLUMN)]
-        return pl.read_parquet(path, columns=[*COLUMNS, *of_tables], glob=False)
+        return pl.read_parquet(path, columns=[*COLUMNS, *of_tables, *predicted(schema)], glob=False)
     except FileNotFoundError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:

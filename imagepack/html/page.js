@@ -11,9 +11,9 @@ function pathsOf(card) {
   return [...card.querySelectorAll(".path")].map((path) => plain(path.textContent));
 }
 
-// Whether a select says all, or one of these values; "" is one too: no class, no split.
+// Whether a select, if there is one, says all, or one of these values; "" is one too: no class, no split.
 function chosen(select, ...values) {
-  return select.selectedIndex === 0 || values.includes(select.value);
+  return !select || select.selectedIndex === 0 || values.includes(select.value);
 }
 
 // Show the cards that the form asks for, and the groups that have any; return these cards.

@@ -1,8 +1,16 @@
+// The classes, or the several labels, of the images of a card.
+function labelsOf(card) {
+  const labels = [...card.querySelectorAll("figure")].map((figure) => figure.dataset.label);
+  return document.getElementById("findings").dataset.kind === "multilabel"
+    ? labels.flatMap((text) => text.split(";"))
+    : labels;
+}
+
 const cards = [...document.querySelectorAll(".card")].map((card) => ({
   card,
   box: card.closest(".group").dataset.level,
   code: card.closest(".group").dataset.code,
-  labels: [...card.querySelectorAll("figure")].map((figure) => figure.dataset.label),
+  labels: labelsOf(card),
   paths: pathsOf(card),
 }));
 

@@ -11,6 +11,8 @@ NARROWEST = 128
 """Pixels: what the words under an image need; a smaller image is drawn larger, each of its pixels as a square."""
 HEADING, CAPTION = 13, 11
 """Pixels: sizes of letters."""
+NEW_LINE = "\n"
+"""Among words: those after it stand in a line of their own."""
 Cell = tuple[np.ndarray, list[str]]
 """Pixels, uint8 (H, W, C), C 1 or 3, of the same shape in all cells; and what stands under them."""
 
@@ -39,9 +41,12 @@ def contact_sheet(headings: list[str], rows: list[list[Cell]]) -> Image.Image:
 
 
 def wrap(words: list[str], width: int) -> list[str]:
-    """Put words into lines of at most `width` pixels; shorten a word that is wider."""
+    """Put words into lines of at most `width` pixels; shorten a word that is wider. NEW_LINE begins another line."""
     lines = [""]
     for word in words:
+        if word == NEW_LINE:
+            lines.append("")
+            continue
         longer = f"{lines[-1]}  {word}".strip()
         if font(CAPTION).getlength(longer) <= width:
             lines[-1] = longer

@@ -38,6 +38,11 @@ FACTS = {
 
 COLUMN = "column:"
 """How the name of a column begins that comes from a table beside the images; the table's own name for it follows."""
+LABEL, NUMBER = "label:", "number:"
+"""How the names of columns begin that hold what is predicted, where it is several labels or numbers: a label's name
+follows (cells are true or false), or a number's (float32). `label` then has them all in a text."""
+SEPARATOR, NO_LABELS = ";", ";"
+"""Between the labels of an image, as in a table's cell; and what stands for none of the labels."""
 FILE = pl.when(pl.col("frame") > 1).then(pl.col("path").str.replace(r"#[0-9]+$", "")).otherwise("path")
 """The file in which the image of a row is stored."""
 ROWS_A_STEP = 4096
@@ -95,14 +100,60 @@ def write(manifest: pl.DataFrame, path: Path) -> None:
 
 def read_accepted(path: Path, *columns: str) -> pl.DataFrame:
     """Read the rows of the images that the later stages use; these columns of them, or all where none is named."""
-    table = pl.read_parquet(path, columns=["status", *columns] if columns else None)
-    return table.filter(pl.col("status") == "accepted")
+    return accepted(pl.read_parquet(path, columns=["status", *columns] if columns else None))
+
+
+def accepted(manifest: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of the images that are used."""
+    return manifest.filter(pl.col("status") == "accepted")
 
 
 def read_columns(path: Path) -> pl.DataFrame:
     """Return what tables say of the images that `read_accepted` returns, by the tables' names of their columns."""
     names = [name for name in pl.read_parquet_schema(path) if name.startswith(COLUMN)]
     return read_accepted(path, *names).select(pl.col(name).alias(name.removeprefix(COLUMN)) for name in names)
+
+
+def label_kind(columns: Iterable[str]) -> str:
+    """Return what a manifest with these columns says is predicted: class, multilabel or numbers."""
+    found = predicted(columns)
+    return "class" if not found else "multilabel" if found[0].startswith(LABEL) else "numbers"
+
+
+def predicted(columns: Iterable[str]) -> list[str]:
+    """Return those of these columns of a manifest that hold several labels or numbers."""
+    return [name for name in columns if name.startswith((LABEL, NUMBER))]
+
+
+def read_predicted(path: Path) -> pl.DataFrame:
+    """Return several labels or numbers of the images that `read_accepted` returns; no columns where classes are."""
+    names = predicted(pl.read_parquet_schema(path))
+    return read_accepted(path, *names).select(names) if names else pl.DataFrame()
+
+
+def by_label(images: pl.DataFrame) -> pl.DataFrame:
+    """Return a row for each image and label it has: `images` itself where it has one class, nothing of numbers.
+
+    Args:
+        images: label, and the columns that say what is predicted (`predicted`), of a manifest.
+    """
+    kind = label_kind(images.columns)
+    if kind == "class":
+        return images
+    if kind == "numbers":
+        return images.clear()
+    several = images.filter(pl.col("label") != NO_LABELS).with_columns(pl.col("label").str.split(SEPARATOR))
+    return several.explode("label")
+
+
+def images_by_label(images: pl.DataFrame) -> pl.DataFrame:
+    """Return label and images, how many have it, by label; of several labels also those that no image has."""
+    counts = by_label(images)["label"].value_counts(name="images")
+    names = [name.removeprefix(LABEL) for name in predicted(images.columns)]
+    if label_kind(images.columns) == "multilabel":
+        every = pl.DataFrame({"label": names}, schema={"label": pl.String})
+        counts = every.join(counts, on="label", how="left").with_columns(pl.col("images").fill_null(0))
+    return counts.sort("label")
 
 
 def compare_files(path: Path, here: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -35,6 +35,8 @@ BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 """Texts, in small letters."""
 LEADING_ZERO = r"[+-]?0[0-9]+"
 """Of a text that looks like a number: a postcode, an article."""
+NONE = ";"
+"""The cell of a list without texts, which says more than an empty one: none of them, and not that nobody knows."""
 LONGEST_CELL = 2**20
 """Bytes."""
 MOST_BYTES = 4 * 2**30
@@ -51,11 +53,20 @@ class Table:
         rows: `path` below the folder of images, and the tables' columns, typed; a row an image file that is there.
         covered: whether there is a table at or above a path: its images are to have a row.
         without_image: table and line of each row whose image is not there, and its `file_name`.
+        lines: by table, with a name for messages: path and line of each row, and its columns, without cells.
     """
 
     rows: pl.DataFrame
     covered: Callable[[str], bool] = lambda path: False
     without_image: list[tuple[str, int, str]] = field(default_factory=list)
+    lines: list[tuple[str, pl.DataFrame, list[str]]] = field(default_factory=list)
+
+    def place(self, path: str, column: str) -> str:
+        """Return table and line of an image's cell, in words; of several that agree the first."""
+        for table, lines, columns in self.lines:
+            if column in columns and len(found := lines.filter(pl.col("path") == path)):
+                return f"{table} line {found['line'][0]}"
+        return visible(path)
 
 
 def read(raw: Path, tables: Sequence[RawFile], paths: Iterable[str], types: Mapping[str, str]) -> Table:
@@ -72,7 +83,7 @@ def read(raw: Path, tables: Sequence[RawFile], paths: Iterable[str], types: Mapp
     """
     here = _Here(paths)
     faults: list[str] = []
-    frames, without_image = [], []
+    frames, without_image, lines = [], [], []
     for table in tables:
         try:
             rows = _rows(raw, table)
@@ -80,14 +91,15 @@ def read(raw: Path, tables: Sequence[RawFile], paths: Iterable[str], types: Mapp
             faults += [f"{visible(str(raw / str(table)))}{where}: {why}" for where, why in error.args[0]]
             continue
         frame, lost = _placed(raw, str(table), rows, here, faults)
-        frames.append(frame)
+        lines.append((visible(str(raw / str(table))), frame.select("path", "line"), frame.columns))
+        frames.append(frame.drop("line"))
         without_image += lost
     rows = _joined(raw, frames, faults)
     rows = _typed(raw, rows, types, faults)
     if faults:
         raise InputError(raw_files.listing(f"{raw} has tables that cannot be used (docs/tables.md):", faults))
     folders = {posixpath.dirname(str(table)) for table in tables}
-    return Table(rows, lambda path: _is_covered(path, folders), without_image)
+    return Table(rows, lambda path: _is_covered(path, folders), without_image, lines)
 
 
 class _Unusable(Exception):
@@ -245,7 +257,7 @@ def _native(name: str, cells: list, places: list[str], faults: list[tuple[str, s
             faults.append((place, f"{visible(name)} is neither a text, a number, true, false nor a list of texts"))
     if faults:
         return pl.Series(name, [], dtype=pl.String)
-    cells = [";".join(cell) if isinstance(cell, list) else cell for cell in cells]
+    cells = [";".join(cell) or NONE if isinstance(cell, list) else cell for cell in cells]
     kinds = {type(cell) for cell in cells if cell is not None}
     if kinds == {bool}:
         return pl.Series(name, cells, dtype=pl.Boolean)
@@ -266,7 +278,7 @@ def _parquet(data: bytes) -> pl.DataFrame:
     for column in rows:
         kind = column.dtype
         if kind == pl.List(pl.String):
-            columns.append(column.list.join(";"))
+            columns.append(column.list.join(";").replace("", NONE))
         elif kind in (pl.String, pl.Categorical, pl.Enum):
             columns.append(column.cast(pl.String).replace("", None))
         elif kind.is_integer() and kind != pl.UInt64:
@@ -289,7 +301,7 @@ def _parquet(data: bytes) -> pl.DataFrame:
 def _placed(
     raw: Path, table: str, rows: pl.DataFrame, here: _Here, faults: list[str]
 ) -> tuple[pl.DataFrame, list[tuple[str, int, str]]]:
-    """Return a table with `path` in place of `file_name`, and the rows whose image is not there, in words."""
+    """Return a table with `path` in place of `file_name`, and `line`; and the rows without an image, in words."""
     folder, kept, paths, lost, seen = posixpath.dirname(table), [], [], [], {}
     shown = visible(str(raw / table))
     for number, (line, name) in enumerate(rows.select("line", pl.col(FILE_NAME).cast(pl.String)).iter_rows()):
@@ -311,7 +323,7 @@ def _placed(
             seen[found] = line
             kept.append(number)
             paths.append(found)
-    placed = rows[kept].drop(FILE_NAME, "line").insert_column(0, pl.Series("path", paths, dtype=pl.String))
+    placed = rows[kept].drop(FILE_NAME).insert_column(0, pl.Series("path", paths, dtype=pl.String))
     return placed, lost
 
 

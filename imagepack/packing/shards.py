@@ -14,6 +14,7 @@ from PIL import Image
 
 from imagepack.engine.memo import Memo
 from imagepack.errors import InputError
+from imagepack.images import manifest as manifests
 from imagepack.images.cuts import PNG_SHARE, cut
 from imagepack.packing import processed
 from imagepack.packing.processed import Processed, ProcessedImages
@@ -181,6 +182,7 @@ def index_of(
     starts: list[int],
     spec: PackSpec,
     columns: list[packs.Column],
+    predicted: pl.DataFrame,
 ) -> packs.Index:
     """Return the index of a pack: labels, splits, ids, and where each image lies.
 
@@ -191,12 +193,13 @@ def index_of(
         shards: as `write` returned them.
         starts: of each shard, and N at the end.
         columns: as `columns_of` returned them.
+        predicted: several labels or numbers, as manifests.read_predicted returns them.
     """
-    classes = sorted(table["label"].unique())
+    kind, classes, labels = labels_of(table["label"], predicted)
     mean, std = mean_and_std(sum(counts for *_, counts in shards))
     return packs.Index(
         classes=classes,
-        labels=table["label"].replace_strict(classes, range(len(classes)), return_dtype=pl.Int32).to_numpy(),
+        labels=labels,
         splits=splits,
         ids=ids,
         paths=packs.Texts.of(table["path"]),
@@ -212,7 +215,19 @@ def index_of(
             [column.kind for column in columns],
             np.frombuffer(b"".join(column.digest() for column in columns), "u1").reshape(-1, 32),
         ),
+        kind=kind,
     )
+
+
+def labels_of(label: pl.Series, predicted: pl.DataFrame) -> tuple[str, list[str], np.ndarray]:
+    """Return what a pack says is predicted: its kind, names, and the labels, as of packs.Index."""
+    if not predicted.width:
+        classes = sorted(label.unique())
+        return "class", classes, label.replace_strict(classes, range(len(classes)), return_dtype=pl.Int32).to_numpy()
+    kind = manifests.label_kind(predicted.columns)
+    values = np.stack([column.to_numpy() for column in predicted.iter_columns()], 1)
+    names = [name.partition(":")[2] for name in predicted.columns]
+    return kind, names, values.astype(packs.LABEL_TYPES[kind])
 
 
 def columns_of(table: pl.DataFrame) -> list[packs.Column]:
@@ -235,7 +250,7 @@ def metrics_of(index: packs.Index) -> dict:
     """Return what reports/pack.json says of a pack."""
     return {
         "images": len(index.ids),
-        "classes": len(index.classes),
+        {"class": "classes", "multilabel": "labels", "numbers": "numbers"}[index.kind]: len(index.classes),
         "shards": len(index.shard_names),
         "bytes": int(index.shard_bytes.sum()),
         "digest": index.digest(),

@@ -101,15 +101,83 @@ def given(images: pl.DataFrame, splits: np.ndarray) -> np.ndarray:
     """
     if SPLIT_COLUMN not in images.columns:
         return splits
+    table = images.select("key", known=known(images), drawn=pl.Series(splits))
+    of_group = pl.when(pl.col("key") != "").then(pl.col("known").min().over("key"))
+    return table.select(pl.coalesce("known", of_group, "drawn")).to_series().to_numpy()
+
+
+def known(images: pl.DataFrame) -> pl.Series:
+    """Return the split that the column `split` gives each image, UInt8, N; null where it gives none.
+
+    Raises:
+        InputError: cells that name no split.
+    """
+    if SPLIT_COLUMN not in images.columns:
+        return pl.repeat(None, len(images), dtype=pl.UInt8, eager=True)
     cells = images[SPLIT_COLUMN].cast(pl.String).str.to_lowercase()
-    known = cells.replace_strict(FOLDERS, default=None, return_dtype=pl.UInt8)
-    if (wrong := known.is_null() & cells.is_not_null()).any():
+    found = cells.replace_strict(FOLDERS, default=None, return_dtype=pl.UInt8)
+    if (wrong := found.is_null() & cells.is_not_null()).any():
         named = images.filter(wrong).select("path", SPLIT_COLUMN).iter_rows()
         faults = [f"{visible(path)}: {visible(str(cell))}" for path, cell in named]
         raise InputError(listing(f"cells of the column split that are none of {', '.join(FOLDERS)}:", faults))
-    table = images.select("key", known=known, drawn=pl.Series(splits))
-    of_group = pl.when(pl.col("key") != "").then(pl.col("known").min().over("key"))
-    return table.select(pl.coalesce("known", of_group, "drawn")).to_series().to_numpy()
+    return found
+
+
+def stratified(images: pl.DataFrame, train: float, val: float, test: float) -> np.ndarray:
+    """Return the split of each image, so that each class has these fractions: uint8, (N,), positions in CHOICES.
+
+    Images whose split is given, by a pin or a table, keep it. Of the others of a class, those with the lowest hashes
+    fill up test, the next ones val; the rest is train. So the split of an image that is not pinned depends on which
+    others of its class there are.
+
+    Args:
+        images: as `choices_table` returns them.
+        train, val, test: fractions, 0 to 1.
+    """
+    table = images.select("label", "hash", known=known(images))
+    used = sum(fraction > 0 for fraction in (train, val, test))
+    classes = table.group_by("label").agg(
+        *(
+            (_wanted(fraction, used) - (pl.col("known") == CHOICES.index(name)).sum()).clip(0).alias(name)
+            for name, fraction in (("val", val), ("test", test))
+        )
+    )
+    if not train:
+        classes = classes.with_columns(val=pl.lit(len(images), pl.Int64))
+    new = table.filter(pl.col("known").is_null()).group_by("label", "hash").len().sort("label", "hash")  # all frames
+    new = new.with_columns(before=pl.col("len").cum_sum().over("label") - pl.col("len")).join(classes, on="label")
+    before, of_test = pl.col("before").cast(pl.Int64), pl.col("test")
+    drawn = pl.when(before < of_test).then(2).when(before < of_test + pl.col("val")).then(1).otherwise(0)
+    new = new.select("label", "hash", drawn=drawn.cast(pl.UInt8))
+    table = table.join(new, on=["label", "hash"], how="left", maintain_order="left")
+    return table.select(pl.coalesce("known", "drawn")).to_series().to_numpy()
+
+
+def _wanted(fraction: float, used: int) -> pl.Expr:
+    """Return how many images of a class go with a fraction: one at least, if there are enough for all splits."""
+    least = pl.when(pl.len() >= used).then(1 if fraction else 0).otherwise(0)
+    return pl.max_horizontal((pl.len() * fraction + 0.5).floor().cast(pl.Int64), least.cast(pl.Int64))
+
+
+def require_classes(columns: list[str]) -> None:
+    """Refuse to stratify by something else than one class an image.
+
+    Args:
+        columns: of what is predicted, of the manifest.
+
+    Raises:
+        InputError: what is predicted.
+    """
+    if (kind := manifests.label_kind(columns)) != "class":
+        raise InputError(f"pack.split.stratify is by class, and labels.kind is {kind}: set it to false in params.yaml")
+
+
+def note_unpinned(images: pl.DataFrame) -> str:
+    """Return the end of a summary that says how many splits may change, being stratified and not pinned."""
+    count = known(images).null_count()
+    return (
+        f"\nstratified; {count} images are not pinned, and may change their split: python3 run.py pin" if count else ""
+    )
 
 
 def require_decision(images: pl.DataFrame) -> None:
@@ -158,18 +226,23 @@ def require_whole_groups(images: pl.DataFrame, splits: np.ndarray) -> None:
         raise InputError(listing("pack.split.group: these are in several splits, and are to be in one:", faults))
 
 
-def lacking(labels: pl.Series, splits: np.ndarray) -> list[str]:
+def lacking(images: pl.DataFrame, splits: np.ndarray) -> list[str]:
     """Return a line for each class without an image in a split that others have: how many it has in each."""
-    table = pl.DataFrame({"label": labels, "split": splits})
+    table = manifests.by_label(images.with_columns(split=pl.Series(splits)))
     counts = table.group_by("label").agg(*((pl.col("split") == i).sum().alias(name) for i, name in enumerate(CHOICES)))
     used = [name for name in CHOICES if counts[name].sum()]
     few = counts.filter(pl.any_horizontal(pl.col(used) == 0)).sort("label").rows(named=True)
     return [f"{visible(row['label'])}: {', '.join(f'{row[name]} {name}' for name in used)}" for row in few]
 
 
-def note_lacking(labels: pl.Series, splits: np.ndarray) -> str:
-    """Return the end of a summary that names classes without an image in some split; empty if each has one."""
-    few = lacking(labels, splits)
+def note_lacking(images: pl.DataFrame, splits: np.ndarray) -> str:
+    """Return the end of a summary that names classes without an image in some split; empty if each has one.
+
+    Args:
+        images: label and what is predicted, N rows of the manifest.
+        splits: uint8, (N,).
+    """
+    few = lacking(images, splits)
     more = [f"... and {len(few) - MOST_NAMED} more"] if len(few) > MOST_NAMED else []
     return "\n  ".join(["\nclasses without an image in some split:", *few[:MOST_NAMED], *more]) if few else ""
 

@@ -174,7 +174,7 @@ class Batches:
         if self._augment:
             for row, image_id in enumerate(self._dataset.ids_of(chosen)):
                 images[row] = self._augment(images[row], image_id.tobytes(), epoch)
-        return images, self._dataset.targets[chosen], samples
+        return images, self._dataset.targets_of(chosen), samples
 
     @cached_property
     def _order(self) -> str:

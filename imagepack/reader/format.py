@@ -12,8 +12,12 @@ import h5py
 import numpy as np
 
 FORMAT = "imagepack"
-VERSION, WITH_COLUMNS = 1, 2
-"""Of the format: 2 where tables beside the images have columns, 1 without."""
+VERSION, WITH_COLUMNS, WITH_KIND = 1, 2, 3
+"""Of the format: 3 where labels are of another kind than class; else 2 where tables beside the images have columns,
+and 1 without."""
+LABEL_TYPES = {"class": "<i4", "multilabel": "u1", "numbers": "<f4"}
+"""Kinds of labels, and how dataset.h5 has them: one class an image, (N,); several labels, 1 for each that an image has,
+(N, C); numbers to be predicted, (N, C)."""
 SPLITS = ("train", "val", "test", "excluded")
 """Excluded are images that look like one of another split: in training, they would give its answers away."""
 ENCODINGS = {"raw": "", "png": "PNG", "jpeg": "JPEG"}
@@ -109,8 +113,8 @@ class Index:
     """dataset.h5 in memory: everything but the pixels. N images in S shards.
 
     Attributes:
-        classes: names; a label is a position in this list.
-        labels: int32, (N,).
+        classes: names: of classes, of labels, or of numbers; a class is a position in this list.
+        labels: of the type that goes with `kind`: (N,) of classes, otherwise (N, C).
         splits: uint8, (N,), positions in SPLITS.
         ids: uint8, (N, 32): sha256 of each source file's bytes.
         paths: N, of each source file, below data/raw.
@@ -121,6 +125,7 @@ class Index:
         encoding: a key of ENCODINGS.
         mean, std: float64, (C,): of the train split's pixels, scaled to 0 to 1; of all where that is empty.
         columns: which the tables beside the images have.
+        kind: a key of LABEL_TYPES.
     """
 
     classes: list[str]
@@ -136,23 +141,27 @@ class Index:
     mean: np.ndarray
     std: np.ndarray
     columns: ColumnNames = NO_COLUMNS
+    kind: str = "class"
 
     @property
     def version(self) -> int:
         """Return which version of the format it takes."""
+        if self.kind != "class":
+            return WITH_KIND
         return WITH_COLUMNS if self.columns.names else VERSION
 
     def digest(self) -> str:
         """Return a sha256, hexadecimal: two packs share it if and only if they hold the same data in the same order."""
-        content = hashlib.sha256(repr((self.version, self.shape, self.encoding, self.classes)).encode())
+        kind = () if self.kind == "class" else (self.kind,)
+        content = hashlib.sha256(repr((self.version, self.shape, self.encoding, self.classes, *kind)).encode())
         content.update("\n".join(self.shard_names).encode())
-        parts = {
-            "<i8": (self.shard_starts, self.shard_bytes, self.paths.starts),
-            "<i4": (self.labels,),
-            "u1": (self.splits, self.ids, self.paths.data),
-            "<f8": (self.mean, self.std),
-        }
-        for dtype, arrays in parts.items():
+        parts = (
+            ("<i8", (self.shard_starts, self.shard_bytes, self.paths.starts)),
+            (LABEL_TYPES[self.kind], (self.labels,)),
+            ("u1", (self.splits, self.ids, self.paths.data)),
+            ("<f8", (self.mean, self.std)),
+        )
+        for dtype, arrays in parts:
             for array in arrays:
                 content.update(np.ascontiguousarray(array, dtype))
         content.update(np.ascontiguousarray(self.columns.digests))  # of nothing, where there are none
@@ -215,7 +224,7 @@ def write_index(folder: Path, index: Index, columns: Sequence[Column] = ()) -> i
         columns: those of `index.columns`, in that order.
     """
     arrays = {
-        "label": index.labels.astype("<i4"),
+        "label": index.labels.astype(LABEL_TYPES[index.kind]),
         "split": index.splits.astype("u1"),
         "id": index.ids,
         "path": index.paths.data,
@@ -235,7 +244,9 @@ def write_index(folder: Path, index: Index, columns: Sequence[Column] = ()) -> i
         "mean": index.mean.astype("<f8"),
         "std": index.std.astype("<f8"),
     }
-    if columns:
+    if index.kind != "class":
+        attributes["label_kind"] = np.bytes_(index.kind)
+    if index.version > VERSION:
         arrays |= {"column_name": _fixed_text(index.columns.names), "column_type": _fixed_text(index.columns.kinds)}
         arrays["column_digest"] = index.columns.digests
     for number, column in enumerate(columns):
@@ -260,15 +271,18 @@ def read_index(path: Path) -> tuple[Index, str]:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT.encode():
                 raise PackError(f"{path} is HDF5, but no {FORMAT} dataset")
-            if file.attrs["version"] not in (VERSION, WITH_COLUMNS):
+            version = file.attrs["version"]
+            if version not in (VERSION, WITH_COLUMNS, WITH_KIND):
                 raise PackError(
-                    f"{path} has version {file.attrs['version']} of the format, this imagepack reads "
-                    f"{VERSION} and {WITH_COLUMNS}: "
-                    "use the imagepack of the repository revision that made the pack"
+                    f"{path} has version {version} of the format, this imagepack reads {VERSION} to {WITH_KIND}: "
+                    "use the imagepack of the repository revision that made the pack, or a newer one"
                 )
+            kind = file.attrs["label_kind"].decode() if version == WITH_KIND else "class"
+            if kind not in LABEL_TYPES or (version == WITH_KIND and kind == "class"):
+                raise ValueError(f"labels of a kind {kind!r}, which there is not")
             index = Index(
                 classes=_texts(file, "class"),
-                labels=_array(file, "label", "<i4"),
+                labels=_array(file, "label", LABEL_TYPES[kind]),
                 splits=_array(file, "split", "u1"),
                 ids=_array(file, "id", "u1"),
                 paths=Texts(_array(file, "path", "u1"), _array(file, "path_start", "<i8")),
@@ -279,7 +293,8 @@ def read_index(path: Path) -> tuple[Index, str]:
                 encoding=file.attrs["encoding"].decode(),
                 mean=file.attrs["mean"],
                 std=file.attrs["std"],
-                columns=_column_names(file) if file.attrs["version"] == WITH_COLUMNS else NO_COLUMNS,
+                columns=_column_names(file) if version > VERSION else NO_COLUMNS,
+                kind=kind,
             )
             digest = file.attrs["digest"].decode()
             damaged = index.digest() != digest
@@ -337,7 +352,7 @@ def _require_sound(index: Index) -> None:
     if index.encoding not in ENCODINGS:
         raise ValueError(f"its encoding {index.encoding!r} is none of {', '.join(ENCODINGS)}")
     shapes = {
-        "label": (index.labels, (count,)),
+        "label": (index.labels, (count,) if index.kind == "class" else (count, len(index.classes))),
         "split": (index.splits, (count,)),
         "id": (index.ids, (count, 32)),
         "path_start": (index.paths.starts, (count + 1,)),
@@ -350,9 +365,14 @@ def _require_sound(index: Index) -> None:
     for name, (array, shape) in shapes.items():
         if np.shape(array) != shape:
             raise ValueError(f"{name} has the shape {np.shape(array)}, not {shape}")
-    for name, array, limit in (("label", index.labels, len(index.classes)), ("split", index.splits, len(SPLITS))):
-        if count and not 0 <= array.min() <= array.max() < limit:
+    limits = [("split", index.splits, len(SPLITS))]
+    if index.kind != "numbers":
+        limits.append(("label", index.labels, 2 if index.kind == "multilabel" else len(index.classes)))
+    for name, array, limit in limits:
+        if array.size and not 0 <= array.min() <= array.max() < limit:
             raise ValueError(f"a {name} is not within 0 to {limit - 1}")
+    if index.kind != "class" and (not index.classes or not np.isfinite(index.labels).all()):
+        raise ValueError("a label is no finite number, or there are no labels")
     if len(index.columns.kinds) != len(index.columns.names) or set(index.columns.kinds) - COLUMN_TYPES.keys():
         raise ValueError("its columns are of types that there are not")
     _require_cuts("path_start", index.paths.starts, index.paths.data.size, least=0)

@@ -18,6 +18,9 @@ from imagepack.reader.batches import WINDOW, Batches
 from imagepack.reader.columns import Columns
 from imagepack.reader.shards import Shards
 
+LABELS = {"class": np.int64, "multilabel": bool, "numbers": np.float32}
+"""Data types of labels in memory, by kind."""
+
 
 class Folder:
     """A pack in a folder of this machine."""
@@ -63,10 +66,11 @@ class PackedImages:
     first reads. So it is a map dataset for PyTorch's DataLoader and a random access source for Grain as it is.
 
     Attributes:
-        classes: class names; a label is a position in this list.
+        label_kind: class: an image has one class; multilabel: several labels; numbers.
+        classes: names of the classes, of the labels, or of the numbers.
         shape: (H, W, C) of every image.
-        labels: int64, (N,).
-        targets: what images come with: (N,) or (N, K); labels, if `with_target` says nothing else.
+        labels: of kind class int64, (N,), positions in `classes`; multilabel bool, (N, C); numbers float32, (N, C).
+        targets: what images come with, if `with_target` says nothing else: labels, several of them as float32.
         columns: of tables beside the images, by name; docs/tables.md.
         ids: uint8, (N, 32): sha256 of each image's source file.
         splits: uint8, (N,): positions in imagepack.reader.format.SPLITS.
@@ -136,6 +140,7 @@ class PackedImages:
         self._shards = Shards(self.index, source.shard, verify, source.fetch)
         self._rows = np.arange(len(self.index.labels), dtype=np.uint32 if len(self.index.labels) < 2**32 else np.int64)
         self.classes, self.shape, self.remote = self.index.classes, self.index.shape, source.remote
+        self.label_kind = self.index.kind
         self.mean, self.std = (values.astype(np.float32) for values in (self.index.mean, self.index.std))
 
     def __getstate__(self) -> dict:
@@ -163,7 +168,7 @@ class PackedImages:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        return self.index.labels[self._rows].astype(np.int64)
+        return self.index.labels[self._rows].astype(LABELS[self.label_kind])
 
     @property
     def columns(self) -> Columns:
@@ -171,7 +176,14 @@ class PackedImages:
 
     @cached_property
     def targets(self) -> np.ndarray:
-        return self.columns.targets(self._target) if self._target else self.labels
+        return self.columns.targets(self._target) if self._target else self.targets_of(slice(None))
+
+    def targets_of(self, indices: np.ndarray | slice) -> np.ndarray:
+        """Return what some images come with: (n,) or (n, K); several labels as float32, which loss functions want."""
+        if self._target:
+            return self.targets[indices]
+        labels = self.labels[indices]
+        return labels.astype(np.float32) if self.label_kind == "multilabel" else labels
 
     def with_target(self, *columns: str) -> Self:
         """Return the same images with columns as what is to be predicted.
@@ -216,6 +228,15 @@ class PackedImages:
         """Return where image `i` came from, below data/raw."""
         return self.index.paths[self._rows[i]]
 
+    def label_words(self, i: int) -> list[str]:
+        """Return the class of image `i`, its labels, or its numbers with their names, to be shown."""
+        label = self.labels[i]
+        if self.label_kind == "class":
+            return [self.classes[label]]
+        if self.label_kind == "multilabel":
+            return [name for name, has in zip(self.classes, label, strict=True) if has]
+        return [f"{name} {value:.4g}" for name, value in zip(self.classes, label, strict=True)]
+
     def split(self, name: str) -> Self:
         """Return the images of the split `name`: train, val, test, or excluded (from all three, as twins of others)."""
         if name not in packs.SPLITS:
@@ -223,10 +244,20 @@ class PackedImages:
         return self.subset(self.splits == packs.SPLITS.index(name))
 
     def of_classes(self, *names: str) -> Self:
-        """Return the images of these classes; their labels stay as they are."""
+        """Return the images that have one of these classes or labels; their labels stay as they are."""
         if unknown := [name for name in names if name not in self.classes]:
             raise ValueError(f"no class {', '.join(map(repr, unknown))}: there are {', '.join(self.classes)}")
-        return self.subset(np.isin(self.labels, [self.classes.index(name) for name in names]))
+        return self.subset(np.any([self.has(self.classes.index(name)) for name in names], axis=0))
+
+    def has(self, label: int) -> np.ndarray:
+        """Return bool, (N,): which images have the class or label at this position in `classes`.
+
+        Raises:
+            ValueError: labels are numbers.
+        """
+        if self.label_kind == "numbers":
+            raise ValueError("what is predicted are numbers, and not classes: choose images by where")
+        return self.labels[:, label] if self.label_kind == "multilabel" else self.labels == label
 
     def fraction(self, share: float, seed: int = 0) -> Self:
         """Return a random share of the images, 0 to 1: each is in it or not by its id, whatever others there are.
@@ -288,7 +319,7 @@ class PackedImages:
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[np.ndarray, int]]:
         """Return several at once, which DataLoader asks for: the same as one by one, and faster."""
         positions = self._positions(indices)
-        targets = self.targets[positions]
+        targets = self.targets_of(positions)
         # labels and single numbers as Python's own, as default collate functions want them
         return list(zip(self.take(positions), targets.tolist() if targets.ndim == 1 else targets, strict=True))
 
@@ -364,8 +395,32 @@ class PackedImages:
         )
 
     def class_weights(self) -> np.ndarray:
-        """Return float64, (N,), for `batches(weights=...)`: each class is drawn as often as any other."""
+        """Return float64, (N,), for `batches(weights=...)`: each class is drawn as often as any other.
+
+        Raises:
+            ValueError: images have several labels, for which there is `pos_weight`, or numbers.
+        """
+        if self.label_kind != "class":
+            other = ": pos_weight() weights several labels" * (self.label_kind == "multilabel")
+            raise ValueError(
+                f"class_weights are of one class an image, and labels are of kind {self.label_kind}{other}"
+            )
         return 1 / np.bincount(self.labels, minlength=len(self.classes))[self.labels]
+
+    def pos_weight(self) -> np.ndarray:
+        """Return float32, (C,), for PyTorch's BCEWithLogitsLoss: of each label, images without by images with it.
+
+        A label that none or all of these images have gets 1.
+
+        Raises:
+            ValueError: an image has one class, for which there is `class_weights`, or numbers.
+        """
+        if self.label_kind != "multilabel":
+            other = ": class_weights() weights classes" * (self.label_kind == "class")
+            raise ValueError(f"pos_weight is of several labels, and labels are of kind {self.label_kind}{other}")
+        having = self.labels.sum(0)
+        without = len(self) - having
+        return np.where((having > 0) & (without > 0), without / np.maximum(having, 1), 1).astype(np.float32)
 
     def bounds(self) -> np.ndarray | None:
         """Return int64, (S + 1,): where each shard's images begin; None if these are not in the pack's order."""
@@ -377,5 +432,6 @@ class PackedImages:
         return card.html(self)
 
     def __repr__(self) -> str:
-        images, classes = counted(len(self), "image"), counted(len(self.classes), "class")
+        what = {"class": "class", "multilabel": "label", "numbers": "number"}[self.label_kind]
+        images, classes = counted(len(self), "image"), counted(len(self.classes), what)
         return f"PackedImages({self._source!r}): {images} {self.shape}, {classes}"

@@ -17,6 +17,7 @@ from PIL import Image
 from imagepack import Augment, PackedImages
 from imagepack.reader.augment import normalise
 from stages.preprocess import Preprocess
+from stages.validate import Labels, Validate, validate
 
 PYTHON = os.environ.get("TRAINING_PYTHON")
 pytestmark = [pytest.mark.slow, pytest.mark.extra("frameworks")]
@@ -108,9 +109,13 @@ def test_the_regression_of_tables_md_runs_and_learns(tmp_path: Path):
         )
     rows = "".join(f"cell/{number}.png,{shade / 255}\n" for number, shade in enumerate(shades))
     (workspace.raw / "metadata.csv").write_text(f"file_name,probability\n{rows}", encoding="utf-8")
+    said = Labels(kind="numbers", column="probability")
+    workspace.validate = lambda _=None: validate(
+        workspace.raw, workspace.acknowledged, workspace.manifest, workspace.reports, Validate(blurry=0), labels=said
+    )
     workspace.run(preprocessed=Preprocess(size=32, mode="L"))
     text = (REPOSITORY / "docs/tables.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
+    *_, code = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
     errors = re.findall(r"error: (.*)", run(code.replace("range(5)", "range(40)"), tmp_path))
     assert len(errors) == 40
     assert float(errors[-1]) < 0.02
@@ -129,6 +134,79 @@ def test_targets_of_a_table_reach_tensorflow(tmp_path: Path):
     code += "    images, targets = next(iter(imagepack.tf.dataset(packed.with_target(*names), 4)))\n"
     code += "    print(targets.dtype.name, targets.shape, sep=' ')\n"
     assert run(code, tmp_path).splitlines() == ["float32 (4,)", "float32 (4, 2)"]
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with packs of eight images, with several labels in data/multilabel and numbers in data/numbers."""
+    workspace = Workspace(tmp_path_factory.mktemp("predicted"))
+    for number in range(8):
+        save(workspace.raw / f"cell/{number}.png", picture(number))
+    rows = "".join(f"cell/{n}.png,{n % 2},{n // 4},{n / 8}\n" for n in range(8))
+    (workspace.raw / "metadata.csv").write_text(f"file_name,cat,dog,size\n{rows}", encoding="utf-8")
+    for kind, columns in (("multilabel", ["cat", "dog"]), ("numbers", ["size"])):
+        said = Labels(kind=kind, column=columns)
+        workspace.validate = lambda _=None, said=said: validate(
+            workspace.raw,
+            workspace.acknowledged,
+            workspace.manifest,
+            workspace.reports,
+            Validate(blurry=0),
+            labels=said,
+        )
+        workspace.packed = workspace.folder / "data" / kind
+        workspace.run(preprocessed=Preprocess(size=16))
+    return workspace.folder
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "numbers"])
+def test_several_labels_and_numbers_reach_all_frameworks_as_float32(kind: str, predicted: Path):
+    code = f"packed = PackedImages('data/{kind}')\n"
+    run(SAVE + FRAMEWORKS.replace("PACKED", code), predicted)
+    text = (REPOSITORY / "docs/tables.md").read_text(encoding="utf-8")
+    of_docs = re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)[0]
+    if kind == "multilabel":
+        run(
+            of_docs.replace("data/packed", f"data/{kind}").replace(
+                "    ...", "    print(loss(labels * 2 - 1, labels))"
+            ),
+            predicted,
+        )
+    expected = list(PackedImages(predicted / "data" / kind).batches(3))
+    assert expected[0][1].dtype == np.float32
+    for name in ("loader", "data_loader", "tf", "grain", "grain_loader"):
+        assert_same(predicted / f"{name}.npz", expected)
+
+
+FRAMEWORKS = """
+import grain.python as grain
+import torch
+from absl import flags
+from torch.utils.data import DataLoader
+import imagepack.tf
+from imagepack import PackedImages
+from imagepack.torch import Loader
+
+flags.FLAGS.mark_as_parsed()
+if __name__ == "__main__":
+    PACKED
+    save("loader.npz", ((images.permute(0, 2, 3, 1), labels) for images, labels in Loader(packed, 3)))
+    save("data_loader.npz", DataLoader(packed, 3, num_workers=1))
+    dataset = imagepack.tf.dataset(packed, 3)
+    assert dataset.element_spec[1].shape.as_list() == [None, len(packed.classes)]
+    save("tf.npz", dataset)
+    save("grain.npz", grain.MapDataset.source(packed).batch(3))
+    sampler = grain.IndexSampler(len(packed), grain.NoSharding(), shuffle=False, num_epochs=1)
+    batched = [grain.Batch(3)]
+    save("grain_loader.npz", grain.DataLoader(data_source=packed, sampler=sampler, operations=batched, worker_count=1))
+    outputs = torch.zeros(len(packed), len(packed.classes))
+    targets = torch.from_numpy(packed.targets)
+    if packed.label_kind == "multilabel":
+        loss = torch.nn.BCEWithLogitsLoss(pos_weight=torch.from_numpy(packed.pos_weight()))
+    else:
+        loss = torch.nn.MSELoss()
+    assert loss(outputs, targets) > 0
+"""
 
 
 def test_the_opencv_of_training_md_writes_true_colours(folder: Path):

@@ -131,8 +131,8 @@ def test_a_shard_of_the_wrong_size_is_refused(copy: Path, size: int):
 
 def test_a_version_from_the_future_is_refused(copy: Path):
     with h5py.File(copy / "dataset.h5", "r+") as file:
-        file.attrs["version"] = np.uint32(3)
-    with pytest.raises(PackError, match="has version 3 of the format, this imagepack reads 1 and 2"):
+        file.attrs["version"] = np.uint32(4)
+    with pytest.raises(PackError, match="has version 4 of the format, this imagepack reads 1 to 3"):
         PackedImages(copy)
 
 

@@ -296,7 +296,7 @@ def test_types_may_be_set(flat: Workspace):
         run(flat, types={"note": "integer"})
     with pytest.raises(InputError, match="no table has the columns nothing"):
         run(flat, types={"nothing": "integer"})
-    with pytest.raises(InputError, match=r"labels\.column in params\.yaml is 'size', whose cells are Float64"):
+    with pytest.raises(InputError, match=r"of kind class, does not fit:\n  size: its cells are Float64, and classes"):
         run(flat, column="size")
     with pytest.raises(
         InputError, match=r"labels\.column in params\.yaml is 'sort', and no table beside the images has it; they"
