@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagepack import PackedImages, PackError
-from imagepack.commands.pin import pin
+from imagepack.commands.pin import pin, splits_of_pack
 from imagepack.compare import versions
 from imagepack.compare.comparison import compare
 from imagepack.compare.terminal import text
@@ -405,8 +405,8 @@ def test_a_pinned_image_keeps_its_split_whatever_becomes_of_its_file(workspace: 
     shutil.rmtree(workspace.raw)
     add_pictures(workspace.raw, 40)
     assert split_by_path(run(workspace, thirds)) == before
-    assert pin(workspace.raw, workspace.packed).startswith("40 images keep their split: ")
-    assert pin(workspace.raw, workspace.packed) == "All 40 images of the pack are pinned already."
+    assert pin(workspace.raw, splits_of_pack(workspace.packed)).startswith("40 images keep their split: ")
+    assert pin(workspace.raw, splits_of_pack(workspace.packed)) == "All 40 images of the pack are pinned already."
     digest = run(workspace, thirds).digest
     (workspace.raw / "cat/img0.png").rename(workspace.raw / "cat/renamed.png")
     for number in range(1, 40):
@@ -417,7 +417,7 @@ def test_a_pinned_image_keeps_its_split_whatever_becomes_of_its_file(workspace: 
     kept = split_by_path(after)
     assert kept["cat/renamed.png"] == before["cat/img0.png"]
     assert all(kept[path] == split for path, split in before.items() if path != "cat/img0.png")
-    assert pin(workspace.raw, workspace.packed).startswith("45 images keep their split: ")
+    assert pin(workspace.raw, splits_of_pack(workspace.packed)).startswith("45 images keep their split: ")
 
 
 def test_new_images_of_a_pinned_group_go_where_it_is(workspace: Workspace):
@@ -425,7 +425,7 @@ def test_new_images_of_a_pinned_group_go_where_it_is(workspace: Workspace):
     for number in range(12):
         save(workspace.raw / f"cat/a-p{number % 6}-{number}.png", picture(number))
     run(workspace, Split(train=1.0, val=0.0, test=0.0))
-    pin(workspace.raw, workspace.packed)
+    pin(workspace.raw, splits_of_pack(workspace.packed))
     for number in range(12, 18):
         save(workspace.raw / f"cat/a-p{number % 6}-{number}.png", picture(number))
     assert set(split_by_path(run(workspace, thirds)).values()) == {"train"}
@@ -441,4 +441,4 @@ def test_pins_that_are_damaged_are_named(workspace: Workspace):
         run(workspace)
     (workspace.raw / "pinned.parquet").unlink()
     with pytest.raises(PackError, match="does not exist: make the pack"):
-        pin(workspace.raw, workspace.packed)
+        pin(workspace.raw, splits_of_pack(workspace.packed))
