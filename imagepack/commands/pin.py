@@ -60,7 +60,7 @@ def splits_of_version(name: str) -> pl.DataFrame:
     version = versions.read(name, Path.cwd())
     if version.pack is None:
         raise InputError(f"{name} has no pack, and so no splits")
-    return version.images.filter(pl.col("split").is_not_null()).select(pins.SCHEMA)
+    return version.images.filter(pl.col("split").is_not_null()).select(*pins.SCHEMA)
 
 
 def pin(raw: Path, now: pl.DataFrame) -> str:

@@ -263,8 +263,13 @@ def _splits(both: _Both, b: Version) -> dict:
     }
 
 
+def unpinned(a: Version, b: Version) -> list[dict]:
+    """Return the images of A's test in B's train or val which neither a table, a pin nor a folder put there."""
+    return _noted(_unpinned(_Both(a.images, b.images, match(a.images, b.images)), b))
+
+
 def _unpinned(both: _Both, b: Version) -> pl.DataFrame:
-    """Images of A's test in B's train or val, which neither a table, a pin nor a folder put there."""
+    """As `unpinned`, with more columns."""
     table = both.with_("path", "split")
     if groups.setting(b).get("by") == "folder":
         return table.clear().with_columns(detail=pl.lit(""))

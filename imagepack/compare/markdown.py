@@ -19,6 +19,7 @@ from imagepack.compare.words import (
     changed_columns,
     changed_findings,
     drift_sentences,
+    left_test,
     moved_groups,
     novelty_sentences,
     parted_groups,
@@ -28,7 +29,6 @@ from imagepack.compare.words import (
     shorten,
     size,
     transfer,
-    unpinned,
     value,
 )
 from imagepack.names import visible
@@ -144,7 +144,7 @@ def _blocks(summary: dict, changes: pl.DataFrame) -> Iterator[Block]:
     yield from _references("no longer rejected", summary["status"]["fixed"])
     yield from _classes(summary["classes"])
     yield from _splits(summary["splits"])
-    yield from _list("Not pinned:", [f"- {prose(sentence)}" for sentence in [unpinned(summary)] if sentence])
+    yield from _list("Not pinned:", [f"- {prose(sentence)}" for sentence in [left_test(summary)] if sentence])
     yield from _groups(summary["groups"])
     yield from _columns(summary["columns"])
     drift = [*drift_sentences(summary["drift"]), *novelty_sentences(summary["drift"])]

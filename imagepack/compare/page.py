@@ -95,7 +95,7 @@ def write(path: Path, summary: dict, changes: pl.DataFrame, pictures: Mapping[in
         "findings": sorted(summary["findings"], key=lambda f: (not (f["new"] or f["resolved"]), f["code"])),
         "splits": _splits(summary["splits"]["table"]),
         "moves": _moves(summary["splits"]["moves"]),
-        "unpinned": words.unpinned(summary),
+        "unpinned": words.left_test(summary),
         "group_splits": list(SPLITS[:3]),
         "cells": verdict.cells,
         "transfer": _transfer(summary["transfer"]),

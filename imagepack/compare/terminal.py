@@ -15,6 +15,7 @@ from imagepack.compare.words import (
     columns,
     drift_sentences,
     first_few,
+    left_test,
     moved_groups,
     novelty_sentences,
     parted_groups,
@@ -23,7 +24,6 @@ from imagepack.compare.words import (
     remark,
     shorten,
     transfer,
-    unpinned,
     value,
 )
 from imagepack.names import visible
@@ -81,7 +81,7 @@ def _lines(summary: dict, changes: pl.DataFrame, width: int, section: _Sections)
         if count:
             yield f"{count:>{INDENT}} {_kind(kind, count, changes, width - INDENT - 1)}"
     yield from section("Splits", _splits(summary["splits"]), 2)
-    yield from section("Unpinned", [unpinned(summary)])
+    yield from section("Unpinned", [left_test(summary)])
     yield from section("Groups", _groups(summary["groups"]))
     yield from section("Classes", _classes(summary["classes"]), 3)
     yield from section("Columns", _columns(summary["columns"]))

@@ -187,12 +187,21 @@ def moved_groups(groups: dict) -> Iterator[str]:
         yield f"{name}: {group['from']} -> {group['to']} ({images})"
 
 
-def unpinned(summary: dict) -> str:
-    """Return a sentence about images that left test since nothing pins them, with the fix; empty if there are none."""
-    if not (count := len(summary["splits"]["unpinned"])):
+def left_test(summary: dict) -> str:
+    """Return the sentence of `unpinned` about a comparison."""
+    return unpinned(len(summary["splits"]["unpinned"]), summary["a"]["name"])
+
+
+def unpinned(count: int, name: str) -> str:
+    """Return a sentence about images that left test since nothing pins them, with the fix; empty if there are none.
+
+    Args:
+        count: how many.
+        name: of the version in which they were in test.
+    """
+    if not count:
         return ""
     them, they_go = ("it", "it goes") if count == 1 else ("them", "they go")
-    name = summary["a"]["name"]
     version = " A" if not name.isprintable() or set(name) & UNSAFE else f" {name}" * (name != "workspace")
     fix = f"python3 run.py pin{version}, then python3 run.py, and {they_go} back"
     return f"{plural(count, 'image')} of test came into train or val, since nothing pins {them}: {fix}"
