@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import shutil
 import zipfile
 from datetime import date
@@ -69,6 +70,9 @@ def test_labels_may_stand_in_a_column(flat: Workspace):
         f"images/{n}.png": ("cat", "dog")[n % 2] for n in range(8)
     }
     assert issues(flat) == {}
+    page = (flat.reports / "validation.html").read_text(encoding="utf-8")
+    assert page.count('<option value="0" data-kind="number">count</option>') == 1
+    assert re.search(r"<dt>note</dt><dd data-column=\"3\">t5</dd>", page)
 
 
 def test_columns_go_along_into_the_pack_with_their_types(flat: Workspace):
