@@ -49,6 +49,7 @@ import polars as pl
 from scipy.stats import chi2, kstwobign
 
 from imagepack.checks import near_duplicates
+from imagepack.compare.words import shorten
 
 ALPHA = 0.01
 """Chance that a comparison of versions between which nothing drifted raises any alarm."""
@@ -69,6 +70,8 @@ TAIL = 0.005
 """Share of the images beyond each end of a histogram's edges; they are counted in its first and last bin."""
 MOST_CATEGORIES = 50
 """Of a chart. A column of texts with more values is not tested: most of what comes would be new by definition."""
+LONGEST = 100
+"""Columns of a terminal that a category's name takes; of a longer one the middle is left out: a cell may be a page."""
 PERCENTILES = {"p5": 0.05, "median": 0.5, "p95": 0.95}
 
 _WIDTH, _HEIGHT = (pl.when(pl.col(side) > 0).then(pl.col(side)).cast(pl.Float64) for side in ("width", "height"))
@@ -536,7 +539,7 @@ def _categories(images: _Images, names: list[str], numbers: np.ndarray, what: st
     rest = [f"{len(others)} other {what}"] if len(others) else []
     return {
         "edges": [],
-        "categories": [names[number] for number in shown] + rest,
+        "categories": [shorten(names[number], LONGEST) for number in shown] + rest,
         **{key: n[shown].tolist() + [int(n[others].sum())] * len(rest) for key, n in counts.items()},
     }
 

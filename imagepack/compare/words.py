@@ -174,17 +174,17 @@ def changed_columns(columns: list[dict]) -> Iterator[str]:
 
 
 def parted_groups(groups: dict) -> Iterator[str]:
-    """Yield each group of B that is in several splits: `p8: train 2, test 1`."""
+    """Yield each group of B that is in several splits: `p8 (train 2, test 1)`."""
     for group in groups["split"]:
         counts = ", ".join(f"{split} {count}" for split, count in group["splits"].items())
-        yield f"{shorten(visible(group['group']), 40)}: {counts}"
+        yield f"{shorten(visible(group['group']), 40)} ({counts})"
 
 
 def moved_groups(groups: dict) -> Iterator[str]:
-    """Yield each group that went to another split: `p7: test -> train (3 images)`."""
+    """Yield each group that went to another split: `p7 (test -> train, 3 images)`."""
     for group in groups["moved"]:
         name, images = shorten(visible(group["group"]), 40), plural(group["images"], "image")
-        yield f"{name}: {group['from']} -> {group['to']} ({images})"
+        yield f"{name} ({group['from']} -> {group['to']}, {images})"
 
 
 def left_test(summary: dict) -> str:

@@ -337,8 +337,8 @@ def test_groups_that_went_to_another_split_or_are_in_several_are_named():
             "group": "p0", "splits": {"train": 1, "test": 1}, "images": ["cat/img0000.png", "cat/img0001.png"],
         }],
     }  # fmt: skip
-    assert list(words.parted_groups(found["groups"])) == ["p0: train 1, test 1"]
-    assert list(words.moved_groups(found["groups"])) == ["p1: test -> train (2 images)"]
+    assert list(words.parted_groups(found["groups"])) == ["p0 (train 1, test 1)"]
+    assert list(words.moved_groups(found["groups"])) == ["p1 (test -> train, 2 images)"]
 
 
 def test_whoever_gives_groups_up_sees_what_that_parts_and_who_has_none_has_nothing_to_see():
@@ -346,9 +346,7 @@ def test_whoever_gives_groups_up_sees_what_that_parts_and_who_has_none_has_nothi
     b = grouped(in_splits("train", "test", "test", "test"))
     found = compared(a, b, group_of_a="patient")
     (failure,) = gates.check(found.summary, found.changes, ["group_split"])
-    assert failure.message == (
-        "group_split: 1 group in several splits (p0: train 1, test 1): cat/img0000.png, cat/img0001.png"
-    )
+    assert failure.message == "group_split: 1 group in several splits: p0 (train 1, test 1)"
     assert "1 group in several splits" in terminal.text(found.summary, found.changes)
     assert gates.check(compared(b, a, group="patient").summary, found.changes, ["group_split"]) == []
     none = compared(a, b)
