@@ -8,7 +8,7 @@ python3 run.py report [VERSION]          the page of a version: its classes and 
 python3 run.py s3 start|stop|status      the local S3 server of the first run
 python3 run.py quarantine [CODE ...]     move the files that validate rejected out of data/raw; --back undoes it
 python3 run.py strip [PATH ...]          remove GPS position, owner, serial numbers, ... from images; or --dry-run
-python3 run.py pin                       let each image keep the split that it has now, also when it is edited
+python3 run.py pin [VERSION]             let each image keep the split that it has now, also when it is edited
 python3 run.py zip [FOLDER] [--back]     put the files of a folder, data/raw, into zips, which DVC moves faster; or back
 python3 run.py memo [clear]              the finished work that stages keep in .memo: how much; or remove it
 python3 run.py gc [--yes [--cloud]]      what earlier versions hold and cost, here and in the bucket; or free it

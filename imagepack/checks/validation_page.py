@@ -12,6 +12,7 @@ import polars as pl
 
 from imagepack.checks import overview
 from imagepack.images import manifest as manifests
+from imagepack.images.manifest import COLUMN
 from imagepack.images.thumbnail import SIDE
 from imagepack.names import NO_CLASS
 
@@ -24,6 +25,8 @@ LARGE, PAIRS = 400, 12
 about 30 KB, so the page stays below 10 MB."""
 SAMPLE = 256
 """Pixels of a sample of a class."""
+COLUMNS, CELL = 50, 200
+"""Columns of tables on the page, the first by name, and characters of a cell: a table may have any number of both."""
 
 
 def once(findings: pl.DataFrame) -> pl.Series:
@@ -107,6 +110,7 @@ def write(
         "boxes": [(level, name) for level, name in LEVELS.items() if counts[level]],
         "codes": [(code, f"{code} ({count:,})") for code, count in codes.items()],
         "labels": [(label, label or NO_CLASS) for label in labels],
+        "columns": _columns(table),
         "groups": [
             {
                 "level": level,
@@ -134,8 +138,30 @@ def _groups(findings: pl.DataFrame) -> list[tuple[str, str, int, int]]:
 def _files(table: pl.DataFrame, paths: list[str]) -> dict[str, dict]:
     """The rows of the manifest, by path; a path that is not in it is a class's name, and has no status."""
     rows = table.filter(pl.col("path").is_in(paths)).iter_rows(named=True)
-    unknown = {path: {"path": path, "label": path, "status": "", "file": ""} for path in paths}
-    return unknown | {row["path"]: row | {"file": _file(row)} for row in rows}
+    unknown = {path: {"path": path, "label": path, "status": "", "file": "", "cells": []} for path in paths}
+    columns = [name for name, _ in _columns(table)]
+    return unknown | {row["path"]: row | {"file": _file(row), "cells": _cells(row, columns)} for row in rows}
+
+
+def _columns(table: pl.DataFrame) -> list[tuple[str, str]]:
+    """Return name and kind (number, date, text) of the columns of tables that the page shows."""
+    names = sorted(name for name in table.columns if name.startswith(COLUMN))[:COLUMNS]
+    kinds = [table[name].dtype for name in names]
+    return [
+        (name.removeprefix(COLUMN), "number" if kind.is_numeric() else "date" if kind == pl.Date else "text")
+        for name, kind in zip(names, kinds, strict=True)
+    ]
+
+
+def _cells(row: dict, columns: list[str]) -> list[tuple[int, str, str]]:
+    """Return number and name of each column in which an image has a cell, and the cell as text, cut if it is long."""
+    cells = [(number, name, row[f"{COLUMN}{name}"]) for number, name in enumerate(columns)]
+    texts = [(number, name, _text(cell)) for number, name, cell in cells if cell is not None]
+    return [(number, name, f"{text[:CELL]}…" if len(text) > CELL else text) for number, name, text in texts]
+
+
+def _text(cell: object) -> str:
+    return str(cell).lower() if isinstance(cell, bool) else str(cell)
 
 
 def _file(row: dict) -> str:

@@ -39,6 +39,7 @@ CHECKS: dict[str, Callable[[Case], Findings]] = {
     "pushed": doctor_data.pushed_versions,
     "cache": doctor_data.cache,
     "pipeline": doctor_data.pipeline,
+    "splits": doctor_data.splits,
     "commits": doctor_data.commits,
 }
 

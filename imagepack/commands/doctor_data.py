@@ -14,6 +14,7 @@ from imagepack.dvc.cache import md5
 from imagepack.dvc.objects import Objects
 from imagepack.dvc.remotes import TooSlow, in_time
 from imagepack.dvc.repository import Out
+from imagepack.errors import InputError
 from imagepack.names import counted
 
 VERSIONS = 20
@@ -271,6 +272,40 @@ def pipeline(case: Case) -> Findings:
         yield PROBLEM, f"{fault}, then python3 run.py"
     elif not changed:
         yield OK, "what is there was made with these images, params and code"
+
+
+def splits(case: Case) -> Findings:
+    """That no image of test came into train or val since the commit whose pack was another."""
+    if case.damaged_files:
+        yield HINT, NOT_READ
+        return
+    from imagepack.compare import versions, words  # imported here, since scipy would slow the other checks
+    from imagepack.compare.comparison import unpinned
+
+    if not (commit := _earlier_pack()):
+        yield OK, "no commit has another pack"
+        return
+    try:
+        one, other = in_time(lambda: [versions.read(name, Path.cwd()) for name in (commit, None)])
+    except (InputError, TooSlow) as reason:
+        yield HINT, f"not looked at: {reason}"
+        return
+    tags = git.lines("tag", "--points-at", commit) or [commit[:9]]
+    said = words.unpinned(len(unpinned(one, other)), tags[0])
+    yield (HINT, said) if said else (OK, f"no unpinned image of test came into train or val since {tags[0]}")
+
+
+def _earlier_pack() -> str:
+    """Return the last commit whose dvc.lock names another pack than the one here; empty if there is none."""
+    commits_ = git.lines("log", f"--max-count={VERSIONS}", "--format=%H", "--", str(lock_files.LOCK))
+    written = git.read_files(commits_, str(lock_files.LOCK), Path.cwd())
+    here = _pack_of(lock_files.here(lock_files.LOCK))
+    earlier = (commit for commit, lock in zip(commits_, written, strict=True) if _pack_of(lock) not in ("", here))
+    return next(earlier, "")
+
+
+def _pack_of(lock: str | bytes | None) -> str:
+    return next((out.md5 for out in lock_files.read_lock(lock).get("pack", lock_files.Stage()).outs), "")
 
 
 def _reason(reasons: list) -> str:

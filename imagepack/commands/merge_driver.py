@@ -12,7 +12,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from imagepack.dvc import git, list_merge, raw_data, repository
+from imagepack.dvc import git, list_merge, raw_data, repository, table_merge
 from imagepack.dvc.list_merge import DvcFile, Merge
 from imagepack.dvc.lock_files import RAW_DVC
 from imagepack.names import visible
@@ -53,6 +53,8 @@ def merge(options: argparse.Namespace) -> str:
             for conflict in found.conflicts:
                 found.files.pop(conflict.path, None)
         elif found.conflicts:
+            table_merge.settle(repo, found, theirs.remote)
+        if found.conflicts and not options.is_base:
             return f"both sides changed {found.conflicts[0].path} and {len(found.conflicts) - 1} more files"
         options.ours.write_text(list_merge.write(repo, found, base, ours, theirs), encoding="utf-8", newline="\n")
     if path == root / RAW_DVC and not options.is_base:

@@ -1,6 +1,7 @@
 """Write down the split that each image has in data/packed: it keeps that from now on.
 
-    python -m imagepack.commands.pin
+    python -m imagepack.commands.pin            as data/packed says
+    python -m imagepack.commands.pin v1         as the pack of v1 says (a commit, tag, branch or DVC experiment)
 
 Without it the split is drawn by an image's content, so an image that is edited or saved again draws anew. A pinned one
 is known by its content, else by its path. What was pinned before and is in the pack no more stays pinned.
@@ -24,27 +25,57 @@ RAW, PACKED = Path("data/raw"), Path("data/packed")
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    argparse.ArgumentParser(prog="python3 run.py pin", description=__doc__.split("\n\n")[0]).parse_args()
+    parser = argparse.ArgumentParser(prog="python3 run.py pin", description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "version", nargs="?", metavar="VERSION", help="whose splits: a commit, tag or branch (data/packed unless given)"
+    )
+    options = parser.parse_args()
     try:
-        print(pin(RAW, PACKED))
+        print(pin(RAW, splits_of_version(options.version) if options.version else splits_of_pack(PACKED)))
     except (InputError, packs.PackError) as error:
         sys.exit(visible_lines(f"pin: {error}"))
     return 0
 
 
-def pin(raw: Path, packed: Path) -> str:
-    """Pin the splits of a pack; return what to say.
+def splits_of_pack(packed: Path) -> pl.DataFrame:
+    """Return path, id and split of each image of a pack.
 
     Raises:
-        InputError, PackError: there is no pack, or the pins cannot be read.
+        PackError: there is none.
+    """
+    index, _ = packs.read_index(packed / packs.INDEX_NAME)
+    ids = [digest.tobytes().hex() for digest in index.ids]
+    split = pl.Series(np.array(packs.SPLITS)[index.splits])
+    return pl.DataFrame({"path": list(index.paths), "sha256": ids, "split": split}, schema=pins.SCHEMA)
+
+
+def splits_of_version(name: str) -> pl.DataFrame:
+    """Return the same of a version, from git, DVC's cache or the remote.
+
+    Raises:
+        InputError: there is no such version, or it has no pack.
+    """
+    from imagepack.compare import versions  # imported here, since DVC would slow the start
+
+    version = versions.read(name, Path.cwd())
+    if version.pack is None:
+        raise InputError(f"{name} has no pack, and so no splits")
+    return version.images.filter(pl.col("split").is_not_null()).select(*pins.SCHEMA)
+
+
+def pin(raw: Path, now: pl.DataFrame) -> str:
+    """Pin splits; return what to say.
+
+    Args:
+        raw: the folder of images.
+        now: path, id and split of each image. What is pinned of other images stays so.
+
+    Raises:
+        InputError: there is no such folder, or the pins cannot be read.
     """
     if not raw.is_dir():
         raise InputError(f"{raw} is no folder: python3 run.py brings the images in")
-    index, _ = packs.read_index(packed / packs.INDEX_NAME)
     before = pins.read(raw)
-    ids = [digest.tobytes().hex() for digest in index.ids]
-    split = pl.Series(np.array(packs.SPLITS)[index.splits])
-    now = pl.DataFrame({"path": list(index.paths), "sha256": ids, "split": split}, schema=pins.SCHEMA)
     now = now.filter(pl.col("split") != "excluded")  # which drew train or val, and does so again
     kept = before.join(now, on="path", how="anti").join(now, on="sha256", how="anti")
     after = pl.concat([now, kept])

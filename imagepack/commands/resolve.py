@@ -15,7 +15,7 @@ from pathlib import Path
 from imagepack.commands import s3, unmerged
 from imagepack.commands.unmerged import Folder
 from imagepack.dvc import objects, repository
-from imagepack.dvc.list_merge import SIDES, Conflict, ListMissing, Merge
+from imagepack.dvc.list_merge import SIDES, Conflict, ListMissing
 from imagepack.errors import InputError
 from imagepack.names import visible, visible_lines
 
@@ -38,7 +38,7 @@ def main() -> int:
     try:
         with closing(repository.open_repo(Path.cwd())) as repo:
             folders = list(unmerged.folders(repo))
-            if not any(undecided(folder) for folder in folders):
+            if not any(folder.undecided for folder in folders):
                 raise InputError("no image is in conflict")
             if options.side:
                 return take(folders, [Path(path).as_posix() for path in options.paths], options.side)
@@ -50,18 +50,13 @@ def main() -> int:
     return 1
 
 
-def undecided(folder: Folder) -> list[Conflict]:
-    """Return all conflicts of a folder, also those for which a side has been chosen."""
-    return Merge(folder.merge.base, folder.merge.ours, folder.merge.theirs).conflicts
-
-
 def take(folders: list[Folder], paths: list[str], side: str) -> int:
     """Choose a side for the conflicts at or below `paths`; return the exit code.
 
     Raises:
         InputError: a path names none of them.
     """
-    found = {f"{folder.path}/{conflict.path}": folder for folder in folders for conflict in undecided(folder)}
+    found = {f"{folder.path}/{conflict.path}": folder for folder in folders for conflict in folder.undecided}
     wrong = [path for path in paths if not any(_is_in(name, path) for name in found)]
     if wrong:
         listed = "".join(f"\n  {name}" for name in found)
@@ -91,9 +86,10 @@ def show(repo: repository.Repo, folders: list[Folder]) -> int:
     shutil.rmtree(BOTH, ignore_errors=True)
     for folder in folders:
         chosen = unmerged.choices(folder.name, folder.of)
-        for conflict in undecided(folder):
+        for conflict in folder.undecided:
             side = f" -> {chosen[conflict.path]}" if conflict.path in chosen else ""
-            print(visible(f"{folder.path}/{conflict.path}: {unmerged.what(conflict)}{side}"))
+            head, *cells = unmerged.lines_of(folder, conflict)
+            print(f"{head.strip()}{visible(side)}", *cells, sep="\n")
             put_versions(repo, folder, conflict)
     print(*unmerged.names_of_sides(), f"Both versions of each: {BOTH}/ours and {BOTH}/theirs", sep="\n")
     print("To take a side: python3 run.py resolve PATH ... --ours (or --theirs)")

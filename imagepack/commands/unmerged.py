@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagepack.commands import s3
-from imagepack.dvc import git, list_merge, lock_files, raw_data, repository
+from imagepack.dvc import git, list_merge, lock_files, raw_data, repository, table_merge
 from imagepack.dvc.list_merge import Conflict, DvcFile, Listing, ListMissing, Merge, NotMergeable
 from imagepack.names import visible
 
@@ -30,6 +30,7 @@ class Folder:
         name: of its .dvc file.
         path: of the folder.
         of: which three versions are merged.
+        undecided: all conflicts, also those for which a side has been chosen.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Folder:
     of: str
     merge: Merge
     files: tuple[DvcFile | None, DvcFile, DvcFile]
+    undecided: list[Conflict]
 
 
 def settle() -> list[str]:
@@ -113,8 +115,15 @@ def open_folder(repo: repository.Repo, path: str, stages: Mapping[int, str]) -> 
     except NotMergeable:  # of several last common versions git, without our merge driver, makes one with conflicts
         base, before = None, _common(repo, path)
     of = " ".join(blob for _, blob in sorted(stages.items()))
-    merge = Merge(before, ours.listing(repo), theirs.listing(repo), choices(path, of))
-    return Folder(path, (Path(path).parent / str(ours.out["path"])).as_posix(), of, merge, (base, ours, theirs))
+    listings, chosen = (before, ours.listing(repo), theirs.listing(repo)), choices(path, of)
+    merge = plain = Merge(*listings)
+    table_merge.settle(repo, plain, theirs.remote)
+    if chosen:
+        merge = Merge(*listings, chosen)
+        table_merge.settle(repo, merge, theirs.remote)
+        merge.cells |= plain.cells
+    place = (Path(path).parent / str(ours.out["path"])).as_posix()
+    return Folder(path, place, of, merge, (base, ours, theirs), plain.conflicts)
 
 
 def _common(repo: repository.Repo, path: str) -> Listing:
@@ -146,7 +155,7 @@ def summary(merge: Merge, outcome: Listing) -> str:
 def describe(folder: Folder) -> str:
     """Return the conflicts of a folder, and how to decide them."""
     found = folder.merge.conflicts
-    rows = [visible(f"  {folder.path}/{conflict.path}: {what(conflict)}") for conflict in found[:SHOWN]]
+    rows = [line for conflict in found[:SHOWN] for line in lines_of(folder, conflict)]
     if len(found) > SHOWN:
         rows.append(f"  ... and {len(found) - SHOWN} more: python3 run.py resolve lists them")
     first = visible(shlex.quote(f"{folder.path}/{found[0].path}"))
@@ -160,6 +169,14 @@ def describe(folder: Folder) -> str:
     width = max(map(len, ways))
     lines = [f"  {command:{width}}  # {what}" for command, what in ways.items()]
     return "\n".join([head, *rows, *names_of_sides(), f"Take a side of each, then {go_on()}:", *lines])
+
+
+def lines_of(folder: Folder, conflict: Conflict) -> list[str]:
+    """Return what each side did to a file, a line; and the first cells of a table that are in conflict."""
+    cells = folder.merge.cells.get(conflict.path, [])
+    more = [f"... and {len(cells) - SHOWN} more"] * (len(cells) > SHOWN)
+    head = f"  {folder.path}/{conflict.path}: {what(conflict)}"
+    return [visible(head + ":" * bool(cells)), *(f"    {line}" for line in cells[:SHOWN] + more)]
 
 
 def what(conflict: Conflict) -> str:

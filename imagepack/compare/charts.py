@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+from imagepack.compare.words import of_column, shorten
+from imagepack.names import NO_CLASS
+
 WIDTH, HEIGHT = 300, 80
 """Units of a drawing, which is stretched to its place."""
+END = 30
+"""Columns of a terminal that a name takes at an end of an axis."""
 SIDES = ("a", "b", "added")
 
 
@@ -23,10 +28,12 @@ def charts(drift: dict) -> list[dict]:
 
 def _chart(distribution: dict, tests: list[dict]) -> dict:
     feature, edges, categories = (distribution[key] for key in ("feature", "edges", "categories"))
+    column = of_column(feature)
+    named = [shorten(name, END) or ("(empty)" if column else NO_CLASS) for name in categories]
     return {
-        "feature": "classes" if feature == "class" else feature,
+        "feature": f"column {column}" if column else "classes" if feature == "class" else feature,
         "unit": "the most frequent first" if categories else distribution["unit"],
-        "ends": [number(edges[0]), number(edges[-1])] if edges else [categories[0], categories[-1]],
+        "ends": [number(edges[0]), number(edges[-1])] if edges else [named[0], named[-1]],
         "outlines": _outlines(distribution),
         "tests": [
             (words, test)

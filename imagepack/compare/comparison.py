@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from imagepack.checks.gate import KEPT
-from imagepack.compare import cells, lineage
+from imagepack.compare import cells, groups, lineage
 from imagepack.compare.drift import drift
 from imagepack.compare.matching import KINDS, match
 from imagepack.compare.versions import Version
@@ -57,6 +57,8 @@ def compare(a: Version, b: Version, novelty: bool = False) -> Comparison:
     classes = _classes(both)
     names = {each["a"]: each["b"] for each in classes["renamed"]}
     packed = a.pack is not None and b.pack is not None
+    group = groups.chosen(a, b)
+    tested = cells.with_drift(a.images, b.images, group)
     summary = {
         "schema_version": SCHEMA_VERSION,
         "a": _describe(a),
@@ -67,7 +69,8 @@ def compare(a: Version, b: Version, novelty: bool = False) -> Comparison:
         "leakage": _leakage(both),
         "classes": classes,
         "columns": list(cells.changed(pairs, a.images, b.images)),
-        "splits": _splits(both) if packed else {"table": [], "moves": []},
+        "splits": _splits(both, b) if packed else {"table": [], "moves": [], "unpinned": []},
+        "groups": groups.compared(a.images, b.images, group),
         "pipeline": lineage.pipeline(a, b),
         "transfer": {"a_to_b": lineage.transfer(a, b), "b_to_a": lineage.transfer(b, a)},
         "metrics": lineage.metrics(a, b),
@@ -76,6 +79,7 @@ def compare(a: Version, b: Version, novelty: bool = False) -> Comparison:
             _without_numbers(b.images),
             pairs,
             novelty,
+            tested,
         ),
     }
     return Comparison(summary, both.changes())
@@ -257,7 +261,7 @@ def _renamed(both: _Both, removed: pl.Series, added: pl.Series, totals: pl.DataF
             yield {"a": a, "b": b, "images": images}
 
 
-def _splits(both: _Both) -> dict:
+def _splits(both: _Both, b: Version) -> dict:
     """How many accepted images each split has, and those that are in both versions and changed theirs."""
     counts = {
         side: dict(images["split"].drop_nulls().value_counts().iter_rows()) for side, images in both.images.items()
@@ -267,4 +271,21 @@ def _splits(both: _Both) -> dict:
     return {
         "table": [{"split": split, "a": counts["a"].get(split, 0), "b": counts["b"].get(split, 0)} for split in SPLITS],
         "moves": [{"from": a, "to": b, "images": moves[a, b]} for a in SPLITS for b in SPLITS if (a, b) in moves],
+        "unpinned": _noted(_unpinned(both, b)),
     }
+
+
+def unpinned(a: Version, b: Version) -> list[dict]:
+    """Return the images of A's test in B's train or val which neither a table, a pin nor a folder put there."""
+    return _noted(_unpinned(_Both(a.images, b.images, match(a.images, b.images)), b))
+
+
+def _unpinned(both: _Both, b: Version) -> pl.DataFrame:
+    """As `unpinned`, with more columns."""
+    table = both.with_("path", "split")
+    if groups.setting(b).get("by") == "folder":
+        return table.clear().with_columns(detail=pl.lit(""))
+    given = b.images[cells.SPLIT] if cells.SPLIT in b.images.columns else pl.Series([None] * len(b.images))
+    table = table.with_columns(given=given.cast(pl.String)[table["row_b"]] if len(given) else pl.lit(None, pl.String))
+    went = table.filter(pl.col("split_a") == "test", pl.col("split_b").is_in([TRAIN, "val"]), pl.col("given").is_null())
+    return went.with_columns(detail=pl.format("test -> {}", "split_b"))

@@ -22,6 +22,11 @@ than classes; here shared is who kept the label. Its effect is the total variati
 |p_A - p_B|. A relabelled image has two labels that differ by definition, and so vary by 1 / (1 - sum of p^2) more than
 two free draws.
 
+Columns of tables beside the images are tested as these are: numbers as brightness is, texts and true or false as the
+mix of classes is (an empty cell is a value of these; of numbers it is left out). Here shared is who kept its cell,
+whatever its pixels. Whose cell differs has two cells that differ by definition, in numbers with few values too, and
+varies more, as a relabelled image does.
+
 One family: p is corrected by Holm's method (A simple sequentially rejective multiple test procedure, 1979) over all
 tests of the comparison. Where nothing drifts, the chance that any of them alarms is ALPHA at most, whatever they have
 to do with each other: brightness and contrast, a class and the whole. The step-up method of Benjamini and Hochberg
@@ -36,12 +41,14 @@ times chi-squared with bins - 1 degrees of freedom (Yurdakul, Statistical proper
 0.0002, and hide a drift a hundred times what chance does.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from imagepack.checks import near_duplicates
+from imagepack.compare.words import shorten
 
 ALPHA = 0.01
 """Chance that a comparison of versions between which nothing drifted raises any alarm."""
@@ -61,6 +68,9 @@ BINS = 24
 TAIL = 0.005
 """Share of the images beyond each end of a histogram's edges; they are counted in its first and last bin."""
 MOST_CATEGORIES = 50
+"""Of a chart. A column of texts with more values is not tested: most of what comes would be new by definition."""
+LONGEST = 100
+"""Columns of a terminal that a category's name takes; of a longer one the middle is left out: a cell may be a page."""
 PERCENTILES = {"p5": 0.05, "median": 0.5, "p95": 0.95}
 
 _WIDTH, _HEIGHT = (pl.when(pl.col(side) > 0).then(pl.col(side)).cast(pl.Float64) for side in ("width", "height"))
@@ -75,15 +85,17 @@ FEATURES = {
     "saturation": ("colour, 0 to 255", pl.col("saturation")),
     "sharpness": ("variance of the Laplacian", pl.col("sharpness")),
 }
-"""Name: unit, expression over the manifest. Beside them stands `class`, in images."""
+"""Name: unit, expression over the manifest. Beside them stand `class`, in images, and `column:NAME` of tables."""
 
 _TEST = {"feature": pl.String, "scope": pl.String, "number": pl.UInt32, "n_a": pl.Int64, "n_b": pl.Int64}
 _TEST |= {"effect": pl.Float64, "p": pl.Float64}
 """Columns of a test; number: of the class, null but in scope class. Percentiles come beside them."""
-_IN_A, _IN_B, _KEPT, _CAME = (np.uint8(1 << bit) for bit in range(4))
+_IN_A, _IN_B, _KEPT, _CAME, _DIFFERS = (np.uint8(1 << bit) for bit in range(5))
 
 
-def drift(a: pl.DataFrame, b: pl.DataFrame, pairs: pl.DataFrame, novelty: bool = False) -> dict:
+def drift(
+    a: pl.DataFrame, b: pl.DataFrame, pairs: pl.DataFrame, novelty: bool = False, columns: Sequence[str] = ()
+) -> dict:
     """Test each feature in the whole, in each class, and of what came; see the top of this file.
 
     With A and B exchanged, scopes all and class have the same effects and p, and scope added is of what went.
@@ -94,20 +106,33 @@ def drift(a: pl.DataFrame, b: pl.DataFrame, pairs: pl.DataFrame, novelty: bool =
         pairs: a row for each image of both versions: `row_a`, `row_b` (rows of the tables; null where it is in one
             alone) and `kind` (added, ...).
         novelty: also look for images of A that look like those that came.
+        columns: of tables, to be tested too, as the manifest calls them: in both versions, numbers in both, or texts or
+            true and false.
 
     Returns:
         `drift` of imagepack/compare/schema.json.
     """
-    images = _Images.of(a, b, pairs)
+    images = _Images.of(a, b, pairs, columns)
     tests, distributions = [pl.DataFrame(schema=_TEST)], []
     for feature, (unit, expression) in FEATURES.items():
         items = _Items.of(images, expression)
         tests += [frame.with_columns(feature=pl.lit(feature)) for frame in _feature_tests(items)]
         if len(items.values):
             distributions.append({"feature": feature, "unit": unit, **_histogram(items)})
-    tests += _mix_tests(images)
+    for name in columns:
+        if images.table[name].dtype == pl.Float64:
+            items = _Items.of(images, pl.col(name), of_cells=True)
+            tests += [frame.with_columns(feature=pl.lit(name)) for frame in _feature_tests(items)]
+            shown = {"unit": "cells", **_histogram(items)} if len(items.values) else {}
+        else:
+            names, numbers = _numbered(images.table[name])
+            tests += _mix_tests(name, images, len(names), numbers)
+            shown = {"unit": "images", **_categories(images, names, numbers, "values")} if len(names) else {}
+        distributions += [{"feature": name, **shown}] if shown else []
+    tests += _mix_tests("class", images, len(images.names), images.label)
     if len(images.names):
-        distributions.append({"feature": "class", "unit": "images", **_classes(images)})
+        of_classes = _categories(images, images.names, images.label, "classes")
+        distributions.append({"feature": "class", "unit": "images", **of_classes})
     table = _corrected(pl.concat(tests, how="diagonal_relaxed"))
     return {
         "alpha": ALPHA,
@@ -125,7 +150,8 @@ class _Images:
     """The accepted images, those of A before those of B: N rows.
 
     Attributes:
-        table: the manifests' columns that are needed.
+        table: the manifests' columns that are needed; of those of tables numbers are float64, the others texts, empty
+            where the cell is.
         names: classes, sorted.
         label: uint16 or uint32, (N,), number of the class.
         in_b: bool, (N,).
@@ -144,11 +170,14 @@ class _Images:
     same_pixels: np.ndarray
 
     @classmethod
-    def of(cls, a: pl.DataFrame, b: pl.DataFrame, pairs: pl.DataFrame) -> "_Images":
+    def of(cls, a: pl.DataFrame, b: pl.DataFrame, pairs: pl.DataFrame, columns: Sequence[str] = ()) -> "_Images":
         measures = ("width", "height", "orientation", "brightness", "contrast", "saturation", "sharpness")
         needed = [pl.col(name).cast(pl.Float64) for name in measures]
         needed += [pl.col(name).cast(pl.String).fill_null("") for name in ("label", "pixel_hash")]
         needed += [pl.col("path", "perceptual_hash").cast(pl.String)]
+        for name in columns:
+            number = a[name].dtype.is_numeric()
+            needed.append(pl.col(name).cast(pl.Float64) if number else pl.col(name).cast(pl.String).fill_null(""))
         accepted = [(version["status"] == "accepted").fill_null(False) for version in (a, b)]
         count = int(accepted[0].sum())
         table = pl.concat([v.filter(kept).select(needed) for v, kept in zip((a, b), accepted, strict=True)])
@@ -165,18 +194,24 @@ class _Images:
         added = pairs.filter((pl.col("kind") == "added") & pl.col("row_b").is_not_null())["row_b"]
         arrived = rows[1][added.to_numpy().astype("i8")]
         came[arrived[arrived >= 0]] = True
-        names = table["label"].unique().sort()
-        label = table["label"].cast(pl.Enum(names)).to_physical().to_numpy()
+        names, label = _numbered(table["label"])
         return cls(
             table=table,
-            names=names.to_list(),
-            label=label.astype("u2" if len(names) <= 1 << 16 else "u4"),  # two bytes are sorted by radix
+            names=names,
+            label=label,
             in_b=np.arange(len(table)) >= count,
             came=came,
             first=first,
             second=second,
             same_pixels=(digest[first] == digest[second]).to_numpy() & (digest[first] != "").to_numpy(),
         )
+
+
+def _numbered(texts: pl.Series) -> tuple[list[str], np.ndarray]:
+    """Return the different texts, sorted, and which each is: uint16 or uint32, (N,)."""
+    names = texts.unique().sort()
+    numbers = texts.cast(pl.Enum(names)).to_physical().to_numpy()
+    return names.to_list(), numbers.astype("u2" if len(names) <= 1 << 16 else "u4")  # two bytes are sorted by radix
 
 
 @dataclass(frozen=True)
@@ -186,7 +221,8 @@ class _Items:
     Attributes:
         values: float64, (M,).
         label: uint16 or uint32, (M,).
-        role: uint8, (M,), of _IN_A, _IN_B, _KEPT (of A, and B has the same image and value), _CAME.
+        role: uint8, (M,), of _IN_A, _IN_B, _KEPT (of A, and B has the same image and value), _CAME, _DIFFERS (a cell
+            that is another in the other version).
     """
 
     values: np.ndarray
@@ -194,11 +230,16 @@ class _Items:
     role: np.ndarray
 
     @classmethod
-    def of(cls, images: _Images, expression: pl.Expr) -> "_Items":
+    def of(cls, images: _Images, expression: pl.Expr, of_cells: bool = False) -> "_Items":
         values = images.table.select(value=expression.cast(pl.Float64))["value"].to_numpy()
         role = np.where(images.in_b, _IN_B, _IN_A)
         role[images.came] |= _CAME
-        kept = images.same_pixels & (values[images.first] == values[images.second])
+        same = values[images.first] == values[images.second]
+        kept = same if of_cells else images.same_pixels & same
+        if of_cells:
+            other = ~same & np.isfinite(values[images.first]) & np.isfinite(values[images.second])
+            role[images.first[other]] |= _DIFFERS
+            role[images.second[other]] |= _DIFFERS
         first, second = images.first[kept], images.second[kept]
         role[first] |= _KEPT
         one = images.label[first] == images.label[second]
@@ -224,13 +265,14 @@ def _feature_tests(items: _Items) -> list[pl.DataFrame]:
     if not len(items.values):
         return []
     whole = np.zeros(1, np.int64)
-    all_ = _compared(items.values, whole, items.has(_IN_A), items.has(_IN_B), items.has(_KEPT))
-    added = _compared(items.values, whole, items.has(_KEPT), items.has(_CAME), np.zeros(len(items.values), bool))
+    none = np.zeros(len(items.values), bool)
+    all_ = _compared(items.values, whole, items.has(_IN_A), items.has(_IN_B), items.has(_KEPT), items.has(_DIFFERS))
+    added = _compared(items.values, whole, items.has(_KEPT), items.has(_CAME), none, none)
     ordered = items.by_class()
     starts = np.flatnonzero(np.diff(ordered.label, prepend=ordered.label[0]) != 0)
     starts = np.concatenate([whole, starts])
     in_a, in_b = ordered.has(_IN_A), ordered.has(_IN_B)
-    classes = _compared(ordered.values, starts, in_a, in_b, in_a & in_b).with_columns(
+    classes = _compared(ordered.values, starts, in_a, in_b, in_a & in_b, ordered.has(_DIFFERS)).with_columns(
         number=pl.Series(ordered.label[starts], dtype=pl.UInt32)
     )
     scopes = {"all": all_, "added": added, "class": classes.filter(pl.col("reach") >= LEAST_EFFECT)}
@@ -241,7 +283,12 @@ def _feature_tests(items: _Items) -> list[pl.DataFrame]:
 
 
 def _compared(
-    values: np.ndarray, starts: np.ndarray, one: np.ndarray, other: np.ndarray, shared: np.ndarray
+    values: np.ndarray,
+    starts: np.ndarray,
+    one: np.ndarray,
+    other: np.ndarray,
+    shared: np.ndarray,
+    differs: np.ndarray,
 ) -> pl.DataFrame:
     """Two samples in each of G groups.
 
@@ -250,6 +297,7 @@ def _compared(
         starts: int64, (G,), where groups begin.
         one, other: bool, (M,), which values are of the one and of the other sample.
         shared: bool, (M,), marks each image that is in both samples once.
+        differs: bool, (M,), marks the values of images that are in both samples with another value each.
 
     Returns:
         A row a group: n_a, n_b, effect, p, reach, rests_on, and the percentiles, as a_p5, ...
@@ -258,6 +306,9 @@ def _compared(
 
     n_a, n_b, n_shared = (np.add.reduceat(which, starts, dtype=np.int64) for which in (one, other, shared))
     spread, reach = _spread(n_a, n_b, n_shared), _reach(n_a, n_b, n_shared)
+    if differs.any():
+        twice = [np.add.reduceat(which & differs, starts, dtype=np.int64) for which in (one, other)]
+        spread += _spread_of_differing(*twice, n_a, n_b, _chance_of_a_tie(values, starts))
     effect = _distance(values, starts, one, other, n_a, n_b)
     with np.errstate(divide="ignore", invalid="ignore"):
         p = special.kolmogorov(effect / np.sqrt(spread))
@@ -276,6 +327,31 @@ def _spread(n_a: np.ndarray, n_b: np.ndarray, shared: np.ndarray) -> np.ndarray:
     one, other = (1 / np.maximum(count, 1) for count in (n_a, n_b))
     spread = shared * (one - other) ** 2 + ((n_a - shared) * one**2 + (n_b - shared) * other**2)
     return np.where((n_a > 0) & (n_b > 0), spread, 0)
+
+
+def _spread_of_differing(
+    one: np.ndarray, other: np.ndarray, n_a: np.ndarray, n_b: np.ndarray, tie: np.ndarray
+) -> np.ndarray:
+    """What S gains by images, of both samples, whose two values differ by definition.
+
+    Args:
+        one, other: how many values of each sample are of such images.
+        n_a, n_b: how many values the samples have.
+        tie: the chance that two free draws are equal.
+    """
+    more = 1 / np.maximum(1 - tie, 1e-9) - 1
+    return (one / np.maximum(n_a, 1) ** 2 + other / np.maximum(n_b, 1) ** 2) * np.where(one + other > 0, more, 0)
+
+
+def _chance_of_a_tie(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return how likely two values of a group are equal, sum of p^2: float64, (G,)."""
+    sizes = np.diff(starts, append=len(values))
+    runs = np.concatenate([[True], values[1:] != values[:-1]])
+    runs[starts] = True
+    begin = np.flatnonzero(runs)
+    group = np.searchsorted(starts, begin, "right") - 1
+    squares = np.diff(begin, append=len(values)).astype(np.float64) ** 2
+    return np.bincount(group, weights=squares, minlength=len(starts)) / sizes.astype(np.float64) ** 2
 
 
 def _reach(n_a: np.ndarray, n_b: np.ndarray, shared: np.ndarray) -> np.ndarray:
@@ -312,25 +388,29 @@ def _ranks(count: np.ndarray, share: float) -> np.ndarray:
     return np.minimum(ranks, count.sum() - 1)
 
 
-def _mix_tests(images: _Images) -> list[pl.DataFrame]:
-    """Of the classes' shares, in the whole and of what came."""
-    kept = images.label[images.first] == images.label[images.second]
-    count = len(images.names)
+def _mix_tests(feature: str, images: _Images, count: int, numbers: np.ndarray) -> list[pl.DataFrame]:
+    """Of the shares of classes or other categories, in the whole and of what came.
 
-    def counts(labels: np.ndarray) -> np.ndarray:
-        return np.bincount(labels, minlength=count)
+    Args:
+        count: of categories.
+        numbers: of each image the category's, (N,).
+    """
+    kept = numbers[images.first] == numbers[images.second]
 
-    shared = counts(images.label[images.first[kept]])
-    in_a, in_b = counts(images.label[~images.in_b]), counts(images.label[images.in_b])
-    came = counts(images.label[images.came])
+    def counts(which: np.ndarray) -> np.ndarray:
+        return np.bincount(which, minlength=count)
+
+    shared = counts(numbers[images.first[kept]])
+    in_a, in_b = counts(numbers[~images.in_b]), counts(numbers[images.in_b])
+    came = counts(numbers[images.came])
     tests = {
         "all": _mix(in_a, in_b, shared, int(np.count_nonzero(~kept))),
         "added": _mix(shared, came, np.zeros_like(came), 0),
     }
     return [
-        pl.DataFrame([numbers]).with_columns(feature=pl.lit("class"), scope=pl.lit(scope))
-        for scope, numbers in tests.items()
-        if numbers
+        pl.DataFrame([found]).with_columns(feature=pl.lit(feature), scope=pl.lit(scope))
+        for scope, found in tests.items()
+        if found
     ]
 
 
@@ -349,7 +429,7 @@ def _mix(one: np.ndarray, other: np.ndarray, shared: np.ndarray, relabelled: int
     tailed = fourth / spread**2
     share = (one + other - shared) / (n_a + n_b - n_shared)
     if relabelled:
-        spread += relabelled * (1 / n_a**2 + 1 / n_b**2) * (1 / (1 - float(share @ share)) - 1)
+        spread += float(_spread_of_differing(relabelled, relabelled, n_a, n_b, share @ share))
     rests_on = float(_reach(n_a, n_b, n_shared)) ** 2 / spread
     groups = _common(share, rests_on)
     if rests_on < FEWEST or len(groups) < 2:
@@ -425,7 +505,7 @@ def _listed(tests: pl.DataFrame, names: list[str]) -> list[dict]:
 
 def _percentiles(row: dict, version: str) -> dict | None:
     """To six digits: more are noise of 32-bit numbers."""
-    if row["feature"] == "class":
+    if row.get("a_median") is None:  # of categories
         return None
     return {name: float(f"{row[f'{version}_{name}']:.6g}") for name in PERCENTILES}
 
@@ -445,18 +525,24 @@ def _histogram(items: _Items) -> dict:
     return {"edges": edges.tolist(), "categories": [], **counts}
 
 
-def _classes(images: _Images) -> dict:
-    """Categories, the most frequent first, those beyond MOST_CATEGORIES as one; and counts."""
+def _categories(images: _Images, names: list[str], numbers: np.ndarray, what: str) -> dict:
+    """Categories, the most frequent first, those beyond MOST_CATEGORIES as one; and counts.
+
+    Args:
+        names: of all categories.
+        numbers: of each image the category's, (N,).
+        what: several of them are called.
+    """
     samples = {"a": ~images.in_b, "b": images.in_b, "added": images.came}
-    counts = {key: np.bincount(images.label[which], minlength=len(images.names)) for key, which in samples.items()}
+    counts = {key: np.bincount(numbers[which], minlength=len(names)) for key, which in samples.items()}
     order = np.argsort(-(counts["a"] + counts["b"]), kind="stable")
     shown, others = order[:MOST_CATEGORIES], order[MOST_CATEGORIES:]
     if len(others) == 1:
         shown, others = order, others[:0]
-    rest = [f"{len(others)} other classes"] if len(others) else []
+    rest = [f"{len(others)} other {what}"] if len(others) else []
     return {
         "edges": [],
-        "categories": [images.names[number] for number in shown] + rest,
+        "categories": [shorten(names[number], LONGEST) for number in shown] + rest,
         **{key: n[shown].tolist() + [int(n[others].sum())] * len(rest) for key, n in counts.items()},
     }
 

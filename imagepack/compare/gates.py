@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from imagepack.compare.words import drift_sentences, first_few, plural
+from imagepack.compare.words import drift_sentences, first_few, parted_groups, plural
 from imagepack.errors import InputError
 from imagepack.names import visible
 
@@ -16,6 +16,7 @@ RULES = {
     "edited_in_test": "an image of test was edited or has another label",
     "removed_from_test": "an image of test was removed, rejected, or is in another split",
     "split_moved": "an image of both versions is in another split, or in none any more, or for the first time",
+    "group_split": "a group (pack.split.group) is on two sides of train, val and test",
     "class_removed": "a class has no accepted image any more, and was not renamed",
     "leakage": "an image of val or test looks like one of train, or was one",
     "invalid_increase": "more images are rejected",
@@ -48,8 +49,9 @@ class Failure:
 
     Attributes:
         rule: of RULES.
-        count: how many images (class_removed: classes; drift: features) break it; 0 where it could not be checked.
-        images: their paths, in B, or in A where B has none; none of class_removed and drift.
+        count: how many images (class_removed: classes; group_split: groups; drift: features) break it; 0 where it could
+            not be checked.
+        images: their paths, in B, or in A where B has none; none of class_removed, group_split and drift.
         message: one line: the rule, what happened, the first images. Harmless to print.
     """
 
@@ -198,6 +200,15 @@ def _split_moved(summary: dict, changes: pl.DataFrame) -> Found:
     return rows.height, _paths(rows), f"{plural(rows.height, 'image')} in another split" if rows.height else ""
 
 
+def _group_split(summary: dict, changes: pl.DataFrame) -> Found:
+    """Of B alone: where it has no groups any more, those of A."""
+    if unknown := _without_pack(summary, "b"):
+        return unknown
+    found = summary["groups"]["split"]
+    parts = first_few(list(parted_groups({"split": found[:SHOWN]})), SHOWN, len(found))
+    return len(found), [], f"{plural(len(found), 'group')} in several splits: {parts}" if found else ""
+
+
 def _class_removed(summary: dict, changes: pl.DataFrame) -> Found:
     classes = summary["classes"]
     renamed = {pair["a"] for pair in classes["renamed"]}
@@ -258,6 +269,7 @@ CHECKS: dict[str, Callable[[dict, pl.DataFrame], Found]] = {
     "edited_in_test": _edited_in_test,
     "removed_from_test": _removed_from_test,
     "split_moved": _split_moved,
+    "group_split": _group_split,
     "class_removed": _class_removed,
     "leakage": _leakage,
     "invalid_increase": _invalid_increase,

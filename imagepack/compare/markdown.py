@@ -16,9 +16,13 @@ from imagepack.compare.verdict import judge, sentence
 from imagepack.compare.words import (
     KINDS,
     by_kind,
+    changed_columns,
     changed_findings,
     drift_sentences,
+    left_test,
+    moved_groups,
     novelty_sentences,
+    parted_groups,
     place,
     plural,
     remark,
@@ -140,6 +144,9 @@ def _blocks(summary: dict, changes: pl.DataFrame) -> Iterator[Block]:
     yield from _references("no longer rejected", summary["status"]["fixed"])
     yield from _classes(summary["classes"])
     yield from _splits(summary["splits"])
+    yield from _list("Not pinned:", [f"- {prose(sentence)}" for sentence in [left_test(summary)] if sentence])
+    yield from _groups(summary["groups"])
+    yield from _columns(summary["columns"])
     drift = [*drift_sentences(summary["drift"]), *novelty_sentences(summary["drift"])]
     yield from _list("Drift:", [f"- {prose(sentence)}" for sentence in drift])
     yield from _findings(summary)
@@ -214,6 +221,22 @@ def _classes(classes: dict) -> Iterator[Block]:
 def _splits(splits: dict) -> Iterator[Block]:
     moves = [f"- {code(m['from'], 30)} → {code(m['to'], 30)}: {plural(m['images'], 'image')}" for m in splits["moves"]]
     yield from _list("Between splits:", moves)
+
+
+def _groups(groups: dict) -> Iterator[Block]:
+    rows = [f"- {code(line)}" for line in parted_groups(groups)]
+    yield from _details(f"{plural(len(rows), 'group')} in several splits", rows[:EACH], len(rows), opened=True)
+    rows = [f"- {code(line)}" for line in moved_groups(groups)]
+    yield from _details(f"{plural(len(rows), 'group')} in another split", rows[:EACH], len(rows))
+
+
+def _columns(columns: list[dict]) -> Iterator[Block]:
+    """Columns of tables: what happened to each, and the first images whose cells differ."""
+    yield from _list("Columns of tables:", [f"- {code(line)}" for line in changed_columns(columns)])
+    cells = [(column, image) for column in columns for image in column["images"][:EACH]]
+    rows = (f"- {code(place(image))}: {code(column['name'], 40)} {code(image['detail'])}" for column, image in cells)
+    changed = sum(column["changed"] for column in columns)
+    yield from _details(f"{plural(changed, 'cell')} with another value", islice(rows, EACH), changed)
 
 
 def _findings(summary: dict) -> Iterator[Block]:

@@ -10,11 +10,15 @@ from imagepack.compare.verdict import judge, opening, reasons
 from imagepack.compare.words import (
     KINDS,
     by_kind,
+    changed_columns,
     changed_findings,
     columns,
     drift_sentences,
     first_few,
+    left_test,
+    moved_groups,
     novelty_sentences,
+    parted_groups,
     place,
     plural,
     remark,
@@ -77,6 +81,8 @@ def _lines(summary: dict, changes: pl.DataFrame, width: int, section: _Sections)
         if count:
             yield f"{count:>{INDENT}} {_kind(kind, count, changes, width - INDENT - 1)}"
     yield from section("Splits", _splits(summary["splits"]), 2)
+    yield from section("Unpinned", [left_test(summary)])
+    yield from section("Groups", _groups(summary["groups"]))
     yield from section("Classes", _classes(summary["classes"]), 3)
     yield from section("Columns", _columns(summary["columns"]))
     yield from section("Findings", [first_few(list(changed_findings(summary)), 6)])
@@ -84,7 +90,7 @@ def _lines(summary: dict, changes: pl.DataFrame, width: int, section: _Sections)
     yield from section("Rejected", [*_seen("now", status["newly_rejected"]), *_seen("no longer", status["fixed"])])
     leaks = {"new": leakage["new"], "in train of A": leakage["trained_on"], "resolved": leakage["resolved"]}
     yield from section("Leakage", [line for words, images in leaks.items() for line in _seen(words, images)])
-    if sum(summary["counts"].values()) > summary["counts"]["unchanged"]:
+    if sum(summary["counts"].values()) > summary["counts"]["unchanged"] or summary["columns"]:
         yield from section("Drift", _drift(summary["drift"]))
     yield from section("Novelty", novelty_sentences(summary["drift"]))
     yield from section("Pipeline", summary["pipeline"]["explanation"])
@@ -134,18 +140,20 @@ def _splits(splits: dict) -> list[str]:
     return [first_few(table, 6), f"moved: {first_few(moves, 6)}" if moves else ""]
 
 
+def _groups(groups: dict) -> list[str]:
+    """Groups (pack.split.group) on two sides of the splits, and those that went from one split to another."""
+    parted, moved = list(parted_groups(groups)), list(moved_groups(groups))
+    return [
+        f"in several splits: {first_few(parted, EXAMPLES)}" if parted else "",
+        f"moved: {first_few(moved, EXAMPLES)}" if moved else "",
+    ]
+
+
 def _columns(found: list[dict]) -> Iterator[str]:
     """Columns of tables that came, went or have another type; cells that differ, with the first of their images."""
-    for column in found:
-        name = visible(column["name"])
-        if None in (column["a"], column["b"]):
-            yield f"{name}: {'new' if column['a'] is None else 'gone'}"
-            continue
-        if column["a"] != column["b"]:
-            yield f"{name}: {column['a']} -> {column['b']}"
-        if column["changed"]:
-            examples = [f"{place(image)} ({visible(image['detail'])})" for image in column["images"][:EXAMPLES]]
-            yield f"{name}: {plural(column['changed'], 'cell')}: {first_few(examples, EXAMPLES, column['changed'])}"
+    for column, said in zip(found, changed_columns(found), strict=True):
+        examples = [f"{place(image)} ({visible(image['detail'])})" for image in column["images"][:EXAMPLES]]
+        yield said + (f": {first_few(examples, EXAMPLES, column['changed'])}" if examples else "")
 
 
 def _classes(classes: dict) -> Iterator[str]:

@@ -12,6 +12,7 @@ MATTERS = {
     "class_removed": ("{} class gone", "{} classes gone"),
     "leakage": ("{} image of val or test leaks from train", "{} images of val or test leak from train"),
     "invalid_increase": ("{} more image rejected", "{} more images rejected"),
+    "group_split": ("{} group in several splits", "{} groups in several splits"),
     "label_conflict": ("{} image new under two labels", "{} images new under two labels"),
 }
 """Rules of gates.RULES that make a change matter, as drift does: the words for one image or class, and for several."""
@@ -30,6 +31,7 @@ class Verdict:
         drifted: what has drifted, a key of words.DRIFTED; None where nothing has.
         drift_tested: whether enough images came or went to test for drift.
         splits_known: whether both versions have a pack.
+        cells: how many cells of tables differ.
     """
 
     images: int
@@ -40,6 +42,7 @@ class Verdict:
     drifted: str | None
     drift_tested: bool
     splits_known: bool
+    cells: int = 0
 
     @property
     def matters(self) -> bool:
@@ -56,7 +59,13 @@ def judge(summary: dict, changes: pl.DataFrame) -> Verdict:
     """
     images = sum(summary["counts"].values())
     pipeline = summary["pipeline"]
-    others = pipeline["stages"], pipeline["packages"], summary["metrics"], *summary["status"].values()
+    others = (
+        pipeline["stages"],
+        pipeline["packages"],
+        summary["metrics"],
+        *summary["status"].values(),
+        summary["columns"],
+    )
     failures = gates.check(summary, changes, [*MATTERS, "drift"])
     return Verdict(
         images=images,
@@ -67,6 +76,7 @@ def judge(summary: dict, changes: pl.DataFrame) -> Verdict:
         drifted=widest_drift(summary["drift"]),
         drift_tested=bool(summary["drift"]["tests"]),
         splits_known=summary["a"]["packed"] and summary["b"]["packed"],
+        cells=sum(column["changed"] for column in summary["columns"]),
     )
 
 
@@ -78,7 +88,11 @@ def opening(verdict: Verdict) -> str:
     if verdict.differ:
         happened = f"{verdict.differ} of {plural(verdict.images, 'image')} differ{'s' * (verdict.differ == 1)}"
     else:
-        happened = f"the same {plural(verdict.images, 'image')}" + ", but other packs" * verdict.other_packs
+        happened = f"the same {plural(verdict.images, 'image')}"
+        if verdict.cells:
+            happened += f", but {plural(verdict.cells, 'cell')} of tables differ{'s' * (verdict.cells == 1)}"
+        elif verdict.other_packs:
+            happened += ", but other packs"
     if verdict.matters:
         return f"{happened}, and it matters:"
     if not (verdict.differ or verdict.other_packs or verdict.something_else):

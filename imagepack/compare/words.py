@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from imagepack.images.manifest import COLUMN
 from imagepack.names import NO_CLASS, visible
 
 KINDS = {
@@ -19,6 +20,9 @@ KINDS = {
     "removed": "removed",
 }
 """What happened to an image, in the order of imagepack/compare/schema.json."""
+
+UNSAFE = set(" '\"$`\\;&|<>*?!()")
+"""Characters of a version's name that a shell would take for more than that."""
 
 
 def columns(text: str) -> int:
@@ -108,14 +112,21 @@ DRIFTED = {
     "all": "the images have drifted",
     "class": "the images of a class have drifted",
     "added": "what was added is unlike the rest",
+    "column": "cells of tables have drifted",
 }
-"""What has drifted, by the scope of a test; the widest scope first."""
+"""What has drifted, by the scope of a test; the widest scope first; columns of tables where nothing else has."""
 
 
 def widest_drift(drift: dict) -> str | None:
     """Return the widest scope of DRIFTED in which a feature drifted; None where none did."""
-    scopes = {test["scope"] for test in drift["features"] if test["drifted"]}
+    drifted = [test for test in drift["features"] if test["drifted"]]
+    scopes = {"column" if of_column(test["feature"]) else test["scope"] for test in drifted}
     return next((scope for scope in DRIFTED if scope in scopes), None)
+
+
+def of_column(feature: str) -> str:
+    """Return the name of the column that a feature is of; empty of other features."""
+    return feature.removeprefix(COLUMN) if feature.startswith(COLUMN) else ""
 
 
 def novelty_sentences(drift: dict) -> list[str]:
@@ -127,6 +138,8 @@ def novelty_sentences(drift: dict) -> list[str]:
 
 def _tested(test: dict) -> str:
     feature = "shares of classes" if test["feature"] == "class" else visible(test["feature"])
+    if name := shorten(visible(of_column(test["feature"])), 40):
+        feature = f"{'shares of ' if test['a'] is None else ''}column {name}"
     match test["scope"]:
         case "class":
             return f"{feature} within {shorten(visible(test['class'] or NO_CLASS), 40)}"
@@ -145,6 +158,53 @@ def _how_far(test: dict) -> str:
 def probability(p: float) -> str:
     """Return `0.013`, `< 0.0001`."""
     return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
+
+
+def changed_columns(columns: list[dict]) -> Iterator[str]:
+    """Yield what is to be said of each column that differs: `age: new`, `age: integer -> text, 3 cells`."""
+    for column in columns:
+        said = []
+        if None in (column["a"], column["b"]):
+            said.append("new" if column["a"] is None else "gone")
+        elif column["a"] != column["b"]:
+            said.append(f"{column['a']} -> {column['b']}")
+        if column["changed"]:
+            said.append(plural(column["changed"], "cell"))
+        yield f"{shorten(visible(column['name']), 40)}: {', '.join(said)}"
+
+
+def parted_groups(groups: dict) -> Iterator[str]:
+    """Yield each group of B that is in several splits: `p8 (train 2, test 1)`."""
+    for group in groups["split"]:
+        counts = ", ".join(f"{split} {count}" for split, count in group["splits"].items())
+        yield f"{shorten(visible(group['group']), 40)} ({counts})"
+
+
+def moved_groups(groups: dict) -> Iterator[str]:
+    """Yield each group that went to another split: `p7 (test -> train, 3 images)`."""
+    for group in groups["moved"]:
+        name, images = shorten(visible(group["group"]), 40), plural(group["images"], "image")
+        yield f"{name} ({group['from']} -> {group['to']}, {images})"
+
+
+def left_test(summary: dict) -> str:
+    """Return the sentence of `unpinned` about a comparison."""
+    return unpinned(len(summary["splits"]["unpinned"]), summary["a"]["name"])
+
+
+def unpinned(count: int, name: str) -> str:
+    """Return a sentence about images that left test since nothing pins them, with the fix; empty if there are none.
+
+    Args:
+        count: how many.
+        name: of the version in which they were in test.
+    """
+    if not count:
+        return ""
+    them, they_go = ("it", "it goes") if count == 1 else ("them", "they go")
+    version = " A" if not name.isprintable() or set(name) & UNSAFE else f" {name}" * (name != "workspace")
+    fix = f"python3 run.py pin{version}, then python3 run.py, and {they_go} back"
+    return f"{plural(count, 'image')} of test came into train or val, since nothing pins {them}: {fix}"
 
 
 def changed_findings(summary: dict) -> Iterator[str]:

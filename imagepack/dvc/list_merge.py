@@ -48,6 +48,7 @@ class Merge:
     Attributes:
         files: the outcome; of a conflict without a choice, our side.
         conflicts: what no choice decides.
+        cells: lines about the cells of a table that are in conflict, by its path; table_merge finds them.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Merge:
             choices: a side, ours or theirs, by the path of a conflict.
         """
         self.base, self.ours, self.theirs = base, ours, theirs
+        self.cells: dict[str, list[str]] = {}
         self._choices = choices
         merged = {path: self._of(path) for path in sorted({*base, *ours, *theirs})}
         self.files: Listing = {path: md5 for path, (md5, _) in merged.items() if md5 is not None}
@@ -72,14 +74,14 @@ class Merge:
     def _of(self, path: str) -> tuple[str | None, bool]:
         """The md5 after the merge, and whether it is decided."""
         base, ours, theirs = self.base.get(path), self.ours.get(path), self.theirs.get(path)
-        if side := self._choice(path):
+        if side := self.choice(path):
             return (ours if side == "ours" else theirs), True
         if base == ours:
             return theirs, True
         return ours, base == theirs or ours == theirs
 
-    def _choice(self, path: str) -> str | None:
-        """The side that was chosen for a path, or for the file that is where the other side has its folder."""
+    def choice(self, path: str) -> str | None:
+        """Return the side that was chosen for a path, or for the file that is where the other side has its folder."""
         if not self._choices:
             return None
         files = (parent for parent in _parents(path) if parent in self.ours or parent in self.theirs)

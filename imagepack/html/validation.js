@@ -12,10 +12,47 @@ const cards = [...document.querySelectorAll(".card")].map((card) => ({
   code: card.closest(".group").dataset.code,
   labels: labelsOf(card),
   paths: pathsOf(card),
+  cells: [...card.querySelectorAll("[data-cells]")].map(cellsOf),
 }));
 
+// The cells of an image, by the number of their column.
+function cellsOf(figure) {
+  return new Map([...figure.querySelectorAll("dd")].map((cell) => [cell.dataset.column, cell.textContent]));
+}
+
+// What is chosen of a column: a text, "" for an empty cell, or a range, of which an end may be open.
+const { column, cell, from, to } = form.elements;
+let offered = ""; // the column whose cells are offered
+
+function offerCells() {
+  offered = column.value;
+  const kind = column.selectedOptions[0].dataset.kind;
+  const found = new Set(cards.flatMap(({ cells }) => cells.map((row) => row.get(offered) ?? "")));
+  const names = [...found].sort().map((name) => new Option(name || "(empty)", name));
+  cell.replaceChildren(new Option("all cells", ""), ...names);
+  cell.parentElement.hidden = kind !== "text";
+  for (const end of [from, to]) {
+    end.type = kind === "text" || !kind ? "search" : kind;
+    end.step = "any";
+    end.value = "";
+    end.parentElement.hidden = !kind || kind === "text";
+  }
+}
+
+function matchesColumn(rows) {
+  if (!column?.value) return true;
+  const values = rows.map((row) => row.get(column.value) ?? "");
+  if (column.selectedOptions[0].dataset.kind === "text") return values.length > 0 && chosen(cell, ...values);
+  if (!from.value && !to.value) return true;
+  const ordered = from.type === "number" ? Number : String; // dates are in order as texts
+  const above = (value) => !from.value || ordered(value) >= ordered(from.value);
+  const below = (value) => !to.value || ordered(value) <= ordered(to.value);
+  return values.some((value) => value && above(value) && below(value));
+}
+
 function filter() {
-  const visible = show(cards, ({ code }) => chosen(form.elements.code, code));
+  if (column && column.value !== offered) offerCells();
+  const visible = show(cards, ({ code, cells }) => chosen(form.elements.code, code) && matchesColumn(cells));
   form.querySelector("output").value = "Showing " + visible.length + " of " + cards.length + " cards";
   galleries.forEach(enterFirst);
 }
@@ -75,6 +112,7 @@ function enlarge(item) {
   dialog.querySelector(".seen").replaceChildren(...copies(item.querySelector(".seen")?.childNodes ?? []));
   for (const figure of dialog.querySelectorAll("figure")) figure.removeAttribute("tabindex");
   for (const figure of dialog.querySelectorAll("[data-file]")) showFile(figure);
+  for (const cells of dialog.querySelectorAll(".cells")) cells.open = true;
   for (const name of ["previous", "next"]) {
     dialog.querySelector("[name=" + name + "]").disabled = !neighbour(item, name === "next" ? 1 : -1);
   }
@@ -82,6 +120,8 @@ function enlarge(item) {
   if (dialog.open) return;
   opened = item;
   dialog.showModal();
+  dialog.querySelector(".buttons button:not(:disabled)").focus({ preventScroll: true }); // not what comes first, the cells
+  dialog.scrollTop = 0;
 }
 
 function copies(nodes) {
@@ -130,6 +170,7 @@ for (const { items } of galleries) {
 }
 galleries.forEach(enterFirst);
 for (const hint of document.querySelectorAll(".keys")) hint.hidden = false;
+for (const cells of document.querySelectorAll(".cells summary")) cells.tabIndex = -1; // hundreds; an enlarged picture shows all
 for (const button of document.querySelectorAll(".compare")) button.hidden = !button.closest(".opens");
 document.addEventListener("keydown", press);
 document.addEventListener("focusin", ({ target }) => {

@@ -17,6 +17,8 @@ CHOICES = packs.SPLITS[:3]
 """The splits that an image can be given: train, val, test."""
 MOST_NAMED = 20
 """Classes in a message."""
+SHOWN = 3
+"""Images of a group in a message, of each split."""
 SPLIT_COLUMN = f"{manifests.COLUMN}split"
 FOLDERS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2}
 """Names of folders and cells, and the split of each."""
@@ -43,23 +45,40 @@ def choices_table(table: pl.DataFrame, columns: pl.DataFrame, ids: np.ndarray, g
     )
     if group == "none":
         return table.with_columns(key=pl.lit(""), hash=pl.Series(uint64(ids, 0)))
-    path, first = pl.col("path"), "pack.split.group: "
+    first = "pack.split.group: "
+    table = table.with_columns(key=group_keys(table, group))
     if group == "batch":
-        key, fault = pl.col("batch"), f"{first}batch, but there are images without a batch folder:"
+        fault = f"{first}batch, but there are images without a batch folder:"
     elif group in columns.columns:
-        key = pl.col(f"{manifests.COLUMN}{group}").cast(pl.String)
         fault = f"{first}{group}, but the cells of these are empty:"
     elif not re.compile(group).groups:
         has = ", ".join(map(visible, columns.columns)) or "there is none beside the images"
         raise InputError(f"{first}no table has a column {group!r} ({has}); a pattern needs a group: patient([0-9]+)")
     else:
-        key, fault = path.str.extract(group), f"{first}{group} does not match, or has an empty group in, the paths:"
-    table = table.with_columns(key=key.fill_null(""))
+        fault = f"{first}{group} does not match, or has an empty group in, the paths:"
     if without := table.filter(pl.col("key") == "")["path"].to_list():
         raise InputError(listing(fault, [*map(visible, without)]))
     digests = {key: hashlib.sha256(key.encode()).digest()[:8] for key in table["key"].unique()}
     hashes = np.frombuffer(b"".join(map(digests.__getitem__, table["key"])), ">u8").astype("u8")
     return table.with_columns(hash=pl.Series(hashes))
+
+
+def group_keys(images: pl.DataFrame, group: str) -> pl.Series:
+    """Return the key of the group of each image, N texts; empty where it has none.
+
+    Args:
+        images: path, batch and the columns of tables, as in the manifest; N rows.
+        group: `pack.split.group`.
+    """
+    column = f"{manifests.COLUMN}{group}"
+    key = pl.lit("")
+    if group == "batch":
+        key = pl.col("batch")
+    elif group != "none" and column in images.columns:
+        key = pl.col(column).cast(pl.String)
+    elif group != "none" and re.compile(group).groups:
+        key = pl.col("path").str.extract(group)
+    return images.select("path", key=key.fill_null(""))["key"]
 
 
 def by_hash(hashes: pl.Series, val: float, test: float) -> np.ndarray:
@@ -217,13 +236,38 @@ def require_whole_groups(images: pl.DataFrame, splits: np.ndarray) -> None:
         splits: uint8, (N,).
 
     Raises:
-        InputError: which keys are in several splits.
+        InputError: which keys are in several splits, and the images that say so.
     """
-    grouped = images.select("key", split=pl.Series(splits)).filter(pl.col("key") != "")
-    parted = grouped.group_by("key").agg(pl.col("split").unique().sort()).filter(pl.col("split").list.len() > 1)
-    faults = [f"{visible(key)}: {', '.join(CHOICES[i] for i in found)}" for key, found in parted.sort("key").rows()]
+    faults = [
+        f"{visible(key)}: {'; '.join(_in_split(*each) for each in parts)}"
+        for key, parts in parted(images["key"], pl.Series(splits), images["path"])
+    ]
     if faults:
-        raise InputError(listing("pack.split.group: these are in several splits, and are to be in one:", faults))
+        fix = "(see the folders, the column split, `python3 run.py pin` or your choose_split)"
+        raise InputError(listing(f"pack.split.group: these are in several splits, and are to be in one {fix}:", faults))
+
+
+def _in_split(split: int, count: int, paths: list[str]) -> str:
+    more = f" and {count - len(paths)} more" if count > len(paths) else ""
+    return f"{CHOICES[split]} has {', '.join(map(visible, paths))}{more}"
+
+
+def parted(keys: pl.Series, splits: pl.Series, paths: pl.Series) -> list[tuple[str, list[tuple]]]:
+    """Return the groups with images in several splits: the key, and of each split how many images and the first ones.
+
+    Args:
+        keys: of each image, empty of those in no group; N texts.
+        splits: N; those that do not count are left out by the caller.
+        paths: N.
+    """
+    table = pl.DataFrame({"key": keys, "split": splits, "path": paths}).filter(pl.col("key") != "")
+    several = table.group_by("key").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1)
+    parts = table.join(several, on="key", how="semi").group_by("key", "split")
+    parts = parts.agg(pl.len(), pl.col("path").bottom_k(SHOWN).sort()).sort("key", "split")
+    found: dict[str, list[tuple]] = {}
+    for key, split, count, first in parts.iter_rows():
+        found.setdefault(key, []).append((split, count, first))
+    return list(found.items())
 
 
 def lacking(images: pl.DataFrame, splits: np.ndarray) -> list[str]:

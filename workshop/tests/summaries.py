@@ -30,7 +30,11 @@ SAME = {
     "leakage": {"new": [], "resolved": [], "trained_on": []},
     "classes": {"added": [], "removed": [], "renamed": [], "table": []},
     "columns": [],
-    "splits": {"table": [{"split": "train", "a": 80, "b": 80}, {"split": "test", "a": 18, "b": 18}], "moves": []},
+    "splits": {
+        "table": [{"split": "train", "a": 80, "b": 80}, {"split": "test", "a": 18, "b": 18}], "moves": [],
+        "unpinned": [],
+    },
+    "groups": {"by": None, "a": 0, "b": 0, "moved": [], "split": []},
     "pipeline": {"raw_changed": False, "packed_changed": False, "stages": [], "packages": [], "explanation": []},
     "transfer": {"a_to_b": WAY, "b_to_a": WAY},
     "metrics": [],
@@ -136,6 +140,16 @@ def eventful() -> tuple[dict, pl.DataFrame]:
         splits={
             "table": [{"split": "train", "a": 80, "b": 119}, {"split": "test", "a": 18, "b": 17}],
             "moves": [{"from": "train", "to": "test", "images": 1}],
+            "unpinned": [reference("cat/p.jpg", "test -> train")],
+        },
+        groups={
+            "by": "patient",
+            "a": 30,
+            "b": 31,
+            "moved": [{"group": "p7", "from": "test", "to": "train", "images": 3}],
+            "split": [
+                {"group": "p8", "splits": {"train": 2, "test": 1}, "images": ["cat/q.jpg", "cat/r.jpg", "s.jpg"]}
+            ],
         },
         pipeline={
             "raw_changed": True,
@@ -147,5 +161,8 @@ def eventful() -> tuple[dict, pl.DataFrame]:
         },
         transfer={"a_to_b": {"files": 44, "bytes": 12_345_678, "estimated": True, "parts": []}},
         metrics=[{"file": "metrics.json", "metric": "accuracy", "a": 0.91234567, "b": 0.93}],
-        drift={"drifted": True, "features": [drifted(), drifted("class", a=None, b=None), drifted("size", "added")]},
+        drift={
+            "drifted": True,
+            "features": [drifted(), drifted("class", a=None, b=None), drifted("size", "added"), drifted("column:age")],
+        },
     )

@@ -194,6 +194,12 @@ def test_a_name_is_no_markup(tmp_path: Path):
             splits={
                 "table": [{"split": n, "a": 1, "b": 1} for n in names],
                 "moves": [{"from": n, "to": n, "images": 1} for n in names],
+                "unpinned": images,
+            },
+            columns=[{"name": n, "a": "text", "b": "text", "changed": 30, "images": images} for n in names],
+            groups={
+                "by": names[0], "moved": [{"group": n, "from": "val", "to": "test", "images": 1} for n in names],
+                "split": [{"group": n, "splits": {"train": 1, "test": 1}, "images": [n]} for n in names],
             },
             pipeline={
                 "explanation": list(names), "packages": [{"package": n, "a": n, "b": n} for n in names],
@@ -203,9 +209,10 @@ def test_a_name_is_no_markup(tmp_path: Path):
             transfer=dict.fromkeys(("a_to_b", "b_to_a"), way | {"parts": [way | {"part": n} for n in names]}),
             metrics=[{"file": n, "metric": n, "a": n, "b": [n]} for n in names],
             drift={
-                "features": [drifted(n, "class", **{"class": n}) for n in names],
+                "features": [drifted(f"column:{n}", "class", **{"class": n}) for n in names]
+                + [drifted(f"column:{n}") for n in names],
                 "distributions": [DISTRIBUTIONS[0] | {"feature": n, "unit": n} for n in names]
-                + [DISTRIBUTIONS[1] | {"categories": [n, n]} for n in names],
+                + [DISTRIBUTIONS[1] | {"feature": f"column:{n}", "categories": [n, n]} for n in names],
                 "novelty": {
                     "added": 1, "alike": 1, "pairs": [{"path_a": n, "path_b": n, "distance": 1} for n in names],
                 },

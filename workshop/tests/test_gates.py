@@ -66,7 +66,7 @@ def test_an_image_that_was_rejected_and_is_of_test_now_came_into_test():
     assert set(failures(fixed)) == {*CAME, "split_moved"}
 
 
-@pytest.mark.parametrize(("packed", "closed"), [("a", {*TEST_RULES}), ("b", {*TEST_RULES, "leakage"})])
+@pytest.mark.parametrize(("packed", "closed"), [("a", {*TEST_RULES}), ("b", {*TEST_RULES, "leakage", "group_split"})])
 def test_what_cannot_be_checked_does_not_pass(packed: str, closed: set[str]):
     found = failures(**{packed: {"packed": False, "name": "new\nbranch"}})
     assert set(found) == closed

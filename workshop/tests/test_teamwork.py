@@ -487,3 +487,39 @@ def test_killed_at_any_moment_it_goes_on(different: Team):
     ben(*MERGE, "--continue")
     assert contents(raw(ben)) == expected
     finished(ben)
+
+
+def test_a_table_is_merged_cell_by_cell_and_a_cell_that_both_changed_is_decided(team: Team):
+    """First different cells, by `merge` alone; then the same cell too, which is named and decided."""
+    ann, ben = team
+    rows = "file_name,kind,age\ncat/img0.png,cat,1\ncat/img1.png,cat,2\ndog/img10.png,dog,3\n"
+    table = [raw(project) / "metadata.csv" for project in team]
+    table[0].write_text(rows, encoding="utf-8")
+    publish(ann, "A table")
+    ben("git", "pull", "--quiet")
+    ben(*RUN)
+    table[0].write_text(rows.replace("img0.png,cat", "img0.png,fox"), encoding="utf-8")
+    publish(ann, "A fox")
+    table[1].write_text(rows.replace("dog,3", "dog,30") + "cat/img2.png,cat,4\n", encoding="utf-8")
+    publish_locally(ben, "Ages")
+    ben(*MERGE)
+    both = "file_name,kind,age\ncat/img0.png,fox,1\ncat/img1.png,cat,2\ndog/img10.png,dog,30\ncat/img2.png,cat,4\n"
+    assert table[1].read_text(encoding="utf-8") == both
+    assert "up to date" in ben("dvc", "status")
+    assert ben("git", "status", "--porcelain") == ""
+
+    fox = rows.replace("img0.png,cat", "img0.png,fox")
+    table[0].write_text(fox.replace("cat,2", "owl,2") + "cat/img3.png,cat,5\n", encoding="utf-8")
+    publish(ann, "An owl")
+    table[1].write_text(both.replace("cat,2", "cow,2").replace("fox,1", "fox,11"), encoding="utf-8")
+    publish_locally(ben, "A cow")
+    named = "row cat/img1.png, column kind: cow by ours, owl by theirs"
+    assert f"data/raw/metadata.csv: edited by both:\n    {named}\nours: " in ben(*MERGE, ok=False)
+    assert f"data/raw/metadata.csv: edited by both:\n    {named}\nours: " in ben(*RESOLVE)
+    ben(*RESOLVE, "data/raw/metadata.csv", "--theirs")
+    assert f"edited by both: -> theirs\n    {named}" in ben(*RESOLVE)
+    ben(*MERGE, "--continue")
+    wanted = both.replace("cat,2", "owl,2").replace("fox,1", "fox,11") + "cat/img3.png,cat,5\n"
+    assert table[1].read_text(encoding="utf-8") == wanted
+    assert "up to date" in ben("dvc", "status")
+    assert ben("git", "status", "--porcelain") == ""

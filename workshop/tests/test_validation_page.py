@@ -270,6 +270,81 @@ def test_filters_combine_and_reset_shows_all_again(browser: Browser, tmp_path: P
     assert browser.counted() == "Showing 5 of 5 cards"
 
 
+def some_with_cells(folder: Path) -> None:
+    """Write a page with findings about images with cells of each kind, some hostile, some empty, and about a class."""
+    table = files("cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png").with_columns(
+        **{
+            "column:age": pl.Series([7, 12, None, 40]),
+            "column:site": pl.Series(["</script><script>alert(1)</script>", "north", None, "north"]),
+            "column:ill": pl.Series([True, False, None, True]),
+            "column:<b>seen": pl.Series(["2024-01-05", "2024-03-01", None, "2025-01-01"]).str.to_date(),
+            "column:note": pl.Series(["x" * 100_000, "w\u202ew", None, "two\nlines"]),
+        }
+    )
+    found = findings(
+        ("cat/a.png", "label_conflict", "same bytes as dog/d.png", "error", "dog/d.png"),
+        ("cat/b.png", "odd", "one colour", "warning", ""),
+        ("dog/c.png", "odd", "one colour", "warning", ""),
+        ("bird", "few", "1 image", "info", ""),
+    )
+    written(folder, table, found, {"cat/a.png": thumbnail(1), "dog/d.png": thumbnail(1), "cat/b.png": thumbnail(2)})
+
+
+def test_cells_are_in_the_details_of_an_image_and_no_markup_and_long_ones_are_cut(tmp_path: Path):
+    some_with_cells(tmp_path)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count('<dd data-column="1">7</dd>') == 2  # in the pair, and as a sample
+    assert page.count("5 of 5 columns") == 3 + 3
+    assert page.count("<script") == 1
+    assert len(page) < 100_000
+    written(tmp_path, files("cat/a.png"), damaged("cat/a.png"))
+    without = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert not re.search('<details|name="column"|<figure[^>]* data-cells', without)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("column", "field", "value", "left"),
+    [
+        ("site", "cell", "north", ["cat/a.png", "cat/b.png"]),  # d is a's twin
+        ("site", "cell", "(empty)", ["dog/c.png"]),
+        ("site", "cell", "</script>", ["cat/a.png"]),
+        ("ill", "cell", "false", ["cat/b.png"]),
+        ("age", "from", "13", ["cat/a.png"]),
+        ("age", "to", "12.5", ["cat/a.png", "cat/b.png"]),
+        ("<b>seen", "from", "01052025", []),
+        ("<b>seen", "to", "02012024", ["cat/a.png"]),
+        ("site", None, None, ["cat/a.png", "cat/b.png", "dog/c.png"]),
+        ("age", None, None, ["cat/a.png", "cat/b.png", "dog/c.png", "bird"]),
+    ],
+)
+def test_a_column_is_chosen_and_a_cell_or_a_range(
+    browser: Browser, tmp_path: Path, column: str, field: str | None, value: str | None, left: list[str]
+):
+    some_with_cells(tmp_path)
+    browser.open(tmp_path / "page.html")
+    assert not browser.find("[name=cell]").is_displayed()
+    browser.choose("column", column)
+    if field:
+        browser.find(f"[name={field}]").send_keys(value)
+    assert browser.visible() == left
+    browser.find("[type=reset]").send_keys("\n")
+    assert len(browser.visible()) == 4
+    assert not any(browser.find(f"[name={name}]").is_displayed() for name in ("cell", "from", "to"))
+
+
+@pytest.mark.slow
+def test_an_enlarged_picture_shows_its_cells(browser: Browser, tmp_path: Path):
+    some_with_cells(tmp_path)
+    browser.open(tmp_path / "page.html", width=400)
+    assert browser.js("document.scrollingElement.scrollWidth") <= 400
+    browser.find(".sample").send_keys("\n")
+    assert browser.find("dialog .cells dl").is_displayed()
+    shown = browser.js("[...document.querySelectorAll('dialog .cells div')].map(row => row.textContent)")
+    assert shown[:3] == ["<b>seen2024-01-05", "age7", "illtrue"]
+    assert browser.js("document.querySelector('dialog').scrollWidth <= document.querySelector('dialog').clientWidth")
+
+
 @pytest.mark.slow
 def test_every_filter_is_reached_with_the_tab_key(browser: Browser, tmp_path: Path):
     some_of_each(tmp_path)
