@@ -21,6 +21,7 @@ from test_drift import matched
 
 from imagepack import PackedImages
 from imagepack.checks import table_checks
+from imagepack.checks.labels import Predicted
 from imagepack.compare import cells, gates, markdown, page, terminal, words
 from imagepack.compare.comparison import Comparison, compare
 from imagepack.compare.drift import ALPHA, drift
@@ -183,7 +184,7 @@ def written(raw: Path, pictures: dict[str, tuple[int, dict]]) -> pl.DataFrame:
             cells = (row[name] for name in columns)
             out.writerow([path, *("" if cell is None else str(cell) for cell in cells)])
     beside = tables.read(raw, ["metadata.csv"], pictures, {})
-    return with_results(table_checks.join(facts(pictures), beside, "kind")[0])
+    return with_results(table_checks.join(facts(pictures), beside, Predicted.of("class", "kind"))[0])
 
 
 def compared(a: pl.DataFrame, b: pl.DataFrame, **settings_of_b) -> Comparison:

@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from imagepack import PackedImages, PackError
-from imagepack.commands.pin import pin
+from imagepack.commands.pin import pin, splits_of_pack
 from imagepack.compare import versions
 from imagepack.compare.comparison import compare
 from imagepack.compare.terminal import text
@@ -399,7 +399,7 @@ def test_stratified_and_pinned_any_history_ends_in_the_same_pack(tmp_path: Path)
         save(workspace.raw / f"{'cat' if number < 5 else 'dog'}/{number}.png", picture(number))
     first = run(workspace, stratified)
     assert card.counts(first).tolist() == [[3, 1, 1, 0]] * 2
-    pin(workspace.raw, workspace.packed)
+    pin(workspace.raw, splits_of_pack(workspace.packed))
     for number in range(10, 15):
         save(workspace.raw / f"cat/{number}.png", picture(number))
     grown = run(workspace, stratified)
