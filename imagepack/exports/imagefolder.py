@@ -1,0 +1,62 @@
+"""split/class/image files with a metadata.csv a split: what torchvision, Keras and Hugging Face's imagefolder read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from imagepack.exports.file_names import safe, unique_names
+from imagepack.exports.selection import Selection
+
+TABLE_NAME = "metadata.csv"
+
+
+def write(selection: Selection, folder: Path, step: Callable[[], None]) -> None:
+    """Write the images of each split into a folder of its own, below that one for each class where there are classes.
+
+    A class without an image in a split has an empty folder there, so that its libraries count classes alike in each.
+
+    Args:
+        selection: what to write.
+        folder: an empty one.
+        step: called after each image.
+    """
+    folders = class_folders(selection.classes) if selection.of_classes else []
+    for split in selection.splits:
+        part, there = selection.of_split(split), folder / split
+        there.mkdir()
+        for name in folders:
+            (there / name).mkdir()
+        names = file_names(part, folders)
+        for name, content in zip(names, part.files(), strict=True):
+            (there / name).write_bytes(content)
+            step()
+        (there / TABLE_NAME).write_bytes(table(part, names))
+
+
+def file_names(part: Selection, folders: list[str]) -> list[str]:
+    """Return the path of each image below the folder of its split."""
+    below = [f"{folders[label]}/" for label in part.labels] if folders else [""] * len(part)
+    facts = part.facts
+    names = unique_names(facts["path"].to_list(), below, facts["id"].to_list(), part.suffix)
+    return [place + name for place, name in zip(below, names, strict=True)]
+
+
+def class_folders(classes: list[str]) -> list[str]:
+    """Return a folder name for each class; with a number where a disk might take two for one."""
+    found: dict[str, str] = {}
+    for name in classes:
+        place, number = safe(name), 1
+        while place.lower() in found:
+            number += 1
+            place = f"{safe(name)}~{number}"
+        found[place.lower()] = place
+    return list(found.values())
+
+
+def table(part: Selection, names: list[str]) -> bytes:
+    """Return metadata.csv: file_name, label, id, path and the columns of tables; lists with ; between their values."""
+    facts = part.facts.insert_column(0, pl.Series("file_name", names))
+    lists = [name for name, dtype in facts.schema.items() if isinstance(dtype, pl.List)]
+    facts = facts.with_columns(pl.col(name).cast(pl.List(pl.String)).list.join(";") for name in lists)
+    return facts.write_csv().encode()

@@ -1,0 +1,105 @@
+"""Parquet shards with an image column and Hugging Face's features: what `datasets.load_dataset` and the Hub read."""
+
+import io
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from imagepack.exports.selection import Selection
+
+SHARD_BYTES = 128 * 2**20
+"""A file is ended once it has so many, of images: it is made in memory."""
+ROW_GROUP = 100
+"""Rows: the Hub's viewer reads as many at a time of datasets of images."""
+SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
+"""As the Hub calls them."""
+ARROW_SCHEMA = b"ARROW:schema"
+DTYPES = {
+    pl.Int64: "int64",
+    pl.Float64: "float64",
+    pl.Float32: "float32",
+    pl.Boolean: "bool",
+    pl.Date: "date32",
+    pl.String: "string",
+}
+
+
+def write(selection: Selection, folder: Path, step: Callable[[], None]) -> None:
+    """Write data/train-00000-of-00002.parquet, ..., data/validation-00000-of-00001.parquet, ....
+
+    Args:
+        selection: what to write.
+        folder: an empty one.
+        step: called after each image.
+    """
+    (folder / "data").mkdir()
+    metadata = {"huggingface": json.dumps({"info": {"features": features(selection)}}, ensure_ascii=False)}
+    for split in selection.splits:
+        parts = []
+        for shard in _shards(selection.of_split(split), step):
+            parts.append(folder / "data" / f"{len(parts)}.part")
+            parts[-1].write_bytes(_file(shard, metadata))
+        for number, part in enumerate(parts):
+            part.rename(part.with_name(f"{SPLIT_NAMES[split]}-{number:05}-of-{len(parts):05}.parquet"))
+
+
+def _file(shard: pl.DataFrame, metadata: dict[str, str]) -> bytes:
+    """Return a Parquet file with this metadata.
+
+    Beside them polars writes a schema of Arrow's, which has none and which pyarrow would take in their place: here it
+    gets a name that means nothing. What is left are Parquet's own types, those that Hugging Face's features name.
+    """
+    stream = io.BytesIO()  # polars itself does not say that a disk is full
+    shard.write_parquet(stream, compression="zstd", statistics=False, row_group_size=ROW_GROUP, metadata=metadata)
+    content = stream.getvalue()
+    (length,) = struct.unpack("<I", content[-8:-4])
+    before, _, after = content[-8 - length :].rpartition(ARROW_SCHEMA)
+    return content[: -8 - length] + before + b"polars_types" + after
+
+
+def _shards(part: Selection, step: Callable[[], None]) -> Iterator[pl.DataFrame]:
+    """Yield the rows of one file after the other."""
+    facts = _with_positions(part)
+    names = [image_name(path, part.suffix) for path in facts["path"]]
+    files, start, size = [], 0, 0
+    for content in part.files():
+        files.append(content)
+        size += len(content)
+        step()
+        if size >= SHARD_BYTES or start + len(files) == len(part):
+            rows = slice(start, start + len(files))
+            images = pl.DataFrame({"bytes": files, "path": names[rows]}).to_struct("image")
+            yield facts[rows].insert_column(0, images)
+            files, start, size = [], rows.stop, 0
+
+
+def _with_positions(part: Selection) -> pl.DataFrame:
+    """Return the facts with positions in the classes in place of their names, as ClassLabel has them."""
+    positions = {name: position for position, name in enumerate(part.classes)}
+    facts = part.facts
+    if "labels" in facts:
+        lists = [[positions[name] for name in names] for names in facts["labels"]]
+        return facts.with_columns(labels=pl.Series(lists, dtype=pl.List(pl.Int64)))
+    return facts.with_columns(label=pl.Series(part.labels)) if part.of_classes else facts
+
+
+def image_name(path: str, suffix: str | None) -> str:
+    """Return what the file of an image is called."""
+    name = PurePosixPath(path)
+    return name.name if suffix is None else f"{name.stem}{suffix}"
+
+
+def features(selection: Selection) -> dict[str, dict]:
+    """Return Hugging Face's features of the columns, as JSON has them."""
+    found: dict[str, dict] = {"image": {"_type": "Image"}}
+    for name, dtype in selection.facts.schema.items():
+        if name == "labels" or (name == "label" and selection.of_classes):
+            feature = {"names": selection.classes, "_type": "ClassLabel"}
+        else:
+            inner = dtype.inner if isinstance(dtype, pl.List) else dtype
+            feature = {"dtype": DTYPES[inner.base_type()], "_type": "Value"}
+        found[name] = {"feature": feature, "_type": "List"} if isinstance(dtype, pl.List) else feature
+    return found

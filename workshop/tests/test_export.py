@@ -1,0 +1,1 @@
+"""`python3 run.py export`: each format read by the library that it is for, and compared with the pack."""
