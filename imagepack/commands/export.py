@@ -50,9 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python3 run.py export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("format", choices=FORMATS, metavar="FORMAT", help=", ".join(FORMATS))
-    parser.add_argument(
-        "dest", type=Path, metavar="DEST", help="a folder that is empty or not there; of hdf5, csv a file"
-    )
+    parser.add_argument("dest", type=Path, metavar="DEST", help="an empty or new folder; of hdf5 and csv a new file")
     parser.add_argument("--rev", metavar="REV", help="a commit, tag, branch or DVC experiment; else what is here")
     parser.add_argument("--split", type=_splits, default=[], metavar="NAMES", help="train,val: these splits alone")
     which = parser.add_mutually_exclusive_group()

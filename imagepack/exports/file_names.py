@@ -1,4 +1,4 @@
-"""Names for exported files: those that the images have, made unique, and such that every disk and library takes them."""
+"""Names for exported files: those that the images have, unique, and such that every disk and library takes them."""
 
 import re
 import unicodedata

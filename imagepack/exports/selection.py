@@ -1,4 +1,4 @@
-"""What of a version is exported: its accepted images of some splits, what is known of each, and their files in order."""
+"""What of a version is exported: its accepted images of some splits, what is known of each, and their files."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -58,7 +58,7 @@ class Selection:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """What is predicted: int64 (N,), positions in `classes`; bool (N, C), several of them; or float (N,) or (N, K)."""
+        """What is predicted: int64 (N,), positions in `classes`; bool (N, C), several; or float, (N,) or (N, K)."""
         return self.packed.labels[self.images["row"].to_numpy()]
 
     @property
