@@ -6,6 +6,7 @@ python3 run.py test [PYTEST OPTIONS]     run your tests and the template's fast 
 python3 run.py compare [A [B]]           what happened to the images between two versions; --help says more
 python3 run.py report [VERSION]          the page of a version: its classes and splits, sizes, samples, findings
 python3 run.py export FORMAT DEST        a version as imagefolder, parquet, webdataset, hdf5 or csv; --help says more
+python3 run.py card [VERSION]            a card of a version, for people and the Hub, and Croissant for programs
 python3 run.py s3 start|stop|status      the local S3 server of the first run
 python3 run.py quarantine [CODE ...]     move the files that validate rejected out of data/raw; --back undoes it
 python3 run.py strip [PATH ...]          remove GPS position, owner, serial numbers, ... from images; or --dry-run

@@ -23,7 +23,7 @@ from imagepack.commands.compare import project
 from imagepack.compare.versions import Version, read
 from imagepack.engine.progress import progress_bar
 from imagepack.errors import InputError
-from imagepack.exports import findings, hdf5, imagefolder, parquet, webdataset
+from imagepack.exports import beside, findings, hdf5, imagefolder, parquet, webdataset
 from imagepack.exports.selection import SPLITS, Selection, select
 from imagepack.names import counted, visible_lines
 from imagepack.reader.format import PackError
@@ -95,6 +95,8 @@ def export(folder: Path, options: argparse.Namespace) -> str:
         if options.format in FOLDERS:
             place.mkdir()
         write(selection, place, functools.partial(bar.update, 1))
+        if options.format in FOLDERS:
+            beside.write(options.format, selection, place, folder)
     return said(selection, options.dest)
 
 
@@ -119,8 +121,12 @@ def require_outside(dest: Path, folder: Path, version: Version) -> None:
 
 
 @contextmanager
-def writing(dest: Path) -> Iterator[Path]:
+def writing(dest: Path, replace: bool = False) -> Iterator[Path]:
     """Give a place beside `dest` to write to, which becomes it at the end; after an error nothing is left.
+
+    Args:
+        dest: not there, or an empty folder.
+        replace: whether it may be a folder with files in it, which go.
 
     Raises:
         InputError: it cannot be written.
@@ -133,7 +139,7 @@ def writing(dest: Path) -> Iterator[Path]:
     try:
         yield beside / dest.name
         if dest.is_dir():
-            dest.rmdir()
+            dest.rename(beside / "before") if replace else dest.rmdir()
         (beside / dest.name).rename(dest)
     except OSError as error:
         raise InputError(f"{dest} cannot be written ({error.strerror or error}): name another place") from None

@@ -95,6 +95,12 @@ class Version:
     raw: RawImages | None = field(default=None, repr=False)
     raw_files: pl.DataFrame | None = field(default=None, repr=False)
 
+    @property
+    def pack_path(self) -> str | None:
+        """The folder of the pack in the repository; None without one."""
+        outs = self.lock["pack"].outs if "pack" in self.lock else ()
+        return next((out.path for out in outs if out.md5.endswith(".dir")), None)
+
     def fetch(self, paths: Sequence[str], largest: int = LARGEST) -> Iterator[tuple[str, bytes | None, str]]:
         """The bytes of the files of raw images, in order: path, bytes, and why there are none; never an error.
 

@@ -196,9 +196,7 @@ def open_pack(folder: Path, version: Version) -> PackedImages:
     Raises:
         InputError, PackError: it has none, or it cannot be opened.
     """
-    outs = version.lock["pack"].outs if "pack" in version.lock else ()
-    path = next((out.path for out in outs if out.md5.endswith(".dir")), None)
-    if path is None or version.pack is None:
+    if (path := version.pack_path) is None or version.pack is None:
         where = "run `dvc repro`" if version.revision is None else "name a revision from after the first `dvc repro`"
         raise InputError(f"{version.name} has no pack: {where}")
     if version.revision is None:
