@@ -1,14 +1,20 @@
-"""split/class/image files with a metadata.csv a split: what torchvision, Keras and Hugging Face's imagefolder read."""
+"""split/class/image files: what torchvision, Keras and Hugging Face's imagefolder read.
+
+Of each image says images.csv, for people, and beside the images of each split metadata.parquet, for Hugging Face. That
+would also read a metadata.csv, but find out the type of each column from the cells of a split: in one a column may be
+empty that has numbers in another, and then it gives up.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 
+from imagepack.exports import parquet
 from imagepack.exports.file_names import safe, unique_names
 from imagepack.exports.selection import Selection
 
-TABLE_NAME = "metadata.csv"
+METADATA, TABLE_NAME = "metadata.parquet", "images.csv"
 
 
 def write(selection: Selection, folder: Path, step: Callable[[], None]) -> None:
@@ -22,6 +28,9 @@ def write(selection: Selection, folder: Path, step: Callable[[], None]) -> None:
         step: called after each image.
     """
     folders = class_folders(selection.classes) if selection.of_classes else []
+    features = parquet.features(selection) | {"file_name": parquet.TEXT_FEATURE}
+    del features["image"]
+    tables = []
     for split in selection.splits:
         part, there = selection.of_split(split), folder / split
         there.mkdir()
@@ -31,7 +40,12 @@ def write(selection: Selection, folder: Path, step: Callable[[], None]) -> None:
         for name, content in zip(names, part.files(), strict=True):
             (there / name).write_bytes(content)
             step()
-        (there / TABLE_NAME).write_bytes(table(part, names))
+        rows = parquet.rows(part).insert_column(0, pl.Series("file_name", names))
+        (there / METADATA).write_bytes(parquet.content(rows, features))
+        places = [f"{split}/{name}" for name in names]
+        own = pl.DataFrame({"file_name": places}).with_columns(split=pl.lit(split))
+        tables.append(pl.concat([own, part.facts], how="horizontal"))
+    (folder / TABLE_NAME).write_bytes(_csv(pl.concat(tables)))
 
 
 def file_names(part: Selection, folders: list[str]) -> list[str]:
@@ -54,9 +68,9 @@ def class_folders(classes: list[str]) -> list[str]:
     return list(found.values())
 
 
-def table(part: Selection, names: list[str]) -> bytes:
-    """Return metadata.csv: file_name, label, id, path and the columns of tables; lists with ; between their values."""
-    facts = part.facts.insert_column(0, pl.Series("file_name", names))
+def _csv(facts: pl.DataFrame) -> bytes:
+    """Return a table; of a list the values with ; between them."""
     lists = [name for name, dtype in facts.schema.items() if isinstance(dtype, pl.List)]
-    facts = facts.with_columns(pl.col(name).cast(pl.List(pl.String)).list.join(";") for name in lists)
-    return facts.write_csv().encode()
+    return (
+        facts.with_columns(pl.col(name).cast(pl.List(pl.String)).list.join(";") for name in lists).write_csv().encode()
+    )

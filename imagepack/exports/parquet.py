@@ -16,6 +16,7 @@ ROW_GROUP = 100
 """Rows: the Hub's viewer reads as many at a time of datasets of images."""
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 """As the Hub calls them."""
+TEXT_FEATURE = {"dtype": "string", "_type": "Value"}
 ARROW_SCHEMA = b"ARROW:schema"
 DTYPES = {
     pl.Int64: "int64",
@@ -36,54 +37,54 @@ def write(selection: Selection, folder: Path, step: Callable[[], None]) -> None:
         step: called after each image.
     """
     (folder / "data").mkdir()
-    metadata = {"huggingface": json.dumps({"info": {"features": features(selection)}}, ensure_ascii=False)}
     for split in selection.splits:
         parts = []
         for shard in _shards(selection.of_split(split), step):
             parts.append(folder / "data" / f"{len(parts)}.part")
-            parts[-1].write_bytes(_file(shard, metadata))
+            parts[-1].write_bytes(content(shard, features(selection)))
         for number, part in enumerate(parts):
             part.rename(part.with_name(f"{SPLIT_NAMES[split]}-{number:05}-of-{len(parts):05}.parquet"))
 
 
-def _file(shard: pl.DataFrame, metadata: dict[str, str]) -> bytes:
-    """Return a Parquet file with this metadata.
+def content(table: pl.DataFrame, features: dict[str, dict]) -> bytes:
+    """Return a Parquet file that says Hugging Face's features of its columns.
 
     Beside them polars writes a schema of Arrow's, which has none and which pyarrow would take in their place: here it
     gets a name that means nothing. What is left are Parquet's own types, those that Hugging Face's features name.
     """
+    metadata = {"huggingface": json.dumps({"info": {"features": features}}, ensure_ascii=False)}
     stream = io.BytesIO()  # polars itself does not say that a disk is full
-    shard.write_parquet(stream, compression="zstd", statistics=False, row_group_size=ROW_GROUP, metadata=metadata)
-    content = stream.getvalue()
-    (length,) = struct.unpack("<I", content[-8:-4])
-    before, _, after = content[-8 - length :].rpartition(ARROW_SCHEMA)
-    return content[: -8 - length] + before + b"polars_types" + after
+    table.write_parquet(stream, compression="zstd", statistics=False, row_group_size=ROW_GROUP, metadata=metadata)
+    written = stream.getvalue()
+    (length,) = struct.unpack("<I", written[-8:-4])
+    before, _, after = written[-8 - length :].rpartition(ARROW_SCHEMA)
+    return written[: -8 - length] + before + b"polars_types" + after
 
 
 def _shards(part: Selection, step: Callable[[], None]) -> Iterator[pl.DataFrame]:
     """Yield the rows of one file after the other."""
-    facts = _with_positions(part)
+    facts = rows(part)
     names = [image_name(path, part.suffix) for path in facts["path"]]
     files, start, size = [], 0, 0
-    for content in part.files():
-        files.append(content)
-        size += len(content)
+    for file in part.files():
+        files.append(file)
+        size += len(file)
         step()
         if size >= SHARD_BYTES or start + len(files) == len(part):
-            rows = slice(start, start + len(files))
-            images = pl.DataFrame({"bytes": files, "path": names[rows]}).to_struct("image")
-            yield facts[rows].insert_column(0, images)
-            files, start, size = [], rows.stop, 0
+            taken = slice(start, start + len(files))
+            images = pl.DataFrame({"bytes": files, "path": names[taken]}).to_struct("image")
+            yield facts[taken].insert_column(0, images)
+            files, start, size = [], taken.stop, 0
 
 
-def _with_positions(part: Selection) -> pl.DataFrame:
+def rows(part: Selection) -> pl.DataFrame:
     """Return the facts with positions in the classes in place of their names, as ClassLabel has them."""
     positions = {name: position for position, name in enumerate(part.classes)}
     facts = part.facts
     if "labels" in facts:
         lists = [[positions[name] for name in names] for names in facts["labels"]]
         return facts.with_columns(labels=pl.Series(lists, dtype=pl.List(pl.Int64)))
-    return facts.with_columns(label=pl.Series(part.labels)) if part.of_classes else facts
+    return facts.with_columns(label=pl.Series(part.labels)) if part.of_classes else facts.clone()
 
 
 def image_name(path: str, suffix: str | None) -> str:

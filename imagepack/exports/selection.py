@@ -24,7 +24,7 @@ AT_ONCE = 64
 """Images that are read and encoded together; so many are in memory, and as many that are being written."""
 ASKED_AT_ONCE = 4096
 """Raw files that are asked for together."""
-OWN_NAMES = ("file_name", "image", "label", "labels", "id", "path")
+OWN_NAMES = ("file_name", "image", "label", "labels", "id", "path", "split")
 """Columns that an export makes; a column of a table with such a name is called TABLE + name."""
 TABLE = "table_"
 EXTENSIONS = {"JPEG": ".jpg", "TIFF": ".tif"}
