@@ -9,6 +9,7 @@ Title, licence and authors come from CITATION.cff, where that has `type: dataset
 
 import argparse
 import hashlib
+import json
 import re
 import shutil
 import sys
@@ -116,8 +117,8 @@ def _usage(folder: Path, facts: Facts) -> str:
     repo = known.origin(folder) or "PATH OR ADDRESS OF THIS REPOSITORY"
     return (
         "```python\nfrom imagepack import PackedImages\n\n"
-        f"packed = PackedImages.at({revision!r}, {repo!r})\n"
-        "image, label = packed.split('train')[0]  # uint8 (H, W, C)\n```"
+        f"packed = PackedImages.at({json.dumps(revision)}, {json.dumps(repo)})\n"
+        'image, label = packed.split("train")[0]  # uint8 (H, W, C)\n```'
     )
 
 

@@ -71,7 +71,7 @@ def text(facts: Facts, usage: str, header: dict | None = None) -> str:
         "## What is in it",
         _images(facts),
         _classes(facts),
-        _columns(facts.version),
+        _columns(facts.version, exported=header is not None),
         "## How to read it",
         usage,
         "## What was checked",
@@ -127,29 +127,26 @@ def _classes(facts: Facts) -> str:
     names, labels = facts.packed.classes, facts.packed.labels
     if labels.dtype.kind == "f":
         return f"What is to be predicted are numbers: {', '.join(map(code, names[:CLASSES]))}."
-    member = labels if labels.ndim == 2 else None
+    splits = np.unique(facts.packed.splits)
     rows = []
     for number, name in enumerate(names[:CLASSES]):
-        mine = member[:, number] if member is not None else labels == number
-        counts = np.bincount(facts.packed.splits[mine], minlength=len(SPLITS)).tolist()
-        rows.append((code(name), *(f"{count:,}" for count in counts[:3]), f"{sum(counts):,}"))
+        mine = labels[:, number] if labels.ndim == 2 else labels == number
+        counts = np.bincount(facts.packed.splits[mine], minlength=len(SPLITS))
+        rows.append((code(name), *(f"{count:,}" for count in counts[splits]), f"{counts.sum():,}"))
     if len(names) > CLASSES:
-        rows.append((f"... and {len(names) - CLASSES} more", "", "", "", ""))
+        rows.append((f"... and {len(names) - CLASSES} more", *[""] * (len(splits) + 1)))
     several = "\n\nAn image may have several of them." if labels.ndim == 2 else ""
-    return _table(("class", *SPLITS[:3], "all"), rows) + several
+    return _table(("class", *(SPLITS[split] for split in splits), "all"), rows) + several
 
 
-def _columns(version: Version) -> str:
-    names = [name.removeprefix(COLUMN) for name in version.images.columns if name.startswith(COLUMN)]
+def _columns(version: Version, exported: bool) -> str:
+    images = version.images.filter(status="accepted")
+    names = [name.removeprefix(COLUMN) for name in images.columns if name.startswith(COLUMN)]
     if not names:
         return ""
     rows = [
-        (
-            code(new),
-            str(version.images.schema[COLUMN + name]).lower(),
-            f"{version.images[COLUMN + name].null_count():,}",
-        )
-        for name, new in zip(names, exported_names(names), strict=True)
+        (code(new), str(images.schema[COLUMN + name]).lower(), f"{images[COLUMN + name].null_count():,}")
+        for name, new in zip(names, exported_names(names) if exported else names, strict=True)
     ]
     return "Of each image is also known:\n\n" + _table(("column", "type", "empty"), rows)
 
@@ -162,8 +159,8 @@ def _checks(version: Version) -> str:
     accepted, excluded = images.filter(status="accepted"), images.filter(split="excluded")
     return (
         f"Every file was decoded in full, and {ran} checks looked at it. Of {len(images):,} images {len(accepted):,} "
-        f"were accepted and {len(images) - len(accepted):,} rejected. {len(excluded):,} were excluded from all splits, "
-        "since they look like one of test or val."
+        f"were accepted and {len(images) - len(accepted):,} rejected. In no split, since they look like one of test or "
+        f"val: {len(excluded):,}."
     )
 
 

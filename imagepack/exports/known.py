@@ -1,7 +1,7 @@
 """What cards say, gathered: of its owner, of git, of the version before, and the contact sheets."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
 
@@ -92,7 +92,8 @@ def changes(folder: Path, version: Version, commit: Commit) -> str:
     start = f"{commit.name}^" if commit.name else "HEAD"
     if not (tag := git.text("describe", "--tags", "--abbrev=0", start, folder=folder)):
         return ""
-    found = compare(read(tag, folder), version)
+    name = commit.tags[0] if commit.tags else commit.name[:10] or version.name
+    found = compare(read(tag, folder), replace(version, name=name))
     return terminal.text(found.summary, found.changes, WIDTH)
 
 

@@ -1,21 +1,25 @@
 """`python3 run.py export`: each format read by the library that it is for, and compared with the pack; and `card`."""
 
 import csv
+import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import h5py
 import numpy as np
 import polars as pl
 import pytest
-from conftest import Project, aws_variables, contents, picture, save
+import yaml
+from conftest import REPOSITORY, Project, aws_variables, contents, copy_project, picture, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,7 +27,7 @@ from PIL import Image
 from imagepack import PackedImages
 from imagepack.commands import s3
 from imagepack.commands.export import main, writing
-from imagepack.exports import imagefolder, parquet, selection, webdataset
+from imagepack.exports import citation, imagefolder, parquet, selection, webdataset
 from imagepack.exports.file_names import safe, unique_names
 from imagepack.reader.format import SPLITS
 
@@ -75,7 +79,7 @@ def project(new_project: Callable[[], Project], s3_server: s3.Server) -> Project
     rows.append("two/cat/twin.png,train,,,,,,")
     (raw / "one/cat/empty.png").write_bytes(b"")
     (raw / "metadata.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    add_version(project, "v1")
+    add_version(project, "v1", "pack")
     project.write("params.yaml", text.replace("encoding: raw", "encoding: jpeg"))
     save(raw / "two/owl/img1.png", picture(100))
     add_version(project, "v2")
@@ -83,9 +87,9 @@ def project(new_project: Callable[[], Project], s3_server: s3.Server) -> Project
     return project
 
 
-def add_version(project: Project, name: str) -> None:
+def add_version(project: Project, name: str, *stages: str) -> None:
     project("dvc", "add", "data/raw")
-    project("dvc", "repro")
+    project("dvc", "repro", *stages)
     project.commit(f"Version {name}")
     project("git", "tag", name)
 
@@ -474,3 +478,125 @@ def test_folders_of_classes_suit_every_disk(name: str):
 def test_long_names_are_cut():
     (name,) = unique_names(["b/" + "ä" * 120 + ".jpg"], ["cat"], ["ab" * 32], ".png")
     assert len(name.encode()) <= 200 and "abababababababab.png" in name
+
+
+def card(project: Callable, *arguments: object, **options: object) -> str:
+    """Run `card`; what it printed."""
+    return project("python", "-m", "imagepack.commands.card", *map(str, arguments), **options)
+
+
+@pytest.fixture(scope="module")
+def cards(project: Project) -> Path:
+    """The card of what is here, v2."""
+    assert card(project).splitlines() == [f"Written: {project.folder / 'reports/card'}"]
+    return project.folder / "reports/card"
+
+
+def test_a_card_says_what_the_pipeline_knows(project: Project, cards: Path):
+    text = (cards / "README.md").read_text(encoding="utf-8")
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert header == {
+        "pretty_name": "Cats & <dogs>",
+        "license": "cc-by-4.0",
+        "task_categories": ["image-classification"],
+        "size_categories": ["n<1K"],
+    }
+    packed = PackedImages(project.folder / "data/packed")
+    commit = project("git", "rev-parse", "HEAD").strip()
+    for line in (
+        "# Cats \\& \\<dogs\\>",
+        "Version `v2`  ",
+        f"pack `{packed.digest}`",
+        "| train | 12 |",
+        "| excluded | 1 |",
+        "| class | train | val | test | excluded | all |",
+        "| `cat` | 6 | 2 | 2 | 1 | 11 |",
+        "| `label` | int64 | 2 |",
+        'PackedImages.at("v2", ',
+        "| `near_duplicate` | 1 | 0 | ",
+        "v1 -> v2: 1 of 22 images differs",
+        "1 added: two/owl/img1.png",
+        "Licence: [CC-BY-4.0](https://spdx.org/licenses/CC-BY-4.0.html)",
+        "Cite as: Ada Lovelace (20",
+    ):
+        assert line in text
+    assert f"commit `{commit}`" in text
+    sheets = [unquote(address) for address in re.findall(r"!\[.*\]\((.*)\)", text)]
+    drawn = sorted((project.folder / "reports/preview").iterdir())
+    assert [(cards / sheet).read_bytes() for sheet in sheets] == [sheet.read_bytes() for sheet in drawn]
+    assert len(drawn) == 4
+    assert project("git", "status", "--porcelain") == ""
+
+
+@by_their_library
+def test_mlcroissant_has_nothing_against_a_card_and_reads_its_records(project: Project, cards: Path, tmp_path: Path):
+    saved = run_theirs(CROISSANT.format(path=str(cards / "croissant.json")), tmp_path)
+    assert saved["json"]["issues"] == []
+    manifest = pl.read_parquet(project.folder / "data/validated/manifest.parquet")
+    assert saved["json"]["paths"] == manifest["path"].to_list()
+    assert saved["json"]["classes"] == ["cat", "dög", "owl", "rare #1"]
+    files = json.loads((cards / "croissant.json").read_text(encoding="utf-8"))["distribution"]
+    assert len(files) == 2 + len(list((project.folder / "data/packed/shards").iterdir()))
+    for file in files:
+        content = (cards / file["contentUrl"]).read_bytes()
+        assert file["sha256"] == hashlib.sha256(content).hexdigest()
+        assert file["contentSize"] == f"{len(content)} B"
+
+
+def test_a_card_of_an_earlier_version_from_a_clone_without_data(project: Project, clone: Callable, tmp_path: Path):
+    printed = card(clone, "v1", "--out", tmp_path / "v1")
+    text = (tmp_path / "v1/README.md").read_text(encoding="utf-8")
+    assert "Version `v1`" in text and "## Since the version before" not in text and "`owl`" not in text
+    assert project("git", "rev-parse", "v1").strip() in text
+    assert [path.name for path in (tmp_path / "v1/preview").iterdir()] == [], printed
+    assert "lies in data/raw" in card(clone, "v1", "--out", "data/raw/card", ok=False)
+    assert "is not empty (README.md" in card(clone, "v1", "--out", tmp_path / "v1", ok=False)
+    assert "has no revision 'v9'" in card(clone, "v9", ok=False)
+
+
+def test_a_card_without_a_licence_says_what_to_write(project: Project, tmp_path: Path):
+    (project.folder / "CITATION.cff").write_text("type: software\nlicense: MIT\n")
+    try:
+        assert "no licence: write title, authors and license into CITATION.cff" in card(
+            project, "--out", tmp_path / "a"
+        )
+        text = (tmp_path / "a/README.md").read_text(encoding="utf-8")
+        assert "Licence: not said." in text and f"# {project.folder.name}" in text
+        (project.folder / "CITATION.cff").write_text("type: dataset\nlicense: [LicenseRef-Mine]\ntitle: [a\n")
+        assert "CITATION.cff is no YAML" in card(project, "--out", tmp_path / "b", ok=False)
+        assert not (tmp_path / "b").exists()
+    finally:
+        project("git", "checkout", "--quiet", "CITATION.cff")
+
+
+@pytest.mark.parametrize(
+    ("licenses", "header"),
+    [
+        ("MIT", {"license": "mit"}),
+        ("[MIT, Apache-2.0]", {"license": ["mit", "apache-2.0"]}),
+        ("ODbL-1.0", {"license": "odbl"}),
+        ("Beerware", {"license": "other", "license_name": "beerware",
+                      "license_link": "https://spdx.org/licenses/Beerware.html"}),
+    ],
+)  # fmt: skip
+def test_the_hub_gets_its_own_names_of_licences(licenses: str, header: dict):
+    assert citation.parse(f"type: dataset\nlicense: {licenses}\n".encode(), "x").hub_license() == header
+
+
+@by_their_library
+def test_the_commands_and_the_code_of_export_md_run(project: Project, tmp_path: Path):
+    text = (REPOSITORY / "docs/export.md").read_text(encoding="utf-8")
+    copy = copy_project(project, tmp_path / "repository")
+    commands = re.findall(r"^\$ python3 run.py (.*)", text, flags=re.MULTILINE)
+    assert len(commands) == 8
+    for command in commands:
+        name, *arguments = command.split()
+        copy("python", "-m", f"imagepack.commands.{name}", *arguments)
+    made = {"cats", "cats-v1", "cats-tars", "cats-originals", "cats.h5", "findings.csv", "cards"}
+    assert {path.name for path in tmp_path.iterdir()} - {"repository"} == made
+    code = re.findall("```py\n(.*?)```", text, flags=re.DOTALL)
+    assert len(code) == 4
+    environment = os.environ | {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    script = "\n".join([TORCHVISION.partition("rows,")[0], *code, "assert len(dataset['train']) == 11 and len(train)"])
+    done = subprocess.run([PYTHON, "-c", script], cwd=copy.folder, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
