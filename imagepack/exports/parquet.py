@@ -17,7 +17,7 @@ ROW_GROUP = 100
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 """As the Hub calls them."""
 TEXT_FEATURE = {"dtype": "string", "_type": "Value"}
-ARROW_SCHEMA = b"ARROW:schema"
+ARROW_SCHEMA, NOTHING = b"ARROW:schema", b"polars_types"
 DTYPES = {
     pl.Int64: "int64",
     pl.Float64: "float64",
@@ -46,7 +46,7 @@ def write(selection: Selection, folder: Path, step: Callable[[], None]) -> None:
             part.rename(part.with_name(f"{SPLIT_NAMES[split]}-{number:05}-of-{len(parts):05}.parquet"))
 
 
-def content(table: pl.DataFrame, features: dict[str, dict]) -> bytes:
+def content(table: pl.DataFrame, features: dict[str, dict]) -> memoryview:
     """Return a Parquet file that says Hugging Face's features of its columns.
 
     Beside them polars writes a schema of Arrow's, which has none and which pyarrow would take in their place: here it
@@ -55,10 +55,12 @@ def content(table: pl.DataFrame, features: dict[str, dict]) -> bytes:
     metadata = {"huggingface": json.dumps({"info": {"features": features}}, ensure_ascii=False)}
     stream = io.BytesIO()  # polars itself does not say that a disk is full
     table.write_parquet(stream, compression="zstd", statistics=False, row_group_size=ROW_GROUP, metadata=metadata)
-    written = stream.getvalue()
+    written = stream.getbuffer()
     (length,) = struct.unpack("<I", written[-8:-4])
-    before, _, after = written[-8 - length :].rpartition(ARROW_SCHEMA)
-    return written[: -8 - length] + before + b"polars_types" + after
+    start = len(written) - 8 - length
+    place = start + bytes(written[start:]).rindex(ARROW_SCHEMA)
+    written[place : place + len(ARROW_SCHEMA)] = NOTHING
+    return written
 
 
 def _shards(part: Selection, step: Callable[[], None]) -> Iterator[pl.DataFrame]:
@@ -73,8 +75,8 @@ def _shards(part: Selection, step: Callable[[], None]) -> Iterator[pl.DataFrame]
         if size >= SHARD_BYTES or start + len(files) == len(part):
             taken = slice(start, start + len(files))
             images = pl.DataFrame({"bytes": files, "path": names[taken]}).to_struct("image")
+            files, start, size = [], taken.stop, 0  # before the file is made: all of it is in memory
             yield facts[taken].insert_column(0, images)
-            files, start, size = [], taken.stop, 0
 
 
 def rows(part: Selection) -> pl.DataFrame:
