@@ -30,6 +30,8 @@ from imagepack.reader.format import PackError
 
 FOLDERS = {"imagefolder": imagefolder.write, "parquet": parquet.write, "webdataset": webdataset.write}
 FILES = {"hdf5": hdf5.write}
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 FORMATS = (*FOLDERS, *FILES, "csv")
 
 
@@ -42,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, PackError) as error:
         print(visible_lines(f"export: {error}"), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("export: interrupted; nothing is left of it", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from imagepack.exports.selection import Selection
 
 SHARD_BYTES = 128 * 2**20
-"""A file is ended once it has so many, of images: it is made in memory."""
+"""A file is made in memory."""
 ROW_GROUP = 100
 """Rows: the Hub's viewer reads as many at a time of datasets of images."""
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
@@ -28,18 +28,19 @@ DTYPES = {
 }
 
 
-def write(selection: Selection, folder: Path, step: Callable[[], None]) -> None:
+def write(selection: Selection, folder: Path, step: Callable[[], None], shard_bytes: int = SHARD_BYTES) -> None:
     """Write data/train-00000-of-00002.parquet, ..., data/validation-00000-of-00001.parquet, ....
 
     Args:
         selection: what to write.
         folder: an empty one.
         step: called after each image.
+        shard_bytes: a file is ended once it has so many, of images.
     """
     (folder / "data").mkdir()
     for split in selection.splits:
         parts = []
-        for shard in _shards(selection.of_split(split), step):
+        for shard in _shards(selection.of_split(split), step, shard_bytes):
             parts.append(folder / "data" / f"{len(parts)}.part")
             parts[-1].write_bytes(content(shard, features(selection)))
         for number, part in enumerate(parts):
@@ -63,7 +64,7 @@ def content(table: pl.DataFrame, features: dict[str, dict]) -> memoryview:
     return written
 
 
-def _shards(part: Selection, step: Callable[[], None]) -> Iterator[pl.DataFrame]:
+def _shards(part: Selection, step: Callable[[], None], shard_bytes: int) -> Iterator[pl.DataFrame]:
     """Yield the rows of one file after the other."""
     facts = rows(part)
     names = [image_name(path, part.suffix) for path in facts["path"]]
@@ -72,7 +73,7 @@ def _shards(part: Selection, step: Callable[[], None]) -> Iterator[pl.DataFrame]
         files.append(file)
         size += len(file)
         step()
-        if size >= SHARD_BYTES or start + len(files) == len(part):
+        if size >= shard_bytes or start + len(files) == len(part):
             taken = slice(start, start + len(files))
             images = pl.DataFrame({"bytes": files, "path": names[taken]}).to_struct("image")
             files, start, size = [], taken.stop, 0  # before the file is made: all of it is in memory

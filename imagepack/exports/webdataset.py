@@ -11,16 +11,16 @@ from pathlib import Path
 from imagepack.exports.selection import Selection
 
 SHARD_BYTES = 128 * 2**20
-"""A tar file is ended once it has so many, of images."""
 
 
-def write(selection: Selection, folder: Path, step: Callable[[], None]) -> None:
+def write(selection: Selection, folder: Path, step: Callable[[], None], shard_bytes: int = SHARD_BYTES) -> None:
     """Write train-000000.tar, ..., val-000000.tar, ...; a sample's name is its number in the split.
 
     Args:
         selection: what to write.
         folder: an empty one.
         step: called after each image.
+        shard_bytes: a tar file is ended once it has so many, of images.
     """
     for split in selection.splits:
         part = selection.of_split(split)
@@ -30,11 +30,11 @@ def write(selection: Selection, folder: Path, step: Callable[[], None]) -> None:
         for shard in itertools.count():
             if (first := next(samples, None)) is None:
                 break
-            _write_shard(folder / f"{split}-{shard:06}.tar", itertools.chain([first], samples), step)
+            _write_shard(folder / f"{split}-{shard:06}.tar", itertools.chain([first], samples), step, shard_bytes)
 
 
-def _write_shard(path: Path, samples: Iterator[tuple], step: Callable[[], None]) -> None:
-    """Write so many of the samples that they have SHARD_BYTES."""
+def _write_shard(path: Path, samples: Iterator[tuple], step: Callable[[], None], shard_bytes: int) -> None:
+    """Write so many of the samples that they have `shard_bytes`."""
     written = 0
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for number, (content, extension, label, facts) in samples:
@@ -44,7 +44,7 @@ def _write_shard(path: Path, samples: Iterator[tuple], step: Callable[[], None])
             _add(archive, f"{number:09}{extension}", content)
             step()
             written += len(content)
-            if written >= SHARD_BYTES:
+            if written >= shard_bytes:
                 return
 
 

@@ -487,6 +487,28 @@ def test_labels_of_other_kinds_go_along(project: Project, tmp_path: Path, labels
         assert archive.getnames() == [f"00000000{n}{suffix}" for n in range(2) for suffix in (".json", ".png")]
 
 
+def test_many_images_fill_several_files_each_image_once(project: Project, packed: PackedImages, tmp_path: Path):
+    whole = selection.select(project.folder, "v1", SPLITS[:3], raw=False)
+    (tmp_path / "tars").mkdir()
+    webdataset.write(whole, tmp_path / "tars", lambda: None, shard_bytes=10_000)
+    parquet.write(whole, tmp_path, lambda: None, shard_bytes=10_000)
+    tars, files = sorted((tmp_path / "tars").iterdir()), sorted((tmp_path / "data").iterdir())
+    count = sum(path.name.startswith("train") for path in files)
+    assert count > 1 and {path.name for path in files if path.name.startswith("train")} == {
+        f"train-{n:05}-of-{count:05}.parquet" for n in range(count)
+    }
+    assert [path.name for path in tars if path.name.startswith("train")] == [f"train-{n:06}.tar" for n in range(count)]
+    rows = pl.concat(pl.read_parquet(path) for path in files)
+    found = {}
+    for tar in tars:
+        with tarfile.open(tar) as archive:
+            members = {member.name: archive.extractfile(member).read() for member in archive}
+        for name in (name for name in members if name.endswith(".json")):
+            found[json.loads(members[name])["id"]] = members[name.replace(".json", ".png")]
+    assert len(rows) == len(found) == len(packed)
+    assert dict(zip(rows["id"], rows["image"].struct.field("bytes"), strict=True)) == found
+
+
 ODD = st.text(st.sampled_from("aAäÄ.-/_ #%[x"), min_size=1, max_size=8)
 
 
