@@ -126,7 +126,7 @@ def _images(facts: Facts) -> str:
 def _classes(facts: Facts) -> str:
     names, labels = facts.packed.classes, facts.packed.labels
     if labels.dtype.kind == "f":
-        return f"What is to be predicted are numbers: {', '.join(map(code, names[:CLASSES]))}."
+        return f"Numbers are to be predicted, in this order: {', '.join(map(code, names[:CLASSES]))}."
     splits = np.unique(facts.packed.splits)
     rows = []
     for number, name in enumerate(names[:CLASSES]):

@@ -59,7 +59,8 @@ class Selection:
     @cached_property
     def labels(self) -> np.ndarray:
         """What is predicted: int64 (N,), positions in `classes`; bool (N, C), several; or float, (N,) or (N, K)."""
-        return self.packed.labels[self.images["row"].to_numpy()]
+        labels = self.packed.labels[self.images["row"].to_numpy()]
+        return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 and labels.dtype.kind == "f" else labels
 
     @property
     def of_classes(self) -> bool:

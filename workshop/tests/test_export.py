@@ -462,7 +462,7 @@ def test_what_is_interrupted_leaves_nothing(tmp_path: Path):
     ("labels", "column", "feature"),
     [
         (np.array([[True, False, True], [False, False, False]]), ["labels", [["cat", "rare #1"], []]], "ClassLabel"),
-        (np.array([0.5, 1.5], np.float32), ["label", [0.5, 1.5]], "float32"),
+        (np.array([[0.5], [1.5]], np.float32), ["label", [0.5, 1.5]], "float32"),
         (np.array([[0.5, 1], [1.5, 2]], np.float32), ["label", [[0.5, 1], [1.5, 2]]], "float32"),
     ],
 )
