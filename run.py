@@ -5,6 +5,8 @@ python3 run.py                           set up, bring in data, run the pipeline
 python3 run.py test [PYTEST OPTIONS]     run your tests and the template's fast ones, in two minutes; test --all: all
 python3 run.py compare [A [B]]           what happened to the images between two versions; --help says more
 python3 run.py report [VERSION]          the page of a version: its classes and splits, sizes, samples, findings
+python3 run.py export FORMAT DEST        a version as imagefolder, parquet, webdataset, hdf5 or csv; --help says more
+python3 run.py card [VERSION]            a card of a version, for people and the Hub, and Croissant for programs
 python3 run.py s3 start|stop|status      the local S3 server of the first run
 python3 run.py quarantine [CODE ...]     move the files that validate rejected out of data/raw; --back undoes it
 python3 run.py strip [PATH ...]          remove GPS position, owner, serial numbers, ... from images; or --dry-run
@@ -73,7 +75,7 @@ def main(arguments: list[str]) -> int:
         command = [PYTHON, "-m", "imagepack.commands.run"]
     elif arguments[0] == "test":
         command = [PYTHON, "-m", "pytest", *select_tests(arguments[1:])]
-    elif arguments[0] in ("compare", "report"):
+    elif arguments[0] in ("compare", "report", "export", "card"):
         # "python": where one is, for the names of its files
         command = ["python", "-m", f"imagepack.commands.{arguments[0]}", *arguments[1:]]
     elif arguments[0] == "new":

@@ -45,8 +45,8 @@ def write(table: pl.DataFrame, findings: pl.DataFrame, checks: Checks, reports: 
     (reports / "validation.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8", newline="\n")
     fix = pl.col("code").replace_strict({code: check.fix for code, check in checks.items()}, return_dtype=pl.String)
     rejected = findings.filter(pl.col("level") == "error").select("path", "code", "seen", fix=fix)
-    _without_formulas(rejected.sort("path", "code")).write_csv(reports / "rejected.csv")
-    _without_formulas(classes_or_ranges(accepted)).write_csv(plots / "classes.csv")
+    without_formulas(rejected.sort("path", "code")).write_csv(reports / "rejected.csv")
+    without_formulas(classes_or_ranges(accepted)).write_csv(plots / "classes.csv")
     sides = pl.col("width", "height").round_sig_figs(2).cast(pl.Int32)  # so that the table stays small
     sizes = accepted.group_by(sides).len("images").sort("images", "width", "height", descending=True)
     sizes.head(1000).write_csv(plots / "sizes.csv")
@@ -84,7 +84,7 @@ def classes_or_ranges(accepted: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"label": pl.String, "images": pl.UInt32}, orient="row")
 
 
-def _without_formulas(table: pl.DataFrame) -> pl.DataFrame:
+def without_formulas(table: pl.DataFrame) -> pl.DataFrame:
     """Put an apostrophe before each text that begins as FORMULA says: spreadsheets then show it, and do not run it."""
     return table.with_columns(pl.col(pl.String).str.replace(f"^({FORMULA})", "'$1"))
 

@@ -41,19 +41,22 @@ class RawImages:
         self._zips_here = ZippedImages(self._files_here, lambda path: (folder / path).open("rb"))
         self._zips_in_dvc = ZippedImages(self._files_in_dvc, lambda file: dvc.open(f"{path}/{file}"))
 
-    def fetch(self, images: pl.DataFrame, paths: Sequence[str]) -> Iterator[tuple[str, bytes | None, str]]:
+    def fetch(
+        self, images: pl.DataFrame, paths: Sequence[str], largest: int = LARGEST
+    ) -> Iterator[tuple[str, bytes | None, str]]:
         """See Version.fetch.
 
         Args:
             images: the version's manifest.
             paths: some of its.
+            largest: bytes; larger files are not fetched.
         """
         files = _files(images, paths)
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="compare-fetch") as pool:
             waiting: deque[tuple[str, Future | None]] = deque()
             try:
                 for path in paths:
-                    waiting.append((path, pool.submit(self._bytes, *files[path]) if path in files else None))
+                    waiting.append((path, pool.submit(self._bytes, *files[path], largest) if path in files else None))
                     if len(waiting) > AT_ONCE:
                         yield _result(*waiting.popleft())
                 while waiting:
@@ -63,12 +66,12 @@ class RawImages:
                 self._zips_here.close()
                 self._zips_in_dvc.close()
 
-    def _bytes(self, path: str, digest: str, size: int) -> tuple[bytes | None, str]:
+    def _bytes(self, path: str, digest: str, size: int, largest: int) -> tuple[bytes | None, str]:
         """The content of a file with this sha256, or why there is none."""
         if not digest:
             return None, "the file is empty or could not be read"
-        if size > LARGEST:
-            return None, f"the file is larger than {LARGEST >> 20} MiB"
+        if size > largest:
+            return None, f"the file is larger than {largest >> 20} MiB"
         if (content := self._in_workspace(path, digest, size)) is not None:
             return content, ""
         try:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import polars as pl
 
-from imagepack.compare.raw_images import RawImages
+from imagepack.compare.raw_images import LARGEST, RawImages
 from imagepack.dvc.cache import md5
 from imagepack.dvc.download_cache import DownloadCache, user_folder
 from imagepack.dvc.lock_files import LOCK, Entry, Stage, read_lock
@@ -95,15 +95,22 @@ class Version:
     raw: RawImages | None = field(default=None, repr=False)
     raw_files: pl.DataFrame | None = field(default=None, repr=False)
 
-    def fetch(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes | None, str]]:
+    @property
+    def pack_path(self) -> str | None:
+        """The folder of the pack in the repository; None without one."""
+        outs = self.lock["pack"].outs if "pack" in self.lock else ()
+        return next((out.path for out in outs if out.md5.endswith(".dir")), None)
+
+    def fetch(self, paths: Sequence[str], largest: int = LARGEST) -> Iterator[tuple[str, bytes | None, str]]:
         """The bytes of the files of raw images, in order: path, bytes, and why there are none; never an error.
 
         Args:
             paths: of `images`. The path of a later frame gives the file that it is in.
+            largest: bytes; larger files are not fetched.
         """
         if self.raw is None:
             return ((path, None, "the raw images are not known") for path in paths)
-        return self.raw.fetch(self.images, paths)
+        return self.raw.fetch(self.images, paths, largest)
 
 
 def read(name: str | None, repo: Path) -> Version:

@@ -344,6 +344,17 @@ class PackedImages:
         self._shards.read(rows, out)
         return out
 
+    def files(self, indices: np.ndarray | Sequence[int]) -> list[bytes]:
+        """Return images as the files that the shards hold, of a pack whose encoding is png or jpeg.
+
+        Raises:
+            ValueError: the encoding is raw.
+            PackError: a shard is missing or damaged.
+        """
+        if self.index.encoding == "raw":
+            raise ValueError("a raw pack holds pixels and no files: take has them")
+        return self._shards.read_files(self._rows[self._positions(indices)])
+
     def fetch(self, indices: np.ndarray | Sequence[int]) -> None:
         """Bring the shards of some images to this machine, if the pack is that of a revision and they are not here."""
         self._shards.fetch(self._rows[self._positions(indices)])

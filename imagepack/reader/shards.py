@@ -171,6 +171,28 @@ class Shards:
             raise PackError(f"image {row} of shard {name} does not match its checksum: {AGAIN}")
         seen[row] = True
 
+    def read_files(self, rows: np.ndarray) -> list[bytes]:
+        """Return images as the files that they are in the shards, which are PNG or JPEG.
+
+        Args:
+            rows: int64, (n,), of the pack.
+
+        Raises:
+            PackError: a shard is missing or damaged; a file does not match its checksum.
+        """
+        self.fetch(rows)
+        files = []
+        for row in rows.tolist():
+            shard = int(np.searchsorted(self._index.shard_starts, row, "right")) - 1
+            file, layout = self._open(shard)
+            file.require_whole()
+            inside = row - int(self._index.shard_starts[shard])
+            data = file.view[layout.offsets[inside] : layout.offsets[inside + 1]]
+            if self._verify != "never":
+                self._check(shard, inside, layout, data)
+            files.append(data.tobytes())
+        return files
+
     def bad_rows(self, shard: int) -> list[int]:
         """Return which images of a shard, counted from 0, do not match their checksums.
 
