@@ -7,7 +7,7 @@ from pathlib import Path
 from imagepack.errors import InputError
 from imagepack.images import raw_files, tables, zips
 from imagepack.images.raw_names import RawFile, as_text, is_junk, is_table
-from imagepack.importing.sources import NO_CLASS, SPLIT, SPLITS, Image, Source, is_image
+from imagepack.importing.sources import NO_CLASS, SPLIT, SPLITS, Image, Source, class_folder, is_image
 from imagepack.names import counted, visible
 
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target")
@@ -32,7 +32,7 @@ def read_zip(file: Path, label_column: str | None, as_table: bool) -> Source:
         members, wrong = zips.list_members(file)
     except zips.Damaged as error:
         raise InputError(f"{file} {error}: download it again") from None
-    files = {member.path: member for member in members}
+    files = {member.path: member for member in sorted(members, key=str)}
     faults = [f"{file}: {fault}: make the zip again, without such names" for fault in wrong]
     if len(files) < len(members):
         faults.append(f"{file}: has {counted(len(members) - len(files), 'name')} twice: make the zip again")
@@ -155,20 +155,15 @@ def place(origin: str, path: str, key: RawFile, cells: dict, splits: bool, colum
         split = SPLITS[folders.pop(0).lower()]
         cells[SPLIT] = cells.get(SPLIT) or split
     if column:
-        label = cells.pop(column, None)
-        if label is None or not str(label).strip():
-            return None, f"{visible(origin)}: has no class in column {visible(column)}"
-        folders = [folder_name(label)]
+        folder, fault = class_folder(cells.pop(column, None), column)
+        if fault:
+            return None, f"{visible(origin)}: {fault}"
+        folders = [folder]
     elif not folders:
         if not cells.keys() - {SPLIT}:
             return None, f"{visible(as_text(origin))}: lies in no class folder"
         folders = [NO_CLASS]
     return Image(key, path, "/".join(folders), cells), ""
-
-
-def folder_name(label: object) -> str:
-    """Return a class as its folder is called; places.py refuses one that cannot be."""
-    return str(label).lower() if isinstance(label, bool) else str(label).strip()
 
 
 def read(source: Path, images: Iterable[Image]) -> Iterator[tuple[Image, bytes | Path]]:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from imagepack.images.formats import EXTENSIONS
+from imagepack.names import visible
 
 SPLITS = {
     "train": "train",
@@ -62,6 +63,18 @@ class Source:
 def is_image(path: str) -> bool:
     """Return whether a file is called like an image."""
     return path.lower().endswith(IMAGE_ENDINGS)
+
+
+def class_folder(label: Any, column: str) -> tuple[str, str]:
+    """Return the folder of a class, and why there can be none."""
+    name = str(label).lower() if isinstance(label, bool) else "" if label is None else str(label).strip()
+    if isinstance(label, list):
+        return "", f"several classes in column {visible(column)}: --table leaves them there"
+    if not name:
+        return "", f"no class in column {visible(column)}"
+    if "/" in name or "\\" in name or name in (".", ".."):
+        return "", f"class {visible(repr(name))} is no name of a folder: --table leaves it in the table"
+    return name, ""
 
 
 def split_of(path: str) -> str:

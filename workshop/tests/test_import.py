@@ -1,11 +1,18 @@
 """`python3 run.py import`: datasets of other shapes, each made by its own library where there is one, and packed."""
 
+import io
+import os
 import shutil
+import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from conftest import Project, Workspace, add_pictures, contents, picture, save
+from PIL import Image
 
 from imagepack import PackedImages
 from stages.validate import Levels, Validate
@@ -160,3 +167,198 @@ def test_a_killed_import_is_completed_by_the_next(target: Target, source: Path):
     shutil.copy(source / "cat/img0.png", target.raw / "cat")
     assert "7 images copied to data/raw (1 were there already)" in target.take(source)
     assert contents(target.raw) == contents(source)
+
+
+def by_library(folder: Path, script: str) -> None:
+    """Run a script where other people's libraries are; it stands in `folder`, and has eight pictures."""
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "pictures.npy", np.stack([np.asarray(picture(number)) for number in range(8)]))
+    before = "import numpy as np\nfrom PIL import Image\n"
+    before += "pictures = [Image.fromarray(each) for each in np.load('pictures.npy')]\n"
+    subprocess.run([os.environ["TRAINING_PYTHON"], "-c", before + script], cwd=folder, check=True)
+
+
+def pixels(folder: Path, pattern: str) -> list[int]:
+    """Return the numbers of the pictures that files have, by name."""
+    numbers = {picture(number).tobytes(): number for number in range(8)}
+    return [numbers[Image.open(path).convert("RGB").tobytes()] for path in sorted(folder.glob(pattern))]
+
+
+HUB = """
+import datasets
+features = datasets.Features({
+    "image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"]),
+    "age": datasets.Value("float64"), "mask": datasets.Image(), "colour": datasets.Value("string"),
+})
+rows = {"image": pictures, "label": [0, 1] * 4, "age": [n / 2 for n in range(8)], "mask": [None] * 8,
+        "colour": ["red", None] * 4}
+whole = datasets.Dataset.from_dict(rows, features=features)
+whole.select(range(6)).to_parquet("hub/data/train-00000-of-00001.parquet")
+whole.select([6, 7]).to_parquet("hub/data/test-00000-of-00001.parquet")
+"""
+
+
+@pytest.mark.extra("frameworks")
+@pytest.mark.slow
+def test_parquet_files_of_hugging_face_bring_classes_splits_and_columns(target: Target, tmp_path: Path):
+    by_library(tmp_path / "made", f"import os\nos.makedirs('hub/data')\n{HUB}")
+    printed = target.take(tmp_path / "made/hub")
+    assert "column label is the class: cat, dog" in printed
+    assert "left out, no texts, numbers or dates: column mask" in printed
+    assert pixels(target.raw, "cat/train*") == [0, 2, 4]
+    assert pixels(target.raw, "dog/t*") == [7, 1, 3, 5]
+    assert "nothing was copied" in target.take(tmp_path / "made/hub")
+    packed = target.packed()
+    assert {name: len(packed.split(name)) for name in ("train", "test")} == {"train": 6, "test": 2}
+    assert sorted(packed.columns["age"].tolist()) == [n / 2 for n in range(8)]
+    shutil.rmtree(target.raw)
+    printed = target.take(tmp_path / "made/hub", "--table")
+    assert "column: label" in printed
+    assert len(list((target.raw / "images").iterdir())) == 8
+    assert pl.read_csv(target.raw / "metadata.csv")["label"].to_list() == ["cat", "dog"] * 4
+
+
+@pytest.mark.extra("frameworks")
+@pytest.mark.slow
+def test_tars_of_webdataset_bring_classes_and_what_json_says(target: Target, tmp_path: Path):
+    by_library(
+        tmp_path / "made",
+        """
+import webdataset
+for split, numbers in (("train", range(6)), ("val", (6, 7))):
+    with webdataset.TarWriter(f"{split}-0000.tar") as sink:
+        for n in numbers:
+            sink.write({"__key__": f"{n:04d}", "png": pictures[n], "cls": n % 2, "json": {"site": f"s{n}"}})
+""",
+    )
+    (tmp_path / "made/pictures.npy").unlink()
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    assert "classes have numbers, no names" in target.take(tmp_path / "made", "--dry-run")
+    target.take(tmp_path / "made", "--class-names", str(tmp_path / "names.txt"))
+    assert pixels(target.raw, "cat/*.png") == [0, 2, 4, 6]
+    assert pixels(target.raw, "dog/*.png") == [1, 3, 5, 7]
+    table = pl.read_csv(target.raw / "metadata.csv").sort("file_name")
+    assert table["site"].to_list() == [f"s{n}" for n in (0, 2, 4, 6, 1, 3, 5, 7)]
+    assert len(target.packed().split("val")) == 2
+
+
+@pytest.mark.extra("frameworks")
+@pytest.mark.slow
+def test_an_imagefolder_of_hugging_face_brings_its_table(target: Target, tmp_path: Path):
+    for split, numbers in (("train", range(6)), ("test", (6, 7))):
+        folder = tmp_path / "folder" / split
+        rows = [f'{{"file_name": "{n}.png", "label": "{("cat", "dog")[n % 2]}", "age": {n}}}\n' for n in numbers]
+        for n in numbers:
+            save(folder / f"{n}.png", picture(n))
+        (folder / "metadata.jsonl").write_text("".join(rows))
+    by_library(
+        tmp_path / "made",
+        "import datasets\nfound = datasets.load_dataset('imagefolder', data_dir='../folder')\n"
+        "assert found['train'].features['age'].dtype == 'int64' and len(found['test']) == 2\n",
+    )
+    printed = target.take(tmp_path / "folder")
+    assert "column label is the class" in printed
+    assert pixels(target.raw, "cat/*") == [0, 2, 4, 6]
+    packed = target.packed()
+    assert len(packed.split("test")) == 2
+    assert sorted(packed.columns["age"].tolist()) == list(range(8))
+
+
+def tar(file: Path, members: list[tuple[str | tarfile.TarInfo, bytes]]) -> Path:
+    with tarfile.open(file, "w:gz" if file.suffix == ".gz" else "w") as archive:
+        for member, data in members:
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return file
+
+
+def png(number: int) -> bytes:
+    buffer = io.BytesIO()
+    picture(number).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_tar_of_class_folders_is_as_the_folders(target: Target, source: Path, tmp_path: Path):
+    members = [(f"./animals/{path}", data) for path, data in contents(source).items()]
+    target.take(tar(tmp_path / "animals.tar.gz", members))
+    assert contents(target.raw) == contents(source)
+
+
+def test_members_of_a_tar_that_lead_out_or_are_links_are_refused_by_name(target: Target, tmp_path: Path):
+    link, device = tarfile.TarInfo("cat/link.png"), tarfile.TarInfo("cat/pipe.png")
+    link.type, link.linkname, device.type = tarfile.SYMTYPE, "/etc/passwd", tarfile.FIFOTYPE
+    names = ["../out.png", "/abs.png", "cat/../../out2.png", "cat/1.png"]
+    file = tar(tmp_path / "bad.tar", [*((name, png(1)) for name in names), (link, b""), (device, b"")])
+    printed = target.take(file, ok=False)
+    for words in (
+        "'../out.png' leads out of its folder",
+        "'/abs.png' begins with a slash",
+        "'cat/../../out2.png' leads out",
+        "'cat/link.png' is a link",
+        "'cat/pipe.png' is no file",
+    ):
+        assert words in printed
+    assert contents(target.raw) == {}
+
+
+def test_half_a_tar_is_said_so(target: Target, tmp_path: Path):
+    file = tar(tmp_path / "a.tar", [("cat/1.png", png(1)), ("cat/2.png", png(2))])
+    file.write_bytes(file.read_bytes()[:3000])
+    assert "cannot be read as a tar" in target.take(file, ok=False)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A CSV file whose columns have names of their own, and its images in two folders."""
+    rows = ["image_id;diagnosis;age;split"]
+    for n in range(8):
+        save(tmp_path / f"skin/part{n % 3}/ISIC_{n}.png", picture(n))
+        rows.append(f"ISIC_{n};{('naevus', 'melanoma')[n % 2]};{20 + n};{'training' if n < 6 else 'test'}")
+    save(tmp_path / "skin/part0/unknown.png", picture(20))
+    (tmp_path / "skin/labels.csv").write_text("\n".join(rows))
+    return tmp_path / "skin"
+
+
+def test_columns_of_a_csv_file_are_guessed_and_shown(target: Target, table: Path):
+    printed = target.take(table)
+    assert "column image_id says which image (another: --path-column NAME)" in printed
+    assert "column diagnosis is the class (another: --label-column NAME)" in printed
+    assert "left out, without a row: 1 image: part0/unknown.png" in printed
+    assert pixels(target.raw, "melanoma/*") == [1, 3, 5, 7]
+    packed = target.packed()
+    assert packed.classes == ["melanoma", "naevus"]
+    assert sorted(packed.columns["age"].tolist()) == list(range(20, 28))
+    assert len(packed.split("test")) == 2
+
+
+def test_columns_of_a_csv_file_may_be_named_and_images_stay_in_their_folders(target: Target, table: Path):
+    printed = target.take(table / "labels.csv", "--label-column", "age", "--table")
+    assert "column: age" in printed
+    assert pixels(target.raw, "part1/*") == [1, 4, 7]
+    assert pl.read_csv(target.raw / "metadata.csv").columns == ["file_name", "diagnosis", "age", "split"]
+    printed = target.take(table, "--path-column", "id", "--label-column", "kind", ok=False)
+    assert "no column 'id': the columns are image_id, diagnosis, age, split" in printed
+    assert "no column 'kind'" in printed
+
+
+def test_all_rows_that_are_wrong_are_named(target: Target, table: Path):
+    save(table / "part2/ISIC_1.png", picture(1))
+    (table / "labels.csv").write_text("id,label\nISIC_0,cat\nISIC_0,cat\nISIC_9,cat\nISIC_1,dog\nISIC_2,\n")
+    printed = target.take(table, ok=False)
+    for words in (
+        "line 3: a second row of part0/ISIC_0.png, whose first is in line 2",
+        "line 4: ISIC_9 is not there",
+        "line 5: ISIC_1 may be part1/ISIC_1.png or part2/ISIC_1.png",
+        "line 6: no class in column label",
+    ):
+        assert words in printed
+    assert contents(target.raw) == {}
+
+
+def test_a_class_that_can_be_no_folder_is_refused(target: Target, table: Path):
+    (table / "labels.csv").write_text("id,label\nISIC_0,../cat\nISIC_1,/etc\nISIC_2,a/b\n")
+    printed = target.take(table, ok=False)
+    for name in ("../cat", "/etc", "a/b"):
+        assert f"class '{name}' is no name of a folder: --table leaves it in the table" in printed
+    assert contents(target.raw) == {}
