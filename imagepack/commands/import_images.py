@@ -16,7 +16,7 @@ from imagepack.dvc import raw_data
 from imagepack.dvc.lock_files import RAW_DVC
 from imagepack.errors import InputError
 from imagepack.images.raw_files import listing
-from imagepack.importing import copying, places, recognise, table
+from imagepack.importing import bucket, copying, places, recognise, repository, table
 from imagepack.importing.sources import SPLIT, Image, Source
 from imagepack.names import counted, visible, visible_lines
 
@@ -29,12 +29,16 @@ def main() -> int:
     """Run the command line; return the exit code."""
     options = parse()
     with errors_as_messages("import", RAW):
-        source = Path(options.source).expanduser()
-        require_places(source, options.batch)
+        require_places(options)
+        if options.source.startswith(bucket.SCHEMES):
+            print(bucket.bring_in(options.source, RAW, options.batch, options.dry_run, options.version_aware))
+            return 0
+        if options.link:
+            copying.require_safe_links()
         RAW.mkdir(parents=True, exist_ok=True)
         with locked(RAW):
             remove_unfinished(RAW, copying.UNFINISHED)
-            print(visible_lines(bring_in(source, RAW / (options.batch or ""), options)), flush=True)
+            print(visible_lines(bring_in(RAW / (options.batch or ""), options)), flush=True)
     return 0
 
 
@@ -44,7 +48,9 @@ def parse() -> argparse.Namespace:
         prog="python3 run.py import",
         description="Bring the images of SOURCE into data/raw, with their classes, splits and columns. docs/import.md",
     )
-    parser.add_argument("source", metavar="SOURCE", help="a folder, a CSV file, a zip, a tar, a Parquet file")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a folder, CSV file, zip, tar or Parquet file; a bucket; a repository"
+    )
     parser.add_argument("--batch", metavar="NAME", help="a folder of its own below data/raw")
     parser.add_argument("--dry-run", action="store_true", help="say what it would do, and copy nothing")
     parser.add_argument("--link", action="store_true", help="hard links in place of copies, where that is safe")
@@ -52,13 +58,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--label-column", metavar="NAME", help="which class; '' if the folders say it")
     parser.add_argument("--table", action="store_true", help="leave images in their folders, classes in metadata.csv")
     parser.add_argument("--class-names", metavar="FILE", type=Path, help="names of classes 0, 1, ..., a line each")
+    parser.add_argument("--rev", metavar="NAME", help="of a repository of this template: a tag, branch or commit")
+    parser.add_argument("--trust-remote", action="store_true", help="send keys to the address that it names")
+    parser.add_argument("--version-aware", action="store_true", help="of a bucket with versions: leave it all there")
     return parser.parse_args()
 
 
-def require_places(source: Path, batch: str | None) -> None:
+def require_places(options: argparse.Namespace) -> None:
     """Refuse a source or a batch that cannot be meant."""
-    faults = []
-    if not source.exists():
+    source, batch, faults = Path(options.source).expanduser(), options.batch, []
+    if options.source.startswith(bucket.SCHEMES) or (options.rev or repository.is_repository(options.source)):
+        pass
+    elif not source.exists():
         faults.append(f"{source} is not there")
     elif source.resolve().is_relative_to(RAW.resolve()) or RAW.resolve().is_relative_to(source.resolve()):
         faults.append(f"{source} and {RAW} lie in each other: name a folder outside of it")
@@ -72,28 +83,29 @@ def require_places(source: Path, batch: str | None) -> None:
         raise InputError("\n  ".join(["nothing was copied:", *faults]))
 
 
-def bring_in(path: Path, folder: Path, options: argparse.Namespace) -> str:
+def bring_in(folder: Path, options: argparse.Namespace) -> str:
     """Copy what is missing of a source; return what was done, and what to do next.
 
     Raises:
         InputError: everything that is wrong with the source; nothing was copied.
     """
-    source = recognise.read(path, options)
-    placed, faults = places.place_all(image for image in source.images if image)
+    path, source = options.source, recognise.read(options.source, options)
+    placed, faults = places.as_they_are(source.images) if source.verbatim else places.place_all(source.images)
     if faults := source.faults + faults:
         raise InputError(listing(f"{path} ({source.kind}) cannot be imported; nothing was copied:", faults))
     if not placed:
         raise InputError(f"{path} ({source.kind}) has no images")
     print(visible_lines(description(path, source, placed, folder)), flush=True)
+    noun = "file" if source.verbatim else "image"
     wanted = copying.missing(source, placed, folder)
     rows = table.write(placed, folder, options.dry_run)
     if options.dry_run:
-        return f"\nWould copy {counted(len(wanted), 'image')} to {folder}{also(rows)}; nothing was copied."
+        return f"\nWould copy {counted(len(wanted), noun)} to {folder}{also(rows)}; nothing was copied."
     copying.copy(source, wanted, folder, options.link)
     if not wanted and not rows:
-        return f"\nAll {counted(len(placed), 'image')} are in {folder} already: nothing was copied."
+        return f"\nAll {counted(len(placed), noun)} are in {folder} already: nothing was copied."
     there = f" ({len(placed) - len(wanted)} were there already)" if len(wanted) < len(placed) else ""
-    return f"\n{counted(len(wanted), 'image')} copied to {folder}{there}{also(rows)}.{next_step(source)}"
+    return f"\n{counted(len(wanted), noun)} copied to {folder}{there}{also(rows)}.{next_step(source)}"
 
 
 def also(rows: int) -> str:
@@ -109,10 +121,10 @@ def next_step(source: Source) -> str:
     return NEXT
 
 
-def description(path: Path, source: Source, placed: dict[str, Image], folder: Path) -> str:
+def description(path: str, source: Source, placed: dict[str, Image], folder: Path) -> str:
     """Return what was found, what becomes of it, and the first images as an example."""
     classes = Counter(name.rpartition("/")[0].rpartition("/")[2] for name in placed)
-    lines = [f"{path}: {source.kind}: {counted(len(placed), 'image')}"]
+    lines = [f"{path}: {source.kind}: {counted(len(placed), 'file' if source.verbatim else 'image')}"]
     if not source.labels_column:
         shown = ", ".join(f"{visible(name)} {count}" for name, count in classes.most_common(10))
         lines[0] += f" in {counted(len(classes), 'class')}: {shown}{', ...' * (len(classes) > 10)}"

@@ -111,6 +111,15 @@ def read_import(content: str | bytes | None) -> dict[str, str] | None:
     return {"repo": re.sub("://[^/@]*@", "://", repo), "revision": commit}
 
 
+def read_source(content: str | bytes | None) -> str:
+    """Return the address that a .dvc file has its data from by `dvc import-url`; empty if it has not."""
+    try:
+        (dep,) = _parse(content)["deps"]
+        return "" if "repo" in dep else str(dep["path"])
+    except UNREADABLE:
+        return ""
+
+
 def here(path: Path = LOCK) -> str:
     """Return the text of one of these files; empty if it is not there."""
     try:

@@ -4,12 +4,13 @@ import filecmp
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
 from imagepack.commands.quarantine import leads_out
+from imagepack.dvc import cache
 from imagepack.errors import InputError
 from imagepack.images import raw_files
 from imagepack.importing.sources import Image, Source
@@ -32,8 +33,9 @@ def missing(source: Source, placed: dict[str, Image], folder: Path) -> dict[str,
     """
     here = {path: image for path, image in placed.items() if os.path.lexists(folder / path)}
     paths, faults = {id(image): path for path, image in here.items()}, []
-    for image, content in bar(source.contents(here.values()), len(here), "compare"):
-        if not is_same(place := folder / paths[id(image)], content):
+    for image, same in bar(compared(source, here, folder), len(here), "compare"):
+        place = folder / paths[id(image)]
+        if not same:
             faults.append(f"{visible(image.origin)}: {visible(str(place))} is there already, and is another")
     for path in placed.keys() - here.keys():
         if leads_out(folder, folder / path):
@@ -42,6 +44,21 @@ def missing(source: Source, placed: dict[str, Image], folder: Path) -> dict[str,
         fix = "nothing was copied; name a batch folder of its own (--batch NAME), or remove one of the two"
         raise InputError(raw_files.listing(f"{folder} has other files in the place of some: {fix}", sorted(faults)))
     return {path: image for path, image in placed.items() if path not in here}
+
+
+def compared(source: Source, here: dict[str, Image], folder: Path) -> Iterator[tuple[Image, bool]]:
+    """Yield images and whether the file in their place is theirs."""
+    if source.md5s:
+        yield from ((image, has_md5(folder / path, source.md5s[image.key])) for path, image in here.items())
+        return
+    paths = {id(image): path for path, image in here.items()}
+    for image, content in source.contents(here.values()):
+        yield image, is_same(folder / paths[id(image)], content)
+
+
+def has_md5(place: Path, md5: str) -> bool:
+    """Return whether a file has this md5."""
+    return place.is_file() and cache.md5(place) == md5
 
 
 def is_same(place: Path, content: bytes | Path) -> bool:
@@ -68,9 +85,36 @@ def write(place: Path, content: bytes | Path, link: bool = False) -> None:
         if isinstance(content, bytes):
             beside.write_bytes(content)
         elif link:
-            os.link(content.resolve(), beside)
+            hard_link(content.resolve(), beside)
         else:
             shutil.copyfile(content, beside)
         beside.replace(place)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def hard_link(source: Path, place: Path) -> None:
+    """Make a hard link, which is the same file under a second name.
+
+    Raises:
+        InputError: the disk has none, or another disk has the file.
+    """
+    try:
+        os.link(source, place)
+    except OSError as error:
+        raise InputError(f"{visible(str(source))} cannot be linked ({error.strerror}): import without --link") from None
+
+
+def require_safe_links() -> None:
+    """Refuse hard links where DVC would make files of the source read-only, its cache having the same files.
+
+    Raises:
+        InputError: DVC's cache is set up so.
+    """
+    from imagepack.dvc import config  # it takes a second to load DVC
+
+    if config.shares_files():
+        raise InputError(
+            "--link is refused: DVC's cache.type has hardlink or symlink, so dvc add would make the files of SOURCE "
+            "read-only, and parts of its cache: import without --link"
+        )

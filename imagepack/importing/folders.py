@@ -77,7 +77,7 @@ def of_files(
         image, fault = place(path, path.removeprefix(top), files[path], dict(cells.get(path, {})), splits, column)
         if as_table and column and image:
             image = image._replace(cells=image.cells | {column: cells.get(path, {}).get(column)}, folder=above(path))
-        images.append(image)
+        images += [image] if image else []
         faults += [fault] if fault else []
     kind = "folders of splits and classes" if splits else "class folders"
     return Source(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from imagepack.images import zips
 from imagepack.images.raw_names import LONGEST_NAME, as_text, is_junk, is_table
 from imagepack.importing.sources import Image
 from imagepack.names import visible
@@ -28,6 +29,13 @@ def place_all(images: Iterable[Image]) -> tuple[dict[str, Image], list[str]]:
         else:
             placed[path] = image
             lower[path.lower()] = path
+    return placed, faults
+
+
+def as_they_are(images: Iterable[Image]) -> tuple[dict[str, Image], list[str]]:
+    """Return the files of another data/raw by their paths, which are those there."""
+    placed = {image.origin: image for image in images}
+    faults = [f"{visible(path)}: {fault}" for path in placed if (fault := zips.fault_of_name(path))]
     return placed, faults
 
 

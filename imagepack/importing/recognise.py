@@ -5,16 +5,19 @@ from pathlib import Path
 
 from imagepack.errors import InputError
 from imagepack.images.raw_names import is_junk, is_table
-from imagepack.importing import csv_file, folders, parquet, tars
+from imagepack.importing import csv_file, folders, parquet, repository, tars
 from imagepack.importing.sources import Source, is_image
 
 
-def read(path: Path, options: argparse.Namespace) -> Source:
+def read(source: str, options: argparse.Namespace) -> Source:
     """Return the images of a source.
 
     Raises:
         InputError: it is of no kind that is known.
     """
+    if options.rev or repository.is_repository(source):
+        return repository.read_repository(source, options.rev or "HEAD", options.batch or "", options.trust_remote)
+    path = Path(source).expanduser()
     label, as_table, name = options.label_column, options.table, path.name.lower()
     if path.is_dir():
         return read_folder(path, options)

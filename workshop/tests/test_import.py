@@ -4,17 +4,21 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import botocore.session
 import numpy as np
 import polars as pl
 import pytest
-from conftest import Project, Workspace, add_pictures, contents, picture, save
+from conftest import Project, Workspace, add_pictures, aws_variables, contents, picture, save
 from PIL import Image
 
 from imagepack import PackedImages
+from imagepack.commands import s3
 from stages.validate import Levels, Validate
 
 ANY_SIZE = Validate(blurry=0, levels=Levels(class_too_small="ignore", class_imbalance="ignore"))
@@ -28,7 +32,7 @@ class Target(Project):
     def raw(self) -> Path:
         return self.folder / "data/raw"
 
-    def take(self, source: Path, *options: str, **settings) -> str:
+    def take(self, source: Path | str, *options: str, **settings) -> str:
         """Import; what was printed."""
         return self(*IMPORT, str(source), *options, **settings)
 
@@ -362,3 +366,156 @@ def test_a_class_that_can_be_no_folder_is_refused(target: Target, table: Path):
     for name in ("../cat", "/etc", "a/b"):
         assert f"class '{name}' is no name of a folder: --table leaves it in the table" in printed
     assert contents(target.raw) == {}
+
+
+@pytest.fixture(scope="module")
+def other(new_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Another repository of the template with two versions, and a table; its images are on its remote alone."""
+    project = new_project()
+    add_pictures(project.folder / "data/raw", 3, "cat")
+    add_pictures(project.folder / "data/raw", 3, "dog", first=3)
+    project.write("data/raw/metadata.csv", "file_name,age\ncat/img0.png,7\n")
+    project("dvc", "remote", "modify", "s3", "url", str(tmp_path_factory.mktemp("remote")))
+    for version in ("v1", "v2"):
+        project("dvc", "add", "--quiet", "data/raw")
+        project("dvc", "push", "--quiet")
+        project.commit(version)
+        project("git", "tag", version)
+        add_pictures(project.folder / "data/raw", 1, "dog", first=6)
+    shutil.rmtree(project.folder / ".dvc/cache")
+    return project
+
+
+@pytest.mark.slow
+def test_another_repository_is_imported_at_a_revision(target: Target, other: Project, tmp_path: Path):
+    options = ("--rev", "v1", "--batch", "theirs")
+    printed = target.take(other.folder, *options, IMAGEPACK_CACHE=str(tmp_path / "cache"))
+    assert "7 files copied to data/raw/theirs." in printed
+    expected = contents(other.folder / "data/raw")
+    del expected["dog/img6.png"]
+    assert contents(target.raw / "theirs") == expected
+    assert "nothing was copied" in target.take(other.folder, *options)
+    assert "1 file copied to data/raw/theirs (7 were there already)" in target.take(
+        f"file://{other.folder}", "--rev", "v2", "--batch", "theirs"
+    )
+    assert "has no revision 'v9'" in target.take(other.folder, "--rev", "v9", ok=False)
+
+
+@pytest.fixture
+def bucket(s3_server: s3.Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
+    """A function that makes a bucket of eight images, with versions or without; and one that lists all keys of one."""
+    for name, value in aws_variables(s3_server).items():
+        monkeypatch.setenv(name, value)
+    client = botocore.session.Session().create_client(
+        "s3", "us-east-1", endpoint_url=s3_server.endpoint, aws_access_key_id=s3_server.access_key,
+        aws_secret_access_key=s3_server.secret_key,
+    )  # fmt: skip
+
+    def make(name: str, versions: bool) -> None:
+        client.create_bucket(Bucket=name)
+        if versions:
+            client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        for number in range(8):
+            client.put_object(Bucket=name, Key=f"in/{('cat', 'dog')[number % 2]}/{number}.png", Body=png(number))
+
+    make.keys = lambda name: {each["Key"] for each in client.list_objects_v2(Bucket=name).get("Contents", ())}
+    yield make
+    client.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("versions", [False, True])
+def test_a_bucket_is_imported_by_dvc_and_a_teammate_gets_it(
+    new_project: Callable[[], Project], bucket: Callable, tmp_path: Path, versions: bool
+):
+    name, project = f"full-{versions}".lower(), new_project()
+    bucket(name, versions)
+    project("dvc", "remote", "modify", "s3", "url", f"s3://{name}/dvc")
+    options = ("--version-aware",) if versions else ()
+    assert f"Would run\n  $ dvc import-url {' '.join(options)}" in project(
+        *IMPORT, f"s3://{name}/in", *options, "--dry-run"
+    )
+    printed = project(*IMPORT, f"s3://{name}/in", *options)
+    assert f"s3://{name}/in is in data/raw" in printed
+    assert pixels(project.folder / "data/raw", "*/*.png") == [0, 2, 4, 6, 1, 3, 5, 7]
+    assert "comes from s3://" in project(*IMPORT, f"s3://{name}/in", *options)
+    assert "with other images" in project(*IMPORT, f"s3://{name}/other", ok=False)
+    project("dvc", "push")
+    assert len(bucket.keys(name)) == (8 if versions else 8 + 9)
+    project.commit("Imported")
+    project("git", "clone", "--quiet", ".", str(tmp_path / "mate"))
+    mate = Project(tmp_path / "mate")
+    mate("dvc", "pull", "data/raw.dvc")
+    assert contents(mate.folder / "data/raw") == contents(project.folder / "data/raw")
+    add_pictures(project.folder / "data/raw", 1, "cat", first=9)
+    if versions:  # what docs/import.md says: DVC pushes nothing of data/raw, until it is added anew
+        project("dvc", "add", "data/raw")
+        project("dvc", "push")
+        assert len(bucket.keys(name)) == 8
+        (project.folder / "data/raw.dvc").unlink()
+    project("dvc", "add", "data/raw")
+    project("python", "-m", "imagepack.commands.dvc", "push")
+    assert len(bucket.keys(name)) == 8 + (10 if versions else 9 + 2)
+
+
+@pytest.mark.slow
+def test_hard_links_are_safe_with_copies_in_the_cache_and_refused_with_links(
+    new_project: Callable[[], Project], source: Path
+):
+    project = new_project()
+    before = {path: (path.stat().st_mode, path.stat().st_ino) for path in source.rglob("*.png")}
+    project("dvc", "config", "cache.type", "hardlink,copy")
+    assert "--link is refused: DVC's cache.type has hardlink" in project(*IMPORT, str(source), "--link", ok=False)
+    project("dvc", "config", "cache.type", "reflink,copy")
+    project(*IMPORT, str(source), "--link")
+    linked = {path.stat().st_ino for path in (project.folder / "data/raw").rglob("*.png")}
+    assert linked == {number for _, number in before.values()}
+    images = contents(source)
+    project("dvc", "add", "data/raw")
+    add_pictures(project.folder / "data/raw", 1, "cat", first=20)
+    project("dvc", "add", "data/raw")
+    shutil.rmtree(project.folder / "data/raw/cat")
+    project("dvc", "checkout", "--force", "data/raw.dvc")
+    assert contents(project.folder / "data/raw") == images | {"cat/img20.png": png(20)}
+    assert contents(source) == images
+    assert {path: (path.stat().st_mode, path.stat().st_ino) for path in source.rglob("*.png")} == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_an_import_that_is_killed_anywhere_leaves_whole_files_and_goes_on(target: Target, tmp_path: Path):
+    for number in range(600):
+        save(tmp_path / f"many/{number % 7}/{number}.png", picture(number % 8))
+    expected, killed = contents(tmp_path / "many"), 0
+    command = [sys.executable, *IMPORT[1:], str(tmp_path / "many")]
+    while len(list(target.raw.rglob("*.png"))) < 600 and killed < 40:
+        process = subprocess.Popen(command, cwd=target.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = len(list(target.raw.rglob("*.png")))
+        while process.poll() is None and len(list(target.raw.rglob("*.png"))) < before + 60:
+            pass
+        if process.poll() is None:
+            process.kill()
+            killed += 1
+        process.wait()
+        found = contents(target.raw)
+        assert all(found[path] == expected[path] for path in found if ".importing-" not in path)
+    assert killed >= 2
+    target.take(tmp_path / "many")
+    assert contents(target.raw) == expected
+
+
+def test_what_a_source_cannot_be_is_said_so(target: Target, source: Path, tmp_path: Path):
+    assert "is not there" in target.take(tmp_path / "nowhere", ok=False)
+    target.raw.mkdir()
+    assert "lie in each other" in target.take(target.raw, ok=False)
+    assert "would lie in" in target.take(source, "--batch", "../out", ok=False)
+    (tmp_path / "empty").mkdir()
+    assert "has no images" in target.take(tmp_path / "empty", ok=False)
+    save(source / "top.png", picture(40))
+    (source / "dog/gone.png").symlink_to(tmp_path / "nowhere")
+    printed = target.take(source, ok=False)
+    assert "top.png: lies in no class folder" in printed
+    assert "dog/gone.png: a link that leads nowhere" in printed
+    (target.folder / "data/raw.dvc").write_text("outs: []\n")
+    shutil.rmtree(target.raw, ignore_errors=True)
+    assert "names images that are not here" in target.take(source, ok=False)
