@@ -506,7 +506,7 @@ def test_an_import_that_is_killed_anywhere_leaves_whole_files_and_goes_on(target
 
 def test_what_a_source_cannot_be_is_said_so(target: Target, source: Path, tmp_path: Path):
     assert "is not there" in target.take(tmp_path / "nowhere", ok=False)
-    target.raw.mkdir()
+    target.raw.mkdir(parents=True, exist_ok=True)
     assert "lie in each other" in target.take(target.raw, ok=False)
     assert "would lie in" in target.take(source, "--batch", "../out", ok=False)
     (tmp_path / "empty").mkdir()
