@@ -57,6 +57,7 @@ EXTRAS = {
     "distributed": lambda: installed("distributed"),
     "frameworks": lambda: os.environ.get("TRAINING_PYTHON"),
     "remotes": lambda: os.environ.get("REMOTES_PYTHON"),
+    "trackers": lambda: os.environ.get("TRACKERS_PYTHON"),
 }
 """What some tests need beside the environment of `python3 run.py`, and whether it is here; .ci/run installs all."""
 
