@@ -452,6 +452,9 @@ def test_a_bucket_is_imported_by_dvc_and_a_teammate_gets_it(
         project("dvc", "add", "data/raw")
         project("dvc", "push")
         assert len(bucket.keys(name)) == 8
+        project.commit("Changed here")
+        said = project("python", "-m", "imagepack.commands.doctor", ok=False)
+        assert f"data/raw has other files than s3://{name}/in, where DVC leaves them, and DVC pushes none" in said
         (project.folder / "data/raw.dvc").unlink()
     project("dvc", "add", "data/raw")
     project("python", "-m", "imagepack.commands.dvc", "push")
