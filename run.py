@@ -3,6 +3,7 @@
 
 python3 run.py                           set up, bring in data, run the pipeline, push
 python3 run.py test [PYTEST OPTIONS]     run your tests and the template's fast ones, in two minutes; test --all: all
+python3 run.py import SOURCE             bring in images of another shape: splits, CSV, Parquet, tars; --help says more
 python3 run.py compare [A [B]]           what happened to the images between two versions; --help says more
 python3 run.py report [VERSION]          the page of a version: its classes and splits, sizes, samples, findings
 python3 run.py export FORMAT DEST        a version as imagefolder, parquet, webdataset, hdf5 or csv; --help says more
@@ -57,6 +58,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     modules = {
+        "import": "imagepack.commands.import_images",
         "s3": "imagepack.commands.s3",
         "quarantine": "imagepack.commands.quarantine",
         "strip": "imagepack.commands.strip",

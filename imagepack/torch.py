@@ -51,7 +51,8 @@ class Loader:
                 (dataset.mean, dataset.std): images become float32, (x / 255 - mean) / std, on the device.
             rank: of this process among those that share an epoch; None asks torch.distributed, if it is initialised.
             world_size: how many they are; likewise.
-            options: of PackedImages.batches: shuffle, seed, epoch, augment, drop_last, weights, prefetch.
+            options: of PackedImages.batches: shuffle, seed, epoch, augment, drop_last, weights, prefetch,
+                with_positions.
 
         Raises:
             ValueError: a number out of its range.
@@ -73,20 +74,20 @@ class Loader:
                 raise ValueError(f"normalise takes {channels} means and {channels} standard deviations above 0")
             self._normalise = (255 * mean).repeat(width), (1 / (255 * std)).repeat(width)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         """Run through one epoch.
 
         Yields:
             Images, uint8 or float32 (n, C, H, W) in channels_last memory format, and labels, int64 (n,),
-            or the dataset's `targets`.
+            or the dataset's `targets`. With `with_positions` also int64 (n,): where they stand in the dataset.
         """
         for batch in self.batches:
-            images, labels = (self._move(torch.from_numpy(array)) for array in batch)
+            images, *others = (self._move(torch.from_numpy(array)) for array in batch)
             if self._normalise:
                 shift, scale = self._normalise
                 rows = images.flatten(2).float()  # on a CPU, whole rows take half the time of 3 channels
                 images = rows.sub_(shift).mul_(scale).view(images.shape)
-            yield images.permute(0, 3, 1, 2), labels  # as the pack has them, channels last: nothing is copied
+            yield images.permute(0, 3, 1, 2), *others  # as the pack has them, channels last: nothing is copied
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
         """Move to the device; from pinned memory the copy goes on while the caller prepares the step."""

@@ -108,6 +108,12 @@ def _known_to_git_remotes(case: Case) -> dict[str, str]:
 
 def pushed_versions(case: Case) -> Findings:
     """That all objects of HEAD and of what the git remotes have are on the DVC remote."""
+    if bucket := lock_files.changed_beside_bucket(lock_files.here(lock_files.RAW_DVC)):
+        yield (
+            PROBLEM,
+            f"{RAW} has other files than {bucket}, where DVC leaves them, and DVC pushes none of these: put them "
+            f"there and {TOOL} dvc update {lock_files.RAW_DVC}, or go over to a {RAW} of your own (docs/import.md)",
+        )
     if not case.remote_works:
         yield HINT, NOT_LOOKED
         return

@@ -8,7 +8,7 @@ from dvc.config import Config, ConfigError, merge
 
 from imagepack.dvc import git
 
-__all__ = ["ConfigError", "default_remote", "edit_local", "level", "read", "read_commit"]
+__all__ = ["ConfigError", "default_remote", "edit_local", "level", "read", "read_commit", "shares_files"]
 
 
 def read() -> Config:
@@ -24,6 +24,12 @@ def default_remote(config: dict | None = None) -> dict:
     """Return what the configuration, None for that here, has of the default remote, `url` and others; may be empty."""
     config = read() if config is None else config
     return config["remote"].get(config["core"].get("remote"), {})
+
+
+def shares_files() -> bool:
+    """Return whether DVC may link files of the workspace with its cache, which it then makes read-only."""
+    kinds = read().get("cache", {}).get("type", [])
+    return not {"hardlink", "symlink"}.isdisjoint(kinds.split(",") if isinstance(kinds, str) else kinds)
 
 
 def edit_local() -> AbstractContextManager[dict]:

@@ -111,6 +111,29 @@ def read_import(content: str | bytes | None) -> dict[str, str] | None:
     return {"repo": re.sub("://[^/@]*@", "://", repo), "revision": commit}
 
 
+def read_source(content: str | bytes | None) -> str:
+    """Return the address that a .dvc file has its data from by `dvc import-url`; empty if it has not."""
+    try:
+        (dep,) = _parse(content)["deps"]
+        return "" if "repo" in dep else str(dep["path"])
+    except UNREADABLE:
+        return ""
+
+
+def changed_beside_bucket(content: str | bytes | None) -> str:
+    """Return the address of the bucket that a .dvc file leaves all data in (`import-url --version-aware`), if the
+    folder here has other files by now, by their number and bytes; DVC pushes none of them. Empty otherwise.
+    """
+    try:
+        parsed = _parse(content)
+        (dep,), (out,) = parsed["deps"], parsed["outs"]
+        there = dep["files"]
+        same = len(there) == out["nfiles"] and sum(file["size"] for file in there) == out["size"]
+        return "" if same or out.get("push", True) else str(dep["path"])
+    except UNREADABLE:
+        return ""
+
+
 def here(path: Path = LOCK) -> str:
     """Return the text of one of these files; empty if it is not there."""
     try:

@@ -50,6 +50,7 @@ class Batches:
         world_size: int,
         weights: np.ndarray | None,
         prefetch: int,
+        with_positions: bool = False,
     ) -> None:
         names = ("size", "seed", "epoch", "rank", "world_size", "prefetch")
         values = (size, seed, epoch, rank, world_size, prefetch)
@@ -68,6 +69,7 @@ class Batches:
         self._cumulated = None if weights is None else _cumulate(weights, len(dataset))
         self.seed, self.epoch, self.samples = seed, epoch, 0
         self._next = epoch, 0
+        self._with_positions = with_positions
         self._buffers = _Buffers((size, *dataset.shape), prefetch + 4)
         self._running: object = None
 
@@ -76,23 +78,24 @@ class Batches:
         together = self._size * self._world
         return len(self._dataset) // together if self._drop_last else -(-len(self._dataset) // together)
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
         """Run to the end of the epoch. A loop that is left before begins the next epoch next time.
 
         Yields:
             Images, uint8 (n, H, W, C), and labels, int64 (n,), or the dataset's `targets`; arrays of the caller's own.
+            With `with_positions` also int64 (n,): where these images stand in the dataset.
         """
         self.epoch, self.samples = self._next
         self._next = self.epoch + 1, 0
         self._running = this = object()  # the state is that of the iteration which began last
-        for images, labels, samples in self._ahead(self.epoch, self.samples):
+        for images, labels, positions, samples in self._ahead(self.epoch, self.samples):
             if self._running is this:
                 self.samples = samples  # before the batch is handed out: a state saved now counts it as done
-            yield images, labels
+            yield (images, labels, positions) if self._with_positions else (images, labels)
         if self._running is this:
             self.epoch, self.samples = self._next
 
-    def _ahead(self, epoch: int, samples: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    def _ahead(self, epoch: int, samples: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
         """Yield batches and how far they lead, made by threads while the caller works on those before."""
         steps = self._steps(epoch, samples)
         if not self._prefetch:
@@ -169,12 +172,12 @@ class Batches:
 
     def _make(
         self, images: np.ndarray, epoch: int, chosen: np.ndarray, samples: int
-    ) -> tuple[np.ndarray, np.ndarray, int]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         self._dataset.take(chosen, out=images)
         if self._augment:
             for row, image_id in enumerate(self._dataset.ids_of(chosen)):
                 images[row] = self._augment(images[row], image_id.tobytes(), epoch)
-        return images, self._dataset.targets_of(chosen), samples
+        return images, self._dataset.targets_of(chosen), chosen.astype(np.int64), samples
 
     @cached_property
     def _order(self) -> str:

@@ -371,6 +371,7 @@ class PackedImages:
         world_size: int = 1,
         weights: np.ndarray | None = None,
         prefetch: int = 2,
+        with_positions: bool = False,
     ) -> Batches:
         """Return batches for training; each iteration over them is an epoch.
 
@@ -386,6 +387,8 @@ class PackedImages:
                 many batches as any other. The last of them is filled up with the first images, if need be.
             weights: float, (N,): draw N images an epoch, with replacement, each with a probability in proportion.
             prefetch: batches made ahead, by up to as many threads as there are cores; 0 for none, and no threads.
+            with_positions: give with each batch where its images stand in this dataset, int64 (n,), for `path`, `ids`,
+                `columns` and tables of your own.
         """
         if shuffle and weights is None and self.remote and self.bounds() is not None:
             from imagepack.dvc import revision_pack
@@ -403,6 +406,7 @@ class PackedImages:
             world_size=world_size,
             weights=weights,
             prefetch=prefetch,
+            with_positions=with_positions,
         )
 
     def class_weights(self) -> np.ndarray:

@@ -53,9 +53,11 @@ template_only = pytest.mark.skipif(OWN.returncode == 0, reason="this repository 
 EXTRAS = {
     "browser": lambda: installed("selenium") and shutil.which("chromium") and shutil.which("chromedriver"),
     "scikit-image": lambda: installed("skimage"),
+    "dvclive": lambda: installed("dvclive"),
     "distributed": lambda: installed("distributed"),
     "frameworks": lambda: os.environ.get("TRAINING_PYTHON"),
     "remotes": lambda: os.environ.get("REMOTES_PYTHON"),
+    "trackers": lambda: os.environ.get("TRACKERS_PYTHON"),
 }
 """What some tests need beside the environment of `python3 run.py`, and whether it is here; .ci/run installs all."""
 

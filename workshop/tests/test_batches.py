@@ -53,6 +53,15 @@ def test_an_epoch_has_every_image_once_with_its_label(packed: PackedImages, pref
     assert all(packed.labels[i] == label for i, label in seen)
 
 
+@pytest.mark.parametrize("options", [{}, {"rank": 1, "world_size": 3}, {"prefetch": 0}])
+def test_positions_say_which_images_a_batch_has(packed: PackedImages, options: dict):
+    some = packed.subset(range(len(packed) - 1, 4, -2))
+    for images, labels, positions in some.batches(7, shuffle=True, with_positions=True, **options):
+        assert positions.dtype == np.int64
+        assert np.array_equal(images, some.take(positions))
+        assert np.array_equal(labels, some.labels[positions])
+
+
 def test_the_last_batch_may_be_left_out(packed: PackedImages):
     for size, drop, wanted in ((16, False, [16, 16, 16, 2]), (16, True, [16, 16, 16]), (25, True, [25, 25])):
         batches = packed.batches(size, drop_last=drop)

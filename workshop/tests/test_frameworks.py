@@ -266,6 +266,27 @@ save("normalised.npz", loader)
     assert np.abs(pixels.std((0, 2, 3)) - 1).max() < 0.01
 
 
+def test_positions_reach_torch_and_tensorflow(train: PackedImages, folder: Path):
+    run(
+        """
+import numpy as np
+import imagepack.tf
+from imagepack import PackedImages
+from imagepack.torch import Loader
+
+train = PackedImages("data/packed").split("train")
+options = {"shuffle": True, "with_positions": True}
+for made in (Loader(train, 50, **options), imagepack.tf.dataset(train, 50, **options)):
+    seen = []
+    for images, labels, positions in made:
+        assert np.array_equal(np.asarray(labels), train.labels[np.asarray(positions)])
+        seen += np.asarray(positions).tolist()
+    assert sorted(seen) == list(range(len(train)))
+""",
+        folder,
+    )
+
+
 def test_a_loader_refuses_a_deviation_of_zero_and_other_channels(folder: Path):
     printed = run(
         """

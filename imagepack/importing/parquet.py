@@ -1,0 +1,172 @@
+"""Parquet files with an image column, as Hugging Face's `datasets` and its Hub have them, read a few rows at a time."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import polars as pl
+
+from imagepack.errors import InputError
+from imagepack.importing.folders import choose_label_column
+from imagepack.importing.sources import NO_CLASS, SPLIT, Image, Source, class_folder, split_of
+from imagepack.names import visible
+
+BYTES_AT_A_TIME = 64 * 2**20
+ROWS = 256
+"""Rows that are read together."""
+SIGNATURES = {
+    b"\xff\xd8": ".jpg",
+    b"\x89PNG": ".png",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"RIFF": ".webp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+}
+"""How files begin, for rows that have no name."""
+
+
+def read_parquet(
+    top: Path, files: list[Path], label_column: str | None, as_table: bool, class_names: list[str]
+) -> Source:
+    """Return the images of Parquet files.
+
+    Args:
+        top: the folder of the files, whose names and folders say the split.
+        files: that belong together.
+        label_column: None to take the ClassLabel, or find it by its name.
+        as_table: leave all images in one folder, and all columns in the table.
+        class_names: of integers, where the files do not say them.
+    """
+    schema = schema_of(files[0])
+    image_column = image_column_of(files[0], schema)
+    features = features_of(files[0])
+    notes, faults, images = [f"column {visible(image_column)} has the images"], [], []
+    faults += [f"{file}: has other columns than {files[0].name}" for file in files if schema_of(file) != schema]
+    others = [name for name in schema if name != image_column]
+    left = [name for name in others if not is_cell(schema[name])]
+    if left:
+        notes.append(f"left out, no texts, numbers or dates: {', '.join(f'column {visible(name)}' for name in left)}")
+    columns = [name for name in others if name not in left]
+    names = {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
+    if label_column is None and len(names) == 1:
+        (label,) = names
+        notes.append(f"column {visible(label)} is the class: {', '.join(map(visible, names[label][:10]))}")
+    else:
+        label = choose_label_column(label_column, columns, notes, faults)
+    if faults:
+        return Source("Parquet files", [], lambda wanted: iter(()), notes, faults)
+    if label and class_names:
+        names[label] = class_names
+    for file in files:
+        split = split_of(file.relative_to(top).as_posix())
+        for row, (name, cells) in enumerate(rows_of(file, image_column, columns)):
+            origin = f"{file.stem}/{name}" if name else ""
+            cells |= {column: named(cells[column], names[column]) for column in names if column in cells}
+            if split:
+                cells[SPLIT] = cells.get(SPLIT) or split
+            folder = NO_CLASS
+            if label and not as_table:
+                folder, fault = class_folder(cells.pop(label), label)
+                if fault:
+                    faults.append(f"{file} row {row}: {fault}")
+                    continue
+            if name is None:
+                faults.append(f"{file} row {row}: no image in column {visible(image_column)}")
+            else:
+                images.append(Image((file, row), origin, folder, cells))
+    contents = lambda wanted: read(image_column, wanted)  # noqa: E731
+    return Source("Parquet files with images", images, contents, notes, faults, label if as_table else "")
+
+
+def schema_of(file: Path) -> dict[str, pl.DataType]:
+    """Return the columns of a file.
+
+    Raises:
+        InputError: it is no Parquet file.
+    """
+    try:
+        return dict(pl.read_parquet_schema(file))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{file} is no Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def image_column_of(file: Path, schema: dict[str, pl.DataType]) -> str:
+    """Return the first column of images: a struct of bytes and path, or bytes.
+
+    Raises:
+        InputError: there is none.
+    """
+    for name, kind in schema.items():
+        fields = {field.name: field.dtype for field in kind.fields} if isinstance(kind, pl.Struct) else {}
+        if kind == pl.Binary or fields.get("bytes") == pl.Binary:
+            return name
+    found = ", ".join(f"{visible(name)}: {kind}" for name, kind in schema.items())
+    raise InputError(f"{file}: no column holds images (a struct of bytes and path, or bytes): {found}")
+
+
+def features_of(file: Path) -> dict:
+    """Return what `datasets` wrote of the columns; empty where another program made the file."""
+    try:
+        features = json.loads(pl.read_parquet_metadata(file)["huggingface"])["info"]["features"]
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def is_cell(kind: pl.DataType) -> bool:
+    """Return whether a cell of metadata.csv can hold such a value."""
+    return kind in (pl.String, pl.Boolean, pl.Date, pl.List(pl.String), pl.List(pl.Int64)) or kind.is_numeric()
+
+
+def named(cell: int | list | None, names: list[str]) -> str | int | list | None:
+    """Return the name of a class, or of each of several."""
+    if isinstance(cell, list):
+        return [named(each, names) for each in cell]
+    return names[cell] if isinstance(cell, int) and 0 <= cell < len(names) else None if cell == -1 else cell
+
+
+def rows_of(file: Path, image_column: str, columns: list[str]) -> Iterator[tuple[str | None, dict]]:
+    """Yield the name of each row's image, None where it has none, and its cells; a few images at a time."""
+    image = pl.col(image_column)
+    has_names = isinstance(schema_of(file)[image_column], pl.Struct)
+    data = image.struct.field("bytes") if has_names else image
+    path = image.struct.field("path") if has_names and "path" in path_fields(file, image_column) else pl.lit(None)
+    begins = data.bin.head(4).alias("//begins")
+    query = pl.scan_parquet(file, glob=False).select(begins, path.cast(pl.String).alias("//path"), *columns)
+    row = 0
+    for part in query.collect_batches(chunk_size=ROWS, maintain_order=True):
+        for cells in part.iter_rows(named=True):
+            begin, name = cells.pop("//begins"), cells.pop("//path")
+            name = (name or "").replace("\\", "/").rpartition("/")[2]
+            yield (name or f"{file.stem}-{row:06d}{ending(begin)}") if begin else None, cells
+            row += 1
+
+
+def path_fields(file: Path, image_column: str) -> set[str]:
+    """Return the fields of the image column."""
+    return {field.name for field in schema_of(file)[image_column].fields}
+
+
+def ending(begin: bytes) -> str:
+    """Return how a file with such first bytes is called."""
+    return next((end for signature, end in SIGNATURES.items() if begin.startswith(signature)), ".img")
+
+
+def read(image_column: str, images: Iterable[Image]) -> Iterator[tuple[Image, bytes]]:
+    """Yield the bytes of images, in the order of their rows."""
+    by_file: dict[Path, dict[int, Image]] = {}
+    for image in images:
+        file, row = image.key
+        by_file.setdefault(file, {})[row] = image
+    for file, wanted in by_file.items():
+        data = pl.col(image_column)
+        if isinstance(schema_of(file)[image_column], pl.Struct):
+            data = data.struct.field("bytes")
+        row = 0
+        query = pl.scan_parquet(file, glob=False).select(data.alias("bytes"))
+        for part in query.collect_batches(chunk_size=ROWS, maintain_order=True):
+            for number in range(len(part)):
+                if image := wanted.get(row + number):
+                    yield image, part["bytes"][number]
+            row += len(part)

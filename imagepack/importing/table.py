@@ -1,0 +1,72 @@
+"""metadata.csv of an import: the rows of its images, added to those that are there."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from imagepack.errors import InputError
+from imagepack.images.raw_files import listing
+from imagepack.images.tables import FILE_NAME
+from imagepack.importing import copying
+from imagepack.importing.sources import Image
+from imagepack.names import visible
+
+NAME = "metadata.csv"
+
+
+def write(placed: dict[str, Image], folder: Path, dry_run: bool = False) -> int:
+    """Write the cells of the images to metadata.csv of `folder`; return how many rows are new.
+
+    Raises:
+        InputError: a table is there that says something else.
+    """
+    columns = list(dict.fromkeys(name for image in placed.values() for name in image.cells))
+    if not columns:
+        return 0
+    file = folder / NAME
+    before = read(file)
+    header = [FILE_NAME, *columns]
+    if before:
+        header = before[0] + [name for name in header if name not in before[0]]
+    rows = {row[0]: row + [""] * (len(header) - len(row)) for row in before[1:]}
+    faults, new = [], 0
+    for path, image in placed.items():
+        row = [path, *(text(image.cells.get(name)) for name in header[1:])]
+        if path not in rows:
+            new += 1
+        elif any(old and now and old != now for old, now in zip(rows[path], row, strict=True)):
+            faults.append(f"{visible(path)}: the row there says something else")
+        rows[path] = [now or old for old, now in zip(rows.get(path, row), row, strict=True)]
+    if faults:
+        raise InputError(listing(f"{file} is there already: name a batch folder (--batch NAME)", faults))
+    whole = [header, *rows.values()]
+    if whole != before and not dry_run:
+        output = io.StringIO(newline="")
+        csv.writer(output, lineterminator="\n").writerows(whole)
+        copying.write(file, output.getvalue().encode())
+    return new
+
+
+def read(file: Path) -> list[list[str]]:
+    """Return the rows of a table, the header first; none where there is none.
+
+    Raises:
+        InputError: it has no column file_name at first.
+    """
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        rows = [row for row in csv.reader(stream) if row]
+    if not rows or rows[0][0] != FILE_NAME or any(len(row) != len(rows[0]) for row in rows):
+        raise InputError(f"{file} is there, and no table that begins with {FILE_NAME}: name a batch (--batch NAME)")
+    return rows
+
+
+def text(cell: Any) -> str:
+    """Return a cell as the table has it."""
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, list | tuple):
+        return ";".join(map(text, cell))
+    return "" if cell is None else str(cell)
