@@ -103,7 +103,9 @@ class Batches:
             return
         if self._dataset.remote:
             steps = self._fetching(steps)
-        threads = min(self._prefetch, _cores())
+        # of arrays: threads that only copy take turns, and on two cores each would take one from the caller
+        copies = self._dataset.index.encoding == "raw" and not self._augment
+        threads = min(self._prefetch, max(1, _cores() - copies))
         waiting: deque[Future] = deque()
         process = os.getpid()
         with ThreadPoolExecutor(threads, thread_name_prefix="imagepack") as pool:

@@ -386,7 +386,8 @@ class PackedImages:
             rank, world_size: this process and how many there are; together they have each image once, and each rank as
                 many batches as any other. The last of them is filled up with the first images, if need be.
             weights: float, (N,): draw N images an epoch, with replacement, each with a probability in proportion.
-            prefetch: batches made ahead, by up to as many threads as there are cores; 0 for none, and no threads.
+            prefetch: batches made ahead, by up to as many threads as there are cores (where images are only copied, one
+                is left to the caller); 0 for none, and no threads.
             with_positions: give with each batch where its images stand in this dataset, int64 (n,), for `path`, `ids`,
                 `columns` and tables of your own.
         """
