@@ -657,7 +657,7 @@ def test_the_commands_and_the_code_of_export_md_run(project: Project, tmp_path: 
     assert len(commands) == 8
     for command in commands:
         name, *arguments = command.split()
-        copy("python", "-m", f"imagepack.commands.{name}", *arguments)
+        run_here({"export": main, "card": card_command.main}[name], copy, arguments, ok=True)
     made = {"cats", "cats-v1", "cats-tars", "cats-originals", "cats.h5", "findings.csv", "cards"}
     assert {path.name for path in tmp_path.iterdir()} - {"repository"} == made
     code = re.findall("```py\n(.*?)```", text, flags=re.DOTALL)
