@@ -28,6 +28,9 @@ dataset = load_dataset("PATH OF THIS FOLDER")  # image, label, id, path and colu
 def write(kind: str, selection: Selection, folder: Path, repo: Path) -> None:
     """Write README.md, and croissant.json beside Parquet.
 
+    The header does not say which files are which split: names say that. If it did, datasets 5.2 would not see that an
+    export has been replaced, and load the earlier one from its cache.
+
     Args:
         kind: of the export: a key of USAGE.
         selection: what was written.
@@ -44,7 +47,7 @@ def write(kind: str, selection: Selection, folder: Path, repo: Path) -> None:
         version.date or "",
     )
     usage = f"```python\n{_usage(kind, selection, folder)}```"
-    text = card.text(facts, usage, _header(kind, selection))
+    text = card.text(facts, usage, exported=True)
     (folder / "README.md").write_text(text, encoding="utf-8", newline="\n")
     if kind == "parquet":
         (folder / "croissant.json").write_text(_croissant(selection, facts, folder), encoding="utf-8", newline="\n")
@@ -54,16 +57,6 @@ def _usage(kind: str, selection: Selection, folder: Path) -> str:
     first = min((path.name for path in folder.glob("*.tar")), default="")
     label = "cls" if selection.of_classes else "json"
     return USAGE[kind].format(first=first, extension=selection.extensions()[0].removeprefix("."), label=label)
-
-
-def _header(kind: str, selection: Selection) -> dict:
-    """Say which files are which split, as the Hub calls them; and of imagefolder, what its table holds."""
-    patterns = {"imagefolder": "{0}/**", "webdataset": "{0}-*.tar", "parquet": "data/{1}-*.parquet"}
-    files = [
-        {"split": parquet.SPLIT_NAMES[name], "path": patterns[kind].format(name, parquet.SPLIT_NAMES[name])}
-        for name in selection.splits
-    ]
-    return {"configs": [{"config_name": "default", "data_files": files}]}
 
 
 def _croissant(selection: Selection, facts: Facts, folder: Path) -> str:

@@ -53,15 +53,15 @@ class Facts:
         return labels.ndim == 1 and labels.dtype.kind in "iu"
 
 
-def text(facts: Facts, usage: str, header: dict | None = None) -> str:
+def text(facts: Facts, usage: str, exported: bool = False) -> str:
     """Return the card.
 
     Args:
         facts: what is known.
         usage: how to read it, Markdown.
-        header: more fields of the Hub's: where its files are, what they hold.
+        exported: whether it is of an export, which has other names for some columns.
     """
-    begin = yaml.safe_dump(_header(facts) | (header or {}), sort_keys=False, allow_unicode=True, width=1000)
+    begin = yaml.safe_dump(_header(facts), sort_keys=False, allow_unicode=True, width=1000)
     citation = facts.citation
     parts = [
         f"---\n{begin}---",
@@ -71,7 +71,7 @@ def text(facts: Facts, usage: str, header: dict | None = None) -> str:
         "## What is in it",
         _images(facts),
         _classes(facts),
-        _columns(facts.version, exported=header is not None),
+        _columns(facts.version, exported),
         "## How to read it",
         usage,
         "## What was checked",

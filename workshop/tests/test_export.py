@@ -214,6 +214,16 @@ def test_hugging_face_loads_it_with_splits_classes_and_columns(
     assert "date32" in saved["json"]["features"]["seen_on"]
 
 
+@by_their_library
+@pytest.mark.parametrize("name", ["parquet", "imagefolder"])
+def test_hugging_face_sees_that_an_export_was_replaced(name: str, project: Project, tmp_path: Path):
+    script = HUGGING_FACE.format(folder=str(tmp_path / "x"))
+    for revision, train in (("v1", 11), ("v2", 12)):
+        shutil.rmtree(tmp_path / "x", ignore_errors=True)
+        export(project, name, tmp_path / "x", "--rev", revision)
+        assert (run_theirs(script, tmp_path)["splits"] == "train").sum() == train
+
+
 TORCHVISION = """
 import json, numpy, pathlib, torch
 try:
@@ -647,7 +657,7 @@ def test_the_commands_and_the_code_of_export_md_run(project: Project, tmp_path: 
     assert len(commands) == 8
     for command in commands:
         name, *arguments = command.split()
-        copy("python", "-m", f"imagepack.commands.{name}", *arguments)
+        run_here({"export": main, "card": card_command.main}[name], copy, arguments, ok=True)
     made = {"cats", "cats-v1", "cats-tars", "cats-originals", "cats.h5", "findings.csv", "cards"}
     assert {path.name for path in tmp_path.iterdir()} - {"repository"} == made
     code = re.findall("```py\n(.*?)```", text, flags=re.DOTALL)
