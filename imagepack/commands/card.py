@@ -21,10 +21,10 @@ from imagepack.commands.compare import project
 from imagepack.commands.export import require_outside, require_place, writing
 from imagepack.compare.versions import Version, read
 from imagepack.errors import InputError
-from imagepack.exports import card, croissant, known
-from imagepack.exports.card import Facts
-from imagepack.exports.file_names import safe
-from imagepack.exports.selection import open_pack
+from imagepack.exporting import card, croissant, known
+from imagepack.exporting.card import Facts
+from imagepack.exporting.file_names import safe
+from imagepack.exporting.selection import open_pack
 from imagepack.images.manifest import COLUMN
 from imagepack.names import visible, visible_lines
 from imagepack.reader import format as packs

@@ -23,8 +23,8 @@ from imagepack.commands.compare import project
 from imagepack.compare.versions import Version, read
 from imagepack.engine.progress import progress_bar
 from imagepack.errors import InputError
-from imagepack.exports import beside, findings, hdf5, imagefolder, parquet, webdataset
-from imagepack.exports.selection import SPLITS, Selection, select
+from imagepack.exporting import beside, findings, hdf5, imagefolder, parquet, webdataset
+from imagepack.exporting.selection import SPLITS, Selection, select
 from imagepack.names import counted, visible_lines
 from imagepack.reader.format import PackError
 

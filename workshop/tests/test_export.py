@@ -29,8 +29,8 @@ from imagepack import PackedImages
 from imagepack.commands import card as card_command
 from imagepack.commands import s3
 from imagepack.commands.export import main, writing
-from imagepack.exports import citation, imagefolder, parquet, selection, webdataset
-from imagepack.exports.file_names import safe, unique_names
+from imagepack.exporting import citation, imagefolder, parquet, selection, webdataset
+from imagepack.exporting.file_names import safe, unique_names
 from imagepack.reader.format import SPLITS
 
 PYTHON = os.environ.get("TRAINING_PYTHON")
@@ -127,7 +127,7 @@ def run_here(command: Callable, project: Project, arguments: Sequence[object], o
 @pytest.fixture(scope="module")
 def exports(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """v1 in all formats, a folder each, as x."""
-    folder = tmp_path_factory.mktemp("exports")
+    folder = tmp_path_factory.mktemp("exporting")
     for name, dest in FORMATS.items():
         printed = export(project, name, folder / name / dest, "--rev", "v1")
         if name != "csv":
@@ -486,14 +486,14 @@ def test_labels_of_other_kinds_go_along(project: Project, tmp_path: Path, labels
     for write in (imagefolder.write, parquet.write, webdataset.write):
         (tmp_path / write.__module__).mkdir()
         write(two, tmp_path / write.__module__, lambda: None)
-    rows = pl.read_parquet(tmp_path / "imagepack.exports.parquet/data/*.parquet")
+    rows = pl.read_parquet(tmp_path / "imagepack.exporting.parquet/data/*.parquet")
     positions = [[0, 2], []] if name == "labels" else values
     assert rows[name].to_list() == positions
     assert feature in json.dumps(parquet.features(two)[name])
-    rows = pl.read_parquet(tmp_path / "imagepack.exports.imagefolder/val/metadata.parquet")
+    rows = pl.read_parquet(tmp_path / "imagepack.exporting.imagefolder/val/metadata.parquet")
     assert rows["file_name"].to_list() == ["one-cat-img2.png", "one-dög-img2.png"]
     assert rows[name].to_list() == positions
-    with tarfile.open(tmp_path / "imagepack.exports.webdataset/val-000000.tar") as archive:
+    with tarfile.open(tmp_path / "imagepack.exporting.webdataset/val-000000.tar") as archive:
         assert archive.getnames() == [f"00000000{n}{suffix}" for n in range(2) for suffix in (".json", ".png")]
 
 

@@ -19,7 +19,7 @@ FORBIDDEN = {
     "imagepack.packing": (),
 }
 """What a package of the machinery may not import, beside what is on top of all of them."""
-ON_TOP = ("imagepack.compare", "imagepack.commands", "imagepack.exports", "stages")
+ON_TOP = ("imagepack.compare", "imagepack.commands", "imagepack.exporting", "stages")
 OF_READER = {"numpy", "h5py", "PIL", "imagepack.names", *sys.stdlib_module_names}
 """What a training machine has; imagepack.dvc, for another revision's pack, is imported where it is needed."""
 NOTHING_CHANGED = """

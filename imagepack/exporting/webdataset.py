@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from imagepack.exports.selection import Selection
+from imagepack.exporting.selection import Selection
 
 SHARD_BYTES = 128 * 2**20
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imagepack.exports.card import Facts
-from imagepack.exports.citation import license_url
+from imagepack.exporting.card import Facts
+from imagepack.exporting.citation import license_url
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
 CONTEXT = {

@@ -10,8 +10,8 @@ import yaml
 from imagepack.checks.codes import CHECKS
 from imagepack.compare.markdown import code
 from imagepack.compare.versions import Version
-from imagepack.exports.citation import Citation, license_url
-from imagepack.exports.selection import exported_names
+from imagepack.exporting.citation import Citation, license_url
+from imagepack.exporting.selection import exported_names
 from imagepack.images.manifest import COLUMN
 from imagepack.names import visible
 from imagepack.reader.format import SPLITS

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from imagepack.exports.selection import Selection
+from imagepack.exporting.selection import Selection
 
 SHARD_BYTES = 128 * 2**20
 """A file is made in memory."""

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from imagepack.errors import InputError
-from imagepack.exports.selection import Selection
+from imagepack.exporting.selection import Selection
 
 TEXT = h5py.string_dtype()
 

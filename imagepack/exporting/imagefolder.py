@@ -10,9 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
-from imagepack.exports import parquet
-from imagepack.exports.file_names import safe, unique_names
-from imagepack.exports.selection import Selection
+from imagepack.exporting import parquet
+from imagepack.exporting.file_names import safe, unique_names
+from imagepack.exporting.selection import Selection
 
 METADATA, TABLE_NAME = "metadata.parquet", "images.csv"
 

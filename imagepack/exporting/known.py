@@ -11,8 +11,8 @@ from imagepack.compare.versions import CACHE_BYTES, MANIFEST_NAME, Version, read
 from imagepack.dvc import git
 from imagepack.dvc.download_cache import DownloadCache, user_folder
 from imagepack.dvc.revision_files import RevisionFiles
-from imagepack.exports import citation
-from imagepack.exports.citation import Citation
+from imagepack.exporting import citation
+from imagepack.exporting.citation import Citation
 
 WIDTH = 100
 """Columns of the comparison with the version before."""

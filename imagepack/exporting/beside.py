@@ -3,9 +3,9 @@
 import hashlib
 from pathlib import Path
 
-from imagepack.exports import card, croissant, known, parquet
-from imagepack.exports.card import Facts
-from imagepack.exports.selection import Selection
+from imagepack.exporting import card, croissant, known, parquet
+from imagepack.exporting.card import Facts
+from imagepack.exporting.selection import Selection
 
 NAME = "Image dataset"
 """Of one whose owner has not said a name; not the folder's, which is another on another machine."""

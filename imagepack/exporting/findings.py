@@ -5,7 +5,7 @@ import polars as pl
 from imagepack.checks.validation_reports import without_formulas
 from imagepack.compare.versions import Version
 from imagepack.errors import InputError
-from imagepack.exports.selection import exported_names
+from imagepack.exporting.selection import exported_names
 from imagepack.images.manifest import COLUMN
 
 FACTS = ("path", "label", "batch", "split", "status", "findings", "seen", "id", "format", "width", "height", "bytes")
