@@ -69,9 +69,10 @@ def choose_split(images: pl.DataFrame, params: Split) -> np.ndarray:
     """Return the split of each image: uint8, (N,); 0 is train, 1 val, 2 test. Edit here.
 
     Args:
-        images: path, label, batch, key (of the group that `group` says stays together, or empty), hash (of the key, or
-            of the image's content: uint64, as good as a random number that never changes), and the columns of tables
-            beside the images, `column:` before their names; N rows. A column `split` wins over what this returns.
+        images: path, label (`cat;dog` where there are several), batch, key (of the group that `group` says stays
+            together, or empty), hash (of the key, or of the image's content: uint64, as good as a random number that
+            never changes), and the columns of tables beside the images, `column:` before their names; N rows. A column
+            `split` wins over what this returns.
         params: section `pack.split`; add a field to `Split` above to add a knob.
     """
     if params.stratify:

@@ -9,7 +9,7 @@ import polars as pl
 from imagepack.errors import InputError
 from imagepack.images import manifest as manifests
 from imagepack.images.manifest import LABEL, NO_LABELS, NUMBER, SEPARATOR
-from imagepack.images.raw_files import listing
+from imagepack.images.raw_files import MOST_LISTED, listing
 from imagepack.images.tables import BOOLEANS, Table
 from imagepack.names import visible
 
@@ -104,8 +104,9 @@ def _faults(table: Table, predicted: Predicted, name: str) -> Iterator[str]:
         wrong, what = _not_numbers(table.rows[name]), "is no number"
     else:
         wrong, what = _not_yes_or_no(table.rows[name]), "is neither 0 nor 1, true nor false"
-    for path, cell in table.rows.filter(wrong).select("path", name).iter_rows():
-        yield f"{table.place(path, name)}: {shown} {what}: {visible(repr(cell)[:50])}"
+    for number, (path, cell) in enumerate(table.rows.filter(wrong).select("path", name).iter_rows()):
+        place = table.place(path, name) if number < MOST_LISTED else path  # to look a place up takes its time
+        yield f"{place}: {shown} {what}: {visible(repr(cell)[:50])}"
 
 
 def _not_numbers(column: pl.Series) -> pl.Series:

@@ -320,8 +320,8 @@ class PackedImages:
         """Return several at once, which DataLoader asks for: the same as one by one, and faster."""
         positions = self._positions(indices)
         targets = self.targets_of(positions)
-        # labels and single numbers as Python's own, as default collate functions want them
-        return list(zip(self.take(positions), targets.tolist() if targets.ndim == 1 else targets, strict=True))
+        # classes as Python's own, as default collate functions want them; of a Python float they would make float64
+        return list(zip(self.take(positions), targets.tolist() if targets.dtype.kind == "i" else targets, strict=True))
 
     def take(self, indices: np.ndarray | Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
         """Copy images out of the shards, once.

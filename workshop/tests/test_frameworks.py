@@ -176,6 +176,9 @@ def test_several_labels_and_numbers_reach_all_frameworks_as_float32(kind: str, p
     assert expected[0][1].dtype == np.float32
     for name in ("loader", "data_loader", "tf", "grain", "grain_loader"):
         assert_same(predicted / f"{name}.npz", expected)
+    of_column = PackedImages(predicted / "data" / kind).with_target("size")
+    for name in ("grain_target", "data_loader_target"):
+        assert_same(predicted / f"{name}.npz", list(of_column.batches(3)))
 
 
 FRAMEWORKS = """
@@ -196,6 +199,9 @@ if __name__ == "__main__":
     assert dataset.element_spec[1].shape.as_list() == [None, len(packed.classes)]
     save("tf.npz", dataset)
     save("grain.npz", grain.MapDataset.source(packed).batch(3))
+    of_column = packed.with_target("size")
+    save("grain_target.npz", grain.MapDataset.source(of_column).batch(3))
+    save("data_loader_target.npz", DataLoader(of_column, 3))
     sampler = grain.IndexSampler(len(packed), grain.NoSharding(), shuffle=False, num_epochs=1)
     batched = [grain.Batch(3)]
     save("grain_loader.npz", grain.DataLoader(data_source=packed, sampler=sampler, operations=batched, worker_count=1))
