@@ -304,7 +304,7 @@ def splits(case: Case) -> Findings:
 def _earlier_pack() -> str:
     """Return the last commit whose dvc.lock names another pack than the one here; empty if there is none."""
     commits_ = git.lines("log", f"--max-count={VERSIONS}", "--format=%H", "--", str(lock_files.LOCK))
-    written = git.read_files(commits_, str(lock_files.LOCK), Path.cwd())
+    written = git.read_files(commits_, str(lock_files.LOCK), Path.cwd()) if commits_ else []
     here = _pack_of(lock_files.here(lock_files.LOCK))
     earlier = (commit for commit, lock in zip(commits_, written, strict=True) if _pack_of(lock) not in ("", here))
     return next(earlier, "")
