@@ -11,12 +11,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from imagepack.commands import import_bucket as bucket
 from imagepack.commands.zips import errors_as_messages, locked, remove_unfinished
 from imagepack.dvc import raw_data
 from imagepack.dvc.lock_files import RAW_DVC
 from imagepack.errors import InputError
 from imagepack.images.raw_files import listing
-from imagepack.importing import bucket, copying, places, recognise, repository, table
+from imagepack.importing import copying, places, recognise, repository, table
 from imagepack.importing.sources import SPLIT, Image, Source
 from imagepack.names import counted, visible, visible_lines
 
