@@ -7,6 +7,7 @@ run that finds everything there copies nothing.
 """
 
 import argparse
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -29,6 +30,7 @@ NEXT = "\n\nNext\n  python3 run.py -- dvc add data/raw\n  python3 run.py"
 def main() -> int:
     """Run the command line; return the exit code."""
     options = parse()
+    stand_at_root(options)
     with errors_as_messages("import", RAW):
         require_places(options)
         if options.source.startswith(bucket.SCHEMES):
@@ -41,6 +43,18 @@ def main() -> int:
             remove_unfinished(RAW, copying.UNFINISHED)
             print(visible_lines(bring_in(RAW / (options.batch or ""), options)), flush=True)
     return 0
+
+
+def stand_at_root(options: argparse.Namespace) -> None:
+    """Go to the root of the repository; what the options name is relative to where the user stands."""
+    here, root = Path.cwd(), Path(__file__).absolute().parents[2]
+    if here == root:
+        return
+    if Path(options.source).expanduser().exists():
+        options.source = str(here / Path(options.source).expanduser())
+    if options.class_names:
+        options.class_names = here / options.class_names
+    os.chdir(root)
 
 
 def parse() -> argparse.Namespace:

@@ -100,6 +100,13 @@ def test_class_folders_are_copied_and_the_source_stays_as_it_was(target: Target,
     assert target.packed().classes == ["cat", "dog"]
 
 
+def test_a_source_is_named_from_where_one_stands(target: Target, source: Path):
+    elsewhere = Project(source.parent)
+    printed = elsewhere(*IMPORT, "source", PYTHONPATH=str(target.folder))
+    assert "8 images copied to data/raw." in printed
+    assert contents(target.raw) == contents(source)
+
+
 def test_a_second_run_copies_nothing_and_says_so(target: Target, splits: Path):
     target.take(splits)
     before = {path: path.stat().st_mtime_ns for path in target.raw.rglob("*")}
