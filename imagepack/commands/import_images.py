@@ -105,6 +105,7 @@ def bring_in(folder: Path, options: argparse.Namespace) -> str:
         InputError: everything that is wrong with the source; nothing was copied.
     """
     path, source = options.source, recognise.read(options.source, options)
+    table.rename_reserved(source)
     placed, faults = places.as_they_are(source.images) if source.verbatim else places.place_all(source.images)
     if faults := source.faults + faults:
         raise InputError(listing(f"{path} ({source.kind}) cannot be imported; nothing was copied:", faults))

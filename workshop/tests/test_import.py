@@ -353,6 +353,17 @@ def test_columns_of_a_csv_file_may_be_named_and_images_stay_in_their_folders(tar
     assert "no column 'kind'" in printed
 
 
+def test_a_column_that_tables_cannot_have_gets_another_name(target: Target, table: Path):
+    rows = "".join(f"ISIC_{n},cat,/old/{n}.png,{n}\n" for n in range(8))
+    (table / "labels.csv").rename(table / "metadata.csv")
+    (table / "metadata.csv").write_text(f"id,label,path,file_name\n{rows}")
+    printed = target.take(table / "metadata.csv", "--path-column", "id")
+    assert "column path is called source_path in metadata.csv" in printed
+    packed = target.packed()
+    assert sorted(packed.columns["source_path"].tolist()) == [f"/old/{n}.png" for n in range(8)]
+    assert sorted(packed.columns["source_file_name"].tolist()) == list(range(8))
+
+
 def test_all_rows_that_are_wrong_are_named(target: Target, table: Path):
     save(table / "part2/ISIC_1.png", picture(1))
     (table / "labels.csv").write_text("id,label\nISIC_0,cat\nISIC_0,cat\nISIC_9,cat\nISIC_1,dog\nISIC_2,\n")
