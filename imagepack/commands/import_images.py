@@ -150,13 +150,22 @@ def description(path: str, source: Source, placed: dict[str, Image], folder: Pat
         lines.append("  splits: " + ", ".join(f"{name} {count}" for name, count in splits.items()))
     if others := [name for name in columns if name != SPLIT]:
         lines.append(f"  columns of {table.NAME}: {', '.join(map(visible, others))}")
-    lines += [f"  {note}" for note in source.notes]
+    lines += [f"  {note}" for note in [*source.notes, *beside(placed, folder)]]
     for target, image in list(placed.items())[:SHOWN]:
         cells = ", ".join(f"{name}: {table.text(cell)[:40]}" for name, cell in list(image.cells.items())[:5])
         lines.append(f"  {image.origin} -> {folder / target}{f' ({cells})' if cells else ''}")
     if len(placed) > SHOWN:
         lines.append(f"  ... and {len(placed) - SHOWN} more")
     return "\n".join(lines)
+
+
+def beside(placed: dict[str, Image], folder: Path) -> list[str]:
+    """Return a note of what else is in `folder`, such as the sample."""
+    tops = {path.partition("/")[0] for path in placed}
+    others = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    others = [visible(name) for name in others if name not in tops]
+    shown = ", ".join(others[:8]) + ", ..." * (len(others) > 8)
+    return [f"{folder} has other folders, which stay: {shown}"] if others else []
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ def test_class_folders_are_copied_and_the_source_stays_as_it_was(target: Target,
     printed = target.take(source)
     assert "8 images in 2 classes: cat 4, dog 4" in printed
     assert "8 images copied to data/raw." in printed
+    assert "other folders" not in printed
     assert "python3 run.py -- dvc add data/raw" in printed
     assert contents(target.raw) == before == contents(source)
     assert target.packed().classes == ["cat", "dog"]
@@ -164,6 +165,8 @@ def test_names_that_lead_out_are_refused_all_at_once(target: Target, tmp_path: P
 
 
 def test_another_file_in_the_place_of_one_stops_before_anything_is_copied(target: Target, source: Path):
+    (target.raw / "birds").mkdir(parents=True)
+    assert "data/raw has other folders, which stay: birds" in target.take(source, "--dry-run")
     save(target.raw / "cat/img2.png", picture(50))
     save(target.raw / "dog/img5.png", picture(51))
     printed = target.take(source, ok=False)
