@@ -189,7 +189,8 @@ def by_library(folder: Path, script: str) -> None:
     np.save(folder / "pictures.npy", np.stack([np.asarray(picture(number)) for number in range(8)]))
     before = "import numpy as np\nfrom PIL import Image\n"
     before += "pictures = [Image.fromarray(each) for each in np.load('pictures.npy')]\n"
-    subprocess.run([os.environ["TRAINING_PYTHON"], "-c", before + script], cwd=folder, check=True)
+    offline = os.environ | {"HF_HUB_OFFLINE": "1"}
+    subprocess.run([os.environ["TRAINING_PYTHON"], "-c", before + script], cwd=folder, check=True, env=offline)
 
 
 def pixels(folder: Path, pattern: str) -> list[int]:
