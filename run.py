@@ -58,7 +58,6 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     modules = {
-        "import": "imagepack.commands.import_images",
         "s3": "imagepack.commands.s3",
         "quarantine": "imagepack.commands.quarantine",
         "strip": "imagepack.commands.strip",
@@ -82,6 +81,8 @@ def main(arguments: list[str]) -> int:
         command = ["python", "-m", f"imagepack.commands.{arguments[0]}", *arguments[1:]]
     elif arguments[0] == "new":
         command = [PYTHON, "-P", "-m", "imagepack.commands.new", *arguments[1:]]
+    elif arguments[0] == "import":
+        command = [PYTHON, "-P", "-m", "imagepack.commands.import_images", *arguments[1:]]
     elif arguments[0] in modules:
         command = [PYTHON, "-m", modules[arguments[0]], *arguments[1:]]
     elif arguments[:2] == ["--", "dvc"]:
@@ -97,7 +98,7 @@ def main(arguments: list[str]) -> int:
     with_dev_lock = "".join(arguments[:1]) in WITH_DEV_LOCK or command[0] in ("ruff", "pytest")
     set_up([LOCK, DEV_LOCK] if with_dev_lock else [LOCK])
     keep_private(made="--local" in arguments and arguments[:2] == ["--", "dvc"])
-    code = run(command, anywhere=arguments[:1] == ["new"])
+    code = run(command, anywhere=arguments[:1] in (["new"], ["import"]))
     if arguments[:1] == ["test"]:
         print(
             "Next: python3 run.py" if code == 0 else "Some tests failed; rerun one with: python3 run.py test -k NAME -x"

@@ -7,16 +7,18 @@ run that finds everything there copies nothing.
 """
 
 import argparse
+import os
 import sys
 from collections import Counter
 from pathlib import Path
 
+from imagepack.commands import import_bucket as bucket
 from imagepack.commands.zips import errors_as_messages, locked, remove_unfinished
 from imagepack.dvc import raw_data
 from imagepack.dvc.lock_files import RAW_DVC
 from imagepack.errors import InputError
 from imagepack.images.raw_files import listing
-from imagepack.importing import bucket, copying, places, recognise, repository, table
+from imagepack.importing import copying, places, recognise, repository, table
 from imagepack.importing.sources import SPLIT, Image, Source
 from imagepack.names import counted, visible, visible_lines
 
@@ -28,6 +30,7 @@ NEXT = "\n\nNext\n  python3 run.py -- dvc add data/raw\n  python3 run.py"
 def main() -> int:
     """Run the command line; return the exit code."""
     options = parse()
+    stand_at_root(options)
     with errors_as_messages("import", RAW):
         require_places(options)
         if options.source.startswith(bucket.SCHEMES):
@@ -40,6 +43,18 @@ def main() -> int:
             remove_unfinished(RAW, copying.UNFINISHED)
             print(visible_lines(bring_in(RAW / (options.batch or ""), options)), flush=True)
     return 0
+
+
+def stand_at_root(options: argparse.Namespace) -> None:
+    """Go to the root of the repository; what the options name is relative to where the user stands."""
+    here, root = Path.cwd(), Path(__file__).absolute().parents[2]
+    if here == root:
+        return
+    if Path(options.source).expanduser().exists():
+        options.source = str(here / Path(options.source).expanduser())
+    if options.class_names:
+        options.class_names = here / options.class_names
+    os.chdir(root)
 
 
 def parse() -> argparse.Namespace:
@@ -90,6 +105,7 @@ def bring_in(folder: Path, options: argparse.Namespace) -> str:
         InputError: everything that is wrong with the source; nothing was copied.
     """
     path, source = options.source, recognise.read(options.source, options)
+    table.rename_reserved(source)
     placed, faults = places.as_they_are(source.images) if source.verbatim else places.place_all(source.images)
     if faults := source.faults + faults:
         raise InputError(listing(f"{path} ({source.kind}) cannot be imported; nothing was copied:", faults))
@@ -134,13 +150,22 @@ def description(path: str, source: Source, placed: dict[str, Image], folder: Pat
         lines.append("  splits: " + ", ".join(f"{name} {count}" for name, count in splits.items()))
     if others := [name for name in columns if name != SPLIT]:
         lines.append(f"  columns of {table.NAME}: {', '.join(map(visible, others))}")
-    lines += [f"  {note}" for note in source.notes]
+    lines += [f"  {note}" for note in [*source.notes, *beside(placed, folder)]]
     for target, image in list(placed.items())[:SHOWN]:
         cells = ", ".join(f"{name}: {table.text(cell)[:40]}" for name, cell in list(image.cells.items())[:5])
         lines.append(f"  {image.origin} -> {folder / target}{f' ({cells})' if cells else ''}")
     if len(placed) > SHOWN:
         lines.append(f"  ... and {len(placed) - SHOWN} more")
     return "\n".join(lines)
+
+
+def beside(placed: dict[str, Image], folder: Path) -> list[str]:
+    """Return a note of what else is in `folder`, such as the sample."""
+    tops = {path.partition("/")[0] for path in placed}
+    others = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    others = [visible(name) for name in others if name not in tops]
+    shown = ", ".join(others[:8]) + ", ..." * (len(others) > 8)
+    return [f"{folder} has other folders, which stay: {shown}"] if others else []
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ from imagepack.importing.folders import choose_label_column
 from imagepack.importing.sources import NO_CLASS, SPLIT, Image, Source, class_folder, split_of
 from imagepack.names import visible
 
-BYTES_AT_A_TIME = 64 * 2**20
-ROWS = 256
-"""Rows that are read together."""
+BYTES_AT_A_TIME = 32 * 2**20
+"""Of a file, that are read together."""
 SIGNATURES = {
     b"\xff\xd8": ".jpg",
     b"\x89PNG": ".png",
@@ -135,12 +134,20 @@ def rows_of(file: Path, image_column: str, columns: list[str]) -> Iterator[tuple
     begins = data.bin.head(4).alias("//begins")
     query = pl.scan_parquet(file, glob=False).select(begins, path.cast(pl.String).alias("//path"), *columns)
     row = 0
-    for part in query.collect_batches(chunk_size=ROWS, maintain_order=True):
+    for part in parts(file, query):
         for cells in part.iter_rows(named=True):
             begin, name = cells.pop("//begins"), cells.pop("//path")
             name = (name or "").replace("\\", "/").rpartition("/")[2]
             yield (name or f"{file.stem}-{row:06d}{ending(begin)}") if begin else None, cells
             row += 1
+
+
+def parts(file: Path, query: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a file, a few at a time: `collect_batches` reads so far ahead that it holds all of a file."""
+    count = query.select(pl.len()).collect().item()
+    rows = max(1, count * BYTES_AT_A_TIME // file.stat().st_size)
+    for start in range(0, count, rows):
+        yield query.slice(start, rows).collect()
 
 
 def path_fields(file: Path, image_column: str) -> set[str]:
@@ -165,7 +172,7 @@ def read(image_column: str, images: Iterable[Image]) -> Iterator[tuple[Image, by
             data = data.struct.field("bytes")
         row = 0
         query = pl.scan_parquet(file, glob=False).select(data.alias("bytes"))
-        for part in query.collect_batches(chunk_size=ROWS, maintain_order=True):
+        for part in parts(file, query):
             for number in range(len(part)):
                 if image := wanted.get(row + number):
                     yield image, part["bytes"][number]

@@ -9,10 +9,24 @@ from imagepack.errors import InputError
 from imagepack.images.raw_files import listing
 from imagepack.images.tables import FILE_NAME
 from imagepack.importing import copying
-from imagepack.importing.sources import Image
+from imagepack.importing.sources import Image, Source
 from imagepack.names import visible
 
 NAME = "metadata.csv"
+RESERVED = {FILE_NAME, "path", "line"}
+"""What tables.py takes no column of the user's by."""
+
+
+def rename_reserved(source: Source) -> None:
+    """Give columns other names where metadata.csv may not have theirs, and note that."""
+    names = dict.fromkeys(name for image in source.images for name in image.cells)
+    for name in sorted(RESERVED & names.keys()):
+        new = f"source_{name}"
+        source.notes.append(f"column {name} is called {new} in {NAME}")
+        source.labels_column = new if source.labels_column == name else source.labels_column
+        for image in source.images:
+            if name in image.cells:
+                image.cells[new] = image.cells.pop(name)
 
 
 def write(placed: dict[str, Image], folder: Path, dry_run: bool = False) -> int:

@@ -95,9 +95,17 @@ def test_class_folders_are_copied_and_the_source_stays_as_it_was(target: Target,
     printed = target.take(source)
     assert "8 images in 2 classes: cat 4, dog 4" in printed
     assert "8 images copied to data/raw." in printed
+    assert "other folders" not in printed
     assert "python3 run.py -- dvc add data/raw" in printed
     assert contents(target.raw) == before == contents(source)
     assert target.packed().classes == ["cat", "dog"]
+
+
+def test_a_source_is_named_from_where_one_stands(target: Target, source: Path):
+    elsewhere = Project(source.parent)
+    printed = elsewhere(*IMPORT, "source", PYTHONPATH=str(target.folder))
+    assert "8 images copied to data/raw." in printed
+    assert contents(target.raw) == contents(source)
 
 
 def test_a_second_run_copies_nothing_and_says_so(target: Target, splits: Path):
@@ -157,6 +165,8 @@ def test_names_that_lead_out_are_refused_all_at_once(target: Target, tmp_path: P
 
 
 def test_another_file_in_the_place_of_one_stops_before_anything_is_copied(target: Target, source: Path):
+    (target.raw / "birds").mkdir(parents=True)
+    assert "data/raw has other folders, which stay: birds" in target.take(source, "--dry-run")
     save(target.raw / "cat/img2.png", picture(50))
     save(target.raw / "dog/img5.png", picture(51))
     printed = target.take(source, ok=False)
@@ -179,7 +189,8 @@ def by_library(folder: Path, script: str) -> None:
     np.save(folder / "pictures.npy", np.stack([np.asarray(picture(number)) for number in range(8)]))
     before = "import numpy as np\nfrom PIL import Image\n"
     before += "pictures = [Image.fromarray(each) for each in np.load('pictures.npy')]\n"
-    subprocess.run([os.environ["TRAINING_PYTHON"], "-c", before + script], cwd=folder, check=True)
+    offline = os.environ | {"HF_HUB_OFFLINE": "1"}
+    subprocess.run([os.environ["TRAINING_PYTHON"], "-c", before + script], cwd=folder, check=True, env=offline)
 
 
 def pixels(folder: Path, pattern: str) -> list[int]:
@@ -344,6 +355,17 @@ def test_columns_of_a_csv_file_may_be_named_and_images_stay_in_their_folders(tar
     printed = target.take(table, "--path-column", "id", "--label-column", "kind", ok=False)
     assert "no column 'id': the columns are image_id, diagnosis, age, split" in printed
     assert "no column 'kind'" in printed
+
+
+def test_a_column_that_tables_cannot_have_gets_another_name(target: Target, table: Path):
+    rows = "".join(f"ISIC_{n},cat,/old/{n}.png,{n}\n" for n in range(8))
+    (table / "labels.csv").rename(table / "metadata.csv")
+    (table / "metadata.csv").write_text(f"id,label,path,file_name\n{rows}")
+    printed = target.take(table / "metadata.csv", "--path-column", "id")
+    assert "column path is called source_path in metadata.csv" in printed
+    packed = target.packed()
+    assert sorted(packed.columns["source_path"].tolist()) == [f"/old/{n}.png" for n in range(8)]
+    assert sorted(packed.columns["source_file_name"].tolist()) == list(range(8))
 
 
 def test_all_rows_that_are_wrong_are_named(target: Target, table: Path):
