@@ -24,6 +24,7 @@ from imagepack.checks import validation_reports
 from imagepack.errors import InputError
 from imagepack.images import manifest as manifests
 from imagepack.images import raw_files
+from imagepack.images.raw_names import leads_out
 from imagepack.names import visible, visible_lines
 
 RAW, QUARANTINE = Path("data/raw"), Path("data/quarantine")
@@ -185,11 +186,6 @@ def require_below(path: str) -> None:
         inside = place != root and place.is_relative_to(root) and ".." not in place.parts
         if not inside or leads_out(root, place):
             raise InputError(f"would lead out of {root}, by .. or a link: move it by hand")
-
-
-def leads_out(root: Path, place: Path) -> bool:
-    """Return whether a folder on the way from `root` to `place` below it is a link."""
-    return Path(os.path.realpath(place.parent)) != root.resolve() / place.parent.relative_to(root)
 
 
 def move(path: str, source: Path, target: Path) -> None:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from imagepack.commands.quarantine import leads_out, remove_empty
+from imagepack.commands.quarantine import remove_empty
 from imagepack.dvc import git
 from imagepack.engine import workers
 from imagepack.errors import InputError
@@ -353,7 +353,7 @@ def unpack(folder: Path, member: zips.Member) -> str:
     """Write one file; return what is in its way, or an empty text."""
     place = folder / member.path
     data = zips.read(member)
-    if leads_out(folder, place):
+    if raw_names.leads_out(folder, place):
         return f"{member.path}: would lead out of {folder} by a link: remove the link"
     if os.path.lexists(place):  # a killed run has written it
         same = place.is_file() and place.read_bytes() == data

@@ -102,3 +102,8 @@ def name_collisions(table: pl.DataFrame) -> list[tuple[str, str, str, str]]:
             path: (f"{what} {name}", first) for path, name, first in others.select("path", "name_1", "path_1").rows()
         }
     return [(path, "name_collision", seen, first) for path, (seen, first) in found.items()]
+
+
+def leads_out(root: Path, place: Path) -> bool:
+    """Return whether a folder on the way from `root` to `place` below it is a link."""
+    return Path(os.path.realpath(place.parent)) != root.resolve() / place.parent.relative_to(root)

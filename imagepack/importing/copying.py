@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from imagepack.commands.quarantine import leads_out
 from imagepack.dvc import cache
 from imagepack.errors import InputError
 from imagepack.images import raw_files
+from imagepack.images.raw_names import leads_out
 from imagepack.importing.sources import Image, Source
 from imagepack.names import visible
 
