@@ -65,12 +65,15 @@ def choose(images: imagepack.PackedImages, label: int, count: int) -> np.ndarray
 
 
 def choose_along(images: imagepack.PackedImages, number: int, count: int) -> np.ndarray:
-    """Return positions of `count` images from the least to the greatest number: in each of as many equal parts
-    the one with the lowest id."""
+    """Return positions of `count` images from the least to the greatest number, and between those of as many equal
+    parts the one with the lowest id."""
     by_id = np.lexsort(images.ids.T[::-1])
     ordered = by_id[np.argsort(images.labels[by_id, number], kind="stable")]
     rank = np.argsort(by_id)
-    return np.array([part[rank[part].argmin()] for part in np.array_split(ordered, min(count, len(ordered)))])
+    chosen = [part[rank[part].argmin()] for part in np.array_split(ordered, min(count, len(ordered)))]
+    if len(chosen) > 1:
+        chosen[0], chosen[-1] = ordered[0], ordered[-1]
+    return np.array(chosen)
 
 
 def preview(packed: Input, out: Path, params: Preview, augment: Augment) -> str:

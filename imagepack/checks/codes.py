@@ -317,7 +317,7 @@ CHECKS = {
         "error",
         "has no label where `labels.column` says which column has them: no row, an empty cell, one that cannot be a "
         "class's name, or a number that is not finite",
-        "give it a row with a label in the table, or with a lone ; if it has none of several labels (docs/tables.md)",
+        "give it a row with a label in the table; docs/tables.md also says how to write that it has none of several",
         fixed=True,
         by_name=True,
     ),

@@ -19,6 +19,11 @@ MOST_VALUES = 50
 """Different texts of a column that is taken for a category; of names, notes and ids most of what comes is new."""
 
 
+def names(a: pl.DataFrame, b: pl.DataFrame) -> list[str]:
+    """Return the columns of tables that either manifest has, sorted."""
+    return sorted({name.removeprefix(COLUMN) for name in (*a.columns, *b.columns) if name.startswith(COLUMN)})
+
+
 def changed(pairs: pl.DataFrame, a: pl.DataFrame, b: pl.DataFrame) -> Iterator[dict]:
     """Yield each column that differs, as schema.json has it.
 
@@ -28,8 +33,7 @@ def changed(pairs: pl.DataFrame, a: pl.DataFrame, b: pl.DataFrame) -> Iterator[d
     """
     both = pairs.drop_nulls(["row_a", "row_b"])
     paths = {"path_a": a["path"][both["row_a"]], "path_b": b["path"][both["row_b"]]}
-    names = sorted({name for images in (a, b) for name in images.columns if name.startswith(COLUMN)})
-    for name in names:
+    for name in (f"{COLUMN}{name}" for name in names(a, b)):
         kinds = [KINDS[images[name].dtype.base_type()] if name in images.columns else None for images in (a, b)]
         found = {"name": name.removeprefix(COLUMN), "a": kinds[0], "b": kinds[1], "changed": 0, "images": []}
         if None not in kinds:
@@ -43,6 +47,11 @@ def changed(pairs: pl.DataFrame, a: pl.DataFrame, b: pl.DataFrame) -> Iterator[d
                 found["images"].append({"path_a": path_a, "path_b": path_b, "detail": f"{one} -> {other}"})
         if found["changed"] or kinds[0] != kinds[1]:
             yield found
+
+
+def most_first(found: dict) -> tuple:
+    """Return what sorts what `changed` yields: columns that came or went, then by how many cells differ."""
+    return None not in (found["a"], found["b"]), -found["changed"], found["name"]
 
 
 def with_drift(a: pl.DataFrame, b: pl.DataFrame, group: str | None) -> list[str]:

@@ -110,9 +110,20 @@ def check(summary: dict, changes: pl.DataFrame, rules: Sequence[str]) -> list[Fa
 
 def _check(rule: str, summary: dict, changes: pl.DataFrame) -> "Found":
     if column := _of_column(rule):
+        _require_column(column, summary["table_columns"])
         columns = [found for found in summary["columns"] if found["name"] == column]
         return _column_changed(summary | {"columns": columns}, changes)
     return CHECKS[rule](summary, changes)
+
+
+def _require_column(name: str, there: Sequence[str]) -> None:
+    """Refuse a rule about a column that no version has: such a gate would never close."""
+    if name not in there:
+        near = difflib.get_close_matches(name, there, n=1)
+        known = (
+            f"did you mean {visible(near[0])}?" if near else f"there are: {', '.join(map(visible, there)) or 'none'}"
+        )
+        raise InputError(f"--fail-on: no table of either version has a column {visible(name)!r} ({known})")
 
 
 def _with_turned(status: dict, changes: pl.DataFrame) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from imagepack.checks.codes import CHECKS
 from imagepack.compare.markdown import code
 from imagepack.compare.versions import Version
 from imagepack.exporting.citation import Citation, license_url
-from imagepack.exporting.selection import exported_names
+from imagepack.exporting.selection import columns_of, exported_names
 from imagepack.images.manifest import COLUMN
 from imagepack.names import visible
 from imagepack.reader.format import SPLITS
@@ -141,7 +141,7 @@ def _classes(facts: Facts) -> str:
 
 def _columns(version: Version, exported: bool) -> str:
     images = version.images.filter(status="accepted")
-    names = [name.removeprefix(COLUMN) for name in images.columns if name.startswith(COLUMN)]
+    names = columns_of(images)
     if not names:
         return ""
     rows = [

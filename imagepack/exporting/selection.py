@@ -84,9 +84,9 @@ class Selection:
         A label is a text; several are a list of texts, numbers a float32 or a list of them.
         """
         own = {**self._label_column(), "id": self.images["sha256"], "path": self.images["path"]}
-        theirs = [name for name in self.images.columns if name.startswith(COLUMN)]
-        names = exported_names([name.removeprefix(COLUMN) for name in theirs])
-        return pl.DataFrame(own | {new: self.images[old] for old, new in zip(theirs, names, strict=True)})
+        theirs = columns_of(self.images)
+        facts = zip(theirs, exported_names(theirs), strict=True)
+        return pl.DataFrame(own | {new: self.images[COLUMN + old] for old, new in facts})
 
     def _label_column(self) -> dict[str, pl.Series]:
         labels, names = self.labels, np.array(self.classes, dtype=object)
@@ -147,6 +147,12 @@ class Selection:
                     yield content
             if faults:
                 raise InputError(raw_files.listing("raw images cannot be had:", faults))
+
+
+def columns_of(images: pl.DataFrame) -> list[str]:
+    """Return the columns of tables of a manifest that are exported: not `split`, which the export says itself."""
+    names = [name.removeprefix(COLUMN) for name in images.columns if name.startswith(COLUMN)]
+    return [name for name in names if name != "split"]
 
 
 def exported_names(columns: Sequence[str], own: Sequence[str] = OWN_NAMES) -> list[str]:

@@ -44,6 +44,9 @@ MOST_BYTES = 4 * 2**30
 ROWS_A_STEP = 4096
 """Rows that are taken together: as texts they need several times the memory of a frame."""
 
+Lines = list[tuple[str, pl.DataFrame, list[str]]]
+"""By table, with a name for messages: path and line of each row, and its columns, without cells."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -53,13 +56,13 @@ class Table:
         rows: `path` below the folder of images, and the tables' columns, typed; a row an image file that is there.
         covered: whether there is a table at or above a path: its images are to have a row.
         without_image: table and line of each row whose image is not there, and its `file_name`.
-        lines: by table, with a name for messages: path and line of each row, and its columns, without cells.
+        lines: where their rows stand.
     """
 
     rows: pl.DataFrame
     covered: Callable[[str], bool] = lambda path: False
     without_image: list[tuple[str, int, str]] = field(default_factory=list)
-    lines: list[tuple[str, pl.DataFrame, list[str]]] = field(default_factory=list)
+    lines: Lines = field(default_factory=list)
 
     def place(self, path: str, column: str) -> str:
         """Return table and line of an image's cell, in words; of several that agree the first."""
@@ -94,8 +97,8 @@ def read(raw: Path, tables: Sequence[RawFile], paths: Iterable[str], types: Mapp
         lines.append((visible(str(raw / str(table))), frame.select("path", "line"), frame.columns))
         frames.append(frame.drop("line"))
         without_image += lost
-    rows = _joined(raw, frames, faults)
-    rows = _typed(raw, rows, types, faults)
+    rows = _joined(frames, lines, faults)
+    rows = _typed(rows, types, lines, faults)
     if faults:
         raise InputError(raw_files.listing(f"{raw} has tables that cannot be used (docs/tables.md):", faults))
     folders = {posixpath.dirname(str(table)) for table in tables}
@@ -327,7 +330,18 @@ def _placed(
     return placed, lost
 
 
-def _joined(raw: Path, frames: list[pl.DataFrame], faults: list[str]) -> pl.DataFrame:
+def _places(lines: Lines, column: str, paths: pl.Series) -> list[str]:
+    """Return, for each image, the tables and lines that have a cell of `column`, in words."""
+    places = pl.DataFrame({"path": paths})
+    for number, (table, of_table, columns) in enumerate(lines):
+        if column in columns:
+            words = pl.format("{} line {}", pl.lit(table), "line").alias(str(number))
+            places = places.join(of_table.select("path", words), on="path", how="left", maintain_order="left")
+    said = pl.concat_str(pl.exclude("path"), separator=" and ", ignore_nulls=True)
+    return places.select(said).to_series().to_list() if places.width > 1 else [visible(path) for path in paths]
+
+
+def _joined(frames: list[pl.DataFrame], lines: Lines, faults: list[str]) -> pl.DataFrame:
     """Return all tables as one: their columns add up, and where two have the same, one of them has a cell."""
     whole = pl.DataFrame({"path": pl.Series([], dtype=pl.String)})
     for frame in frames:
@@ -342,14 +356,15 @@ def _joined(raw: Path, frames: list[pl.DataFrame], faults: list[str]) -> pl.Data
         for name in both:
             other = f"{name} of another table"
             differing = whole.filter(pl.col(name) != pl.col(other)).select("path", name, other)
-            for path, *cells in differing.sort("path").rows():
+            differing = differing.sort("path")
+            for (path, *cells), place in zip(differing.rows(), _places(lines, name, differing["path"]), strict=True):
                 one, two = (visible(repr(cell)[:50]) for cell in cells)
-                faults.append(f"{raw}: two tables disagree about {visible(name)} of {visible(path)}: {one}, {two}")
+                faults.append(f"{place}: two tables disagree about {visible(name)} of {visible(path)}: {one}, {two}")
             whole = whole.with_columns(pl.coalesce(name, other).alias(name)).drop(other)
     return whole.sort("path").select("path", *sorted(whole.columns[1:]))
 
 
-def _typed(raw: Path, rows: pl.DataFrame, types: Mapping[str, str], faults: list[str]) -> pl.DataFrame:
+def _typed(rows: pl.DataFrame, types: Mapping[str, str], lines: Lines, faults: list[str]) -> pl.DataFrame:
     """Return the columns with the types that are asked for, or that all their texts have."""
     if unknown := sorted(types.keys() - set(rows.columns[1:])) if rows.width > 1 else []:
         faults.append(f"labels.types in params.yaml: no table has the columns {', '.join(map(visible, unknown))}")
@@ -360,9 +375,10 @@ def _typed(raw: Path, rows: pl.DataFrame, types: Mapping[str, str], faults: list
         kind = types.get(column.name) or (_kind_of(column) if column.dtype == pl.String else "")
         made = _cast(column, kind) if kind else column
         wrong = column.is_not_null() & made.is_null()
-        for path, cell in zip(rows["path"].filter(wrong), column.filter(wrong), strict=True):
-            shown = visible(repr(cell)[:50])
-            faults.append(f"{visible(column.name)} of {visible(path)}: {shown} is no {kind}, as labels.types says")
+        paths = rows["path"].filter(wrong)
+        for place, path, cell in zip(_places(lines, column.name, paths), paths, column.filter(wrong), strict=True):
+            said = f"{visible(repr(cell)[:50])} is no {kind}, as labels.types says"
+            faults.append(f"{place}: {visible(column.name)} of {visible(path)}: {said}")
         columns.append(made)
     return pl.DataFrame(columns)
 

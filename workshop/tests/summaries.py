@@ -29,6 +29,7 @@ SAME = {
     "findings": [],
     "leakage": {"new": [], "resolved": [], "trained_on": []},
     "classes": {"added": [], "removed": [], "renamed": [], "table": []},
+    "table_columns": [],
     "columns": [],
     "splits": {
         "table": [{"split": "train", "a": 80, "b": 80}, {"split": "test", "a": 18, "b": 18}], "moves": [],

@@ -204,7 +204,7 @@ def test_hugging_face_loads_it_with_splits_classes_and_columns(
     saved = run_theirs(HUGGING_FACE.format(folder=str(exports / name / "x")), tmp_path)
     assert_same(as_found(saved), packed)
     assert list(saved["json"]["features"]) == [
-        *("image", "label", "id", "path", "age", "table_label", "note", "seen_on", "table_split", "tame", "weight")
+        *("image", "label", "id", "path", "age", "table_label", "note", "seen_on", "tame", "weight")
     ]
     first = next(row for row in saved["json"]["rows"] if row["path"] == "one/cat/img1.png")
     columns = {"age": 1, "table_label": 1, "note": "=note, 1", "seen_on": "2026-01-02", "tame": True, "weight": 0.333}
@@ -310,7 +310,7 @@ def test_h5py_reads_it(exports: Path, packed: PackedImages):
         assert_same({digest: (split, label, pixels) for digest, split, label, pixels in rows}, packed)
         assert file["paths"].asstr()[:].tolist() == [packed.path(i) for i in range(len(packed))]
         columns = file["columns"]
-        assert set(columns) == set(packed.columns) - {"label", "split"} | {"table_label", "table_split"}
+        assert set(columns) == set(packed.columns) - {"label", "split"} | {"table_label"}
         assert np.array_equal(columns["age"], packed.columns["age"])
         assert np.array_equal(columns["tame"], packed.columns["tame"], equal_nan=True)
         assert columns["note"].asstr()[:].tolist() == packed.columns["note"].tolist()

@@ -170,12 +170,14 @@ def column(name: str, changed: int = 0, a: str | None = "text", b: str | None = 
 
 
 def test_cells_that_differ_break_the_rule_of_all_columns_and_that_of_their_own():
-    found = comparison(columns=[column("age", 2), column("site", a=None)])
+    found = comparison(columns=[column("age", 2), column("site", a=None)], table_columns=["age", "sex", "site"])
     broken = gates.check(
         *found, gates.parse("column_changed, column_changed:age, column_changed:site, column_changed:sex")
     )
     assert [failure.rule for failure in broken] == ["column_changed", "column_changed:age", "column_changed:site"]
     assert broken[0].message == "column_changed: age (2 cells), site (new): cat/0.jpg, cat/1.jpg"
     assert broken[1].message == "column_changed:age: age (2 cells): cat/0.jpg, cat/1.jpg"
+    with pytest.raises(InputError, match=r"no table of either version has a column 'Age' \(did you mean age\?\)"):
+        gates.check(*found, gates.parse("column_changed:Age"))
     with pytest.raises(InputError, match="no rule 'column_changed:'"):
         gates.parse("column_changed:")

@@ -290,13 +290,18 @@ def test_two_tables_that_disagree_are_refused_and_that_agree_are_one(flat: Works
     write(flat.raw / "images/metadata.csv", "file_name,count,more\n3.png,3,x\n")
     assert run(flat, column="kind").where(more="x").columns["count"].tolist() == [3]
     write(flat.raw / "images/metadata.csv", "file_name,count\n3.png,4\n")
-    with pytest.raises(InputError, match=r"two tables disagree about count of images/3.png: "):
+    with pytest.raises(
+        InputError,
+        match=r"metadata.\w+ line \d+ and .*metadata.\w+ line \d+: two tables disagree about count of images/3.png: ",
+    ):
         run(flat)
 
 
 def test_types_may_be_set(flat: Workspace):
     assert run(flat, types={"count": "text", "size": "number"}).columns["count"].dtype == object
-    with pytest.raises(InputError, match=r"note of images/0.png: 't0' is no integer, as labels.types says"):
+    with pytest.raises(
+        InputError, match=r"metadata.\w+ line 2: note of images/0.png: 't0' is no integer, as labels.types says"
+    ):
         run(flat, types={"note": "integer"})
     with pytest.raises(InputError, match="no table has the columns nothing"):
         run(flat, types={"nothing": "integer"})
