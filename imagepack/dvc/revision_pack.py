@@ -135,7 +135,7 @@ def warn_of_windows(source: str, shards: int) -> None:
     """Say, once a process, that a pack which is fetched while it is read is shuffled in windows."""
     log.warning(
         "%s: some shards are not in the local DVC cache and are fetched when they are needed, so a shuffle takes the "
-        "shards in random order and mixes the images of %d at a time, not of all; after dvc fetch it mixes all",
+        "shards in random order and mixes the images of up to %d at a time, not of all; after dvc fetch it mixes all",
         source,
         shards,
     )
