@@ -6,8 +6,8 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from imagepack.reader.augment import Augment
 if TYPE_CHECKING:
     from imagepack.reader.packed_images import PackedImages
 
+FETCHED_AT_ONCE = 8
+"""Shards."""
 POSITIONS_A_STEP = 1 << 16
 """Positions of an epoch whose images are looked up in one step."""
 FIRST_WINDOW, WINDOW = 4, 64
@@ -118,16 +120,31 @@ class Batches:
                     future.cancel()
 
     def _fetching(self, steps: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:
-        """Yield the same steps while a thread fetches the shards of those to come, as far ahead as a window reaches."""
+        """Yield the same steps while threads fetch the shards of those to come, as far ahead as a window may reach.
+
+        Those of the first batch come first. Then shard after shard in the order of their use, so that no window's last
+        one keeps the next window waiting.
+        """
+
+        def fetch(position: int, before: Sequence[Future]) -> None:
+            wait(before)
+            self._dataset.fetch([position])  # what goes wrong is said by the batch that needs it
+
         shards = len(self._dataset.index.shard_names)
-        images = len(self._dataset) * min(WINDOW, shards) // shards
+        ahead = len(self._dataset) * min(WINDOW, shards) // shards // (self._size * self._world)
         coming: deque[tuple[np.ndarray, int]] = deque()
-        pool = ThreadPoolExecutor(1, thread_name_prefix="imagepack")
+        asked: dict[int, int] = {}
+        first: list[Future] = []
+        pool = ThreadPoolExecutor(FETCHED_AT_ONCE, thread_name_prefix="imagepack")
         try:
-            for step in steps:
-                pool.submit(self._dataset.fetch, step[0])  # what goes wrong is said by the batch that needs it
+            for number, step in enumerate(steps):
+                for shard, position in self._dataset.shards_of(step[0]).items():
+                    if number - asked.get(shard, -ahead - 1) > ahead:  # in a small cache it may have gone meanwhile
+                        asked[shard] = number
+                        future = pool.submit(fetch, position, first if number else ())
+                        first += [] if number else [future]
                 coming.append(step)
-                if len(coming) > images // (self._size * self._world):
+                if len(coming) > ahead:
                     yield coming.popleft()
             yield from coming
         finally:
