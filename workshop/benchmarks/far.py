@@ -1,7 +1,7 @@
 """How fast an epoch is read straight from S3, by a machine that has nothing yet, beside the libraries that users know.
 
-    python3 run.py -- python -m workshop.benchmarks.far --peers PYTHON [--images N] [--keep FOLDER]
-    python3 run.py -- python -m workshop.benchmarks.far --alone [--images N] [--keep FOLDER]
+    python3 run.py -- python -m workshop.benchmarks.far --peers PYTHON [--images N] [--runs N] [--keep FOLDER]
+    python3 run.py -- python -m workshop.benchmarks.far --alone [--images N] [--runs N] [--keep FOLDER]
 
 Images of 128 x 128 pixels, cut out of photographs, lie in a local S3 (SeaweedFS): as arrays, as PNGs and as JPEGs, in
 packs and in the format of each library. Each reads one epoch of shuffled batches of 256, with an empty cache and in a
@@ -17,6 +17,7 @@ workshop.benchmarks.reader, which says how to make it, and then
 
 import argparse
 import asyncio
+import itertools
 import json
 import multiprocessing
 import os
@@ -26,10 +27,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -175,14 +178,14 @@ def linked(server: s3.Server) -> Iterator[str]:
             process.join()
 
 
-def compare(data: Data, endpoint: str, python: Path | None) -> Speeds:
-    """Read each kind with each."""
-    speeds = {}
-    for kind in KINDS:
-        for name in (OURS, *(PEERS if python else ())):
-            speeds[name, kind] = data.read(name, kind, endpoint, python)
-            print(f"{name}, {kind}: {speeds[name, kind][1]:.0f} images/s", file=sys.stderr, flush=True)
-    return speeds
+def compare(data: Data, endpoint: str, python: Path | None, rounds: int) -> Speeds:
+    """Read each kind with each in every round; medians."""
+    runs = defaultdict(list)
+    for _ in range(rounds):
+        for kind, name in itertools.product(KINDS, (OURS, *(PEERS if python else ()))):
+            runs[name, kind].append(data.read(name, kind, endpoint, python))
+            print(f"{name}, {kind}: {runs[name, kind][-1][1]:.0f} images/s", file=sys.stderr, flush=True)
+    return {key: tuple(map(median, zip(*results, strict=True))) for key, results in runs.items()}
 
 
 def report(title: str, speeds: Speeds) -> str:
@@ -217,7 +220,7 @@ def main(folder: Path, arguments: argparse.Namespace) -> bool:
         data = Data(folder, arguments.images, server, python)
         with linked(server) as far:
             for title, endpoint in (("near", server.endpoint), ("30 ms and 50 MB/s away", far)):
-                speeds = compare(data, endpoint, python)
+                speeds = compare(data, endpoint, python, arguments.runs)
                 verdicts = judge(speeds)
                 kept &= all(verdicts.values())
                 words = (f"{words}, {'kept' if good else 'missed'}" for words, good in verdicts.items())
@@ -233,6 +236,7 @@ def main(folder: Path, arguments: argparse.Namespace) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m workshop.benchmarks.far", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=positive, default=20_000, metavar="N", help="(20000)")
+    parser.add_argument("--runs", type=positive, default=1, metavar="N", help="rounds, of which the median counts (1)")
     parser.add_argument(
         "--peers", type=executable, default=sys.executable, metavar="PYTHON", help="that has the peers (this)"
     )
