@@ -1,6 +1,7 @@
 """The pack of a git revision, of this or another repository: without a checkout, shards fetched when needed."""
 
 import functools
+import itertools
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +95,8 @@ class RevisionPack:
 
     def fetch(self, shards: Sequence[tuple[str, int]]) -> None:
         """Fetch those of several shards, names and sizes, that are not on this machine, some at the same time."""
-        if not (away := [shard for shard in shards if not self._here(*shard)]):
+        if len(away := [shard for shard in shards if not self._here(*shard)]) < 2:
+            list(itertools.starmap(self.shard, away))
             return
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagepack-fetch") as pool:
             fetched = [pool.submit(self.shard, *shard) for shard in away]
@@ -135,7 +137,7 @@ def warn_of_windows(source: str, shards: int) -> None:
     """Say, once a process, that a pack which is fetched while it is read is shuffled in windows."""
     log.warning(
         "%s: some shards are not in the local DVC cache and are fetched when they are needed, so a shuffle takes the "
-        "shards in random order and mixes the images of %d at a time, not of all; after dvc fetch it mixes all",
+        "shards in random order and mixes the images of up to %d at a time, not of all; after dvc fetch it mixes all",
         source,
         shards,
     )

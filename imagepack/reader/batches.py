@@ -6,8 +6,8 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,12 @@ from imagepack.reader.augment import Augment
 if TYPE_CHECKING:
     from imagepack.reader.packed_images import PackedImages
 
+FETCHED_AT_ONCE = 8
+"""Shards."""
 POSITIONS_A_STEP = 1 << 16
 """Positions of an epoch whose images are looked up in one step."""
-WINDOW = 64
-"""Shards among which images of a pack that is not on this machine are shuffled."""
+FIRST_WINDOW, WINDOW = 4, 64
+"""Shards among which images of a pack that is not on this machine are shuffled: at an epoch's start, and at most."""
 
 
 class Batches:
@@ -123,16 +125,31 @@ class Batches:
                     future.cancel()
 
     def _fetching(self, steps: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:
-        """Yield the same steps while a thread fetches the shards of those to come, as far ahead as a window reaches."""
+        """Yield the same steps while threads fetch the shards of those to come, as far ahead as a window may reach.
+
+        Those of the first batch come first. Then shard after shard in the order of their use, so that no window's last
+        one keeps the next window waiting.
+        """
+
+        def fetch(position: int, before: Sequence[Future]) -> None:
+            wait(before)
+            self._dataset.fetch([position])  # what goes wrong is said by the batch that needs it
+
         shards = len(self._dataset.index.shard_names)
-        images = len(self._dataset) * min(WINDOW, shards) // shards
+        ahead = len(self._dataset) * min(WINDOW, shards) // shards // (self._size * self._world)
         coming: deque[tuple[np.ndarray, int]] = deque()
-        pool = ThreadPoolExecutor(1, thread_name_prefix="imagepack")
+        asked: dict[int, int] = {}
+        first: list[Future] = []
+        pool = ThreadPoolExecutor(FETCHED_AT_ONCE, thread_name_prefix="imagepack")
         try:
-            for step in steps:
-                pool.submit(self._dataset.fetch, step[0])  # what goes wrong is said by the batch that needs it
+            for number, step in enumerate(steps):
+                for shard, position in self._dataset.shards_of(step[0]).items():
+                    if number - asked.get(shard, -ahead - 1) > ahead:  # in a small cache it may have gone meanwhile
+                        asked[shard] = number
+                        future = pool.submit(fetch, position, first if number else ())
+                        first += [] if number else [future]
                 coming.append(step)
-                if len(coming) > images // (self._size * self._world):
+                if len(coming) > ahead:
                     yield coming.popleft()
             yield from coming
         finally:
@@ -187,7 +204,8 @@ class Batches:
         if self._cumulated is not None:
             return f"weighted {hashlib.sha256(self._cumulated).hexdigest()}"
         windows = self._dataset.remote and self._dataset.bounds() is not None
-        return ("shuffled in windows" if windows else "shuffled") if self._shuffle else "as packed"
+        shuffled = f"shuffled in windows of {FIRST_WINDOW} to {WINDOW} shards" if windows else "shuffled"
+        return shuffled if self._shuffle else "as packed"
 
     def state_dict(self) -> dict[str, int | str]:
         """Return where this is: small, JSON, the same on every rank."""
@@ -255,28 +273,41 @@ class _Buffers:
 
 
 class _Windows:
-    """A shuffle that keeps to WINDOW shards at a time: the shards in random order, the images of a window mixed."""
+    """A shuffle that keeps to a window of shards at a time: the shards in random order, the images of a window mixed.
+
+    A window has twice as many shards as the one before, so that the first batch need not wait for many, up to WINDOW;
+    and at most half of those that are left, so that little is left to do once the last shard has come.
+    """
 
     def __init__(self, bounds: np.ndarray, key: np.uint64) -> None:
         """Shuffle by `bounds`, int64, (S + 1,): shard s has the dataset's images bounds[s] to bounds[s + 1] - 1."""
         self._shards = order.permute(np.arange(len(bounds) - 1), len(bounds) - 1, key)
         self._begins = bounds[self._shards]
         self._ends = np.cumsum(bounds[self._shards + 1] - self._begins)  # in the new order
+        self._window_ends = self._ends[np.cumsum(window_sizes(len(self._shards)), dtype=np.int64) - 1]
         self._key = key
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
-        window = np.searchsorted(self._ends, positions, "right") // WINDOW
+        window = np.searchsorted(self._window_ends, positions, "right")
         result = np.empty_like(positions)
         for number in np.unique(window).tolist():
-            first, last = number * WINDOW, min((number + 1) * WINDOW, len(self._ends)) - 1
-            begin = int(self._ends[first - 1]) if first else 0
+            begin, end = int(self._window_ends[number - 1]) if number else 0, int(self._window_ends[number])
             mine = window == number
-            count = int(self._ends[last]) - begin
-            mixed = begin + order.permute(positions[mine] - begin, count, order.mix(self._key + np.uint64([number]))[0])
+            key = order.mix(self._key + np.uint64([number]))[0]
+            mixed = begin + order.permute(positions[mine] - begin, end - begin, key)
             shard = np.searchsorted(self._ends, mixed, "right")
             before = np.where(shard > 0, self._ends[shard - 1], 0)
             result[mine] = self._begins[shard] + mixed - before
         return result
+
+
+def window_sizes(shards: int) -> list[int]:
+    """Return how many shards each window has."""
+    sizes, size, left = [], FIRST_WINDOW, shards
+    while left:
+        sizes.append(min(left, max(FIRST_WINDOW, min(size, (left + 1) // 2))))
+        left, size = left - sizes[-1], min(2 * size, WINDOW)
+    return sizes
 
 
 def _cumulate(weights: np.ndarray, count: int) -> np.ndarray:

@@ -355,6 +355,12 @@ class PackedImages:
             raise ValueError("a raw pack holds pixels and no files: take has them")
         return self._shards.read_files(self._rows[self._positions(indices)])
 
+    def shards_of(self, indices: np.ndarray) -> dict[int, int]:
+        """Return the numbers of the shards of some images, in the order of their first use, and an image of each."""
+        shards = np.searchsorted(self.index.shard_starts, self._rows[indices], "right") - 1
+        found, first = np.unique(shards, return_index=True)
+        return {int(found[i]): int(indices[first[i]]) for i in np.argsort(first)}
+
     def fetch(self, indices: np.ndarray | Sequence[int]) -> None:
         """Bring the shards of some images to this machine, if the pack is that of a revision and they are not here."""
         self._shards.fetch(self._rows[self._positions(indices)])

@@ -16,6 +16,7 @@ import pytest
 from conftest import REPOSITORY, Workspace, add_pictures, picture, save
 
 from imagepack import Augment, Batches, PackedImages
+from imagepack.reader.batches import window_sizes
 from imagepack.reader.order import key, permute, uniform
 from stages.pack import Pack
 from stages.preprocess import Preprocess
@@ -30,6 +31,22 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> PackedImages:
     add_pictures(workspace.raw, 40, "cat")
     add_pictures(workspace.raw, COUNT - 40, "dog", first=100)
     return workspace.run(preprocessed=Preprocess(size=96), packed=Pack(shard_mib=1))
+
+
+@pytest.fixture(scope="module")
+def away(tmp_path_factory: pytest.TempPathFactory) -> PackedImages:
+    """50 images in a dozen shards, shuffled as where these have to be fetched."""
+    workspace = Workspace(tmp_path_factory.mktemp("away"))
+    add_pictures(workspace.raw, COUNT, "cat")
+    away = workspace.run(preprocessed=Preprocess(size=256), packed=Pack(shard_mib=1))
+    away.remote = True
+    return away
+
+
+@pytest.fixture(params=["here", "away"])
+def either(request: pytest.FixtureRequest, packed: PackedImages, away: PackedImages) -> PackedImages:
+    """Each of the two orders of a shuffle."""
+    return packed if request.param == "here" else away
 
 
 def sums(packed: PackedImages) -> dict[bytes, int]:
@@ -69,34 +86,34 @@ def test_the_last_batch_may_be_left_out(packed: PackedImages):
         assert len(batches) == len(wanted)
 
 
-def test_the_order_depends_on_seed_and_epoch_alone(packed: PackedImages):
-    first = order(packed.batches(7, shuffle=True, seed=1), packed)
+def test_the_order_depends_on_seed_and_epoch_alone(either: PackedImages):
+    first = order(either.batches(7, shuffle=True, seed=1), either)
     assert sorted(first) == list(range(COUNT))
-    assert first == order(packed.batches(20, shuffle=True, seed=1, prefetch=0), packed)
-    assert first != order(packed.batches(7, shuffle=True, seed=2), packed)
-    assert first != order(packed.batches(7, shuffle=True, seed=1, epoch=1), packed)
-    assert order(packed.batches(7), packed) == list(range(COUNT))
+    assert first == order(either.batches(20, shuffle=True, seed=1, prefetch=0), either)
+    assert first != order(either.batches(7, shuffle=True, seed=2), either)
+    assert first != order(either.batches(7, shuffle=True, seed=1, epoch=1), either)
+    assert order(either.batches(7), either) == list(range(COUNT))
 
 
-def test_each_iteration_is_an_epoch_even_after_one_that_was_left(packed: PackedImages):
-    batches = packed.batches(10, shuffle=True)
-    epochs = [order(packed.batches(10, shuffle=True, epoch=epoch), packed) for epoch in range(3)]
-    assert order(batches, packed) == epochs[0]
+def test_each_iteration_is_an_epoch_even_after_one_that_was_left(either: PackedImages):
+    batches = either.batches(10, shuffle=True)
+    epochs = [order(either.batches(10, shuffle=True, epoch=epoch), either) for epoch in range(3)]
+    assert order(batches, either) == epochs[0]
     assert batches.epoch == 1
     next(iter(batches))
     assert batches.epoch == 1
-    assert order(batches, packed) == epochs[2]
+    assert order(batches, either) == epochs[2]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_ranks_share_the_same_order_and_have_equal_steps(packed: PackedImages, world_size: int, drop_last: bool):
-    whole = order(packed.batches(8, shuffle=True), packed)
+def test_ranks_share_the_same_order_and_have_equal_steps(either: PackedImages, world_size: int, drop_last: bool):
+    whole = order(either.batches(8, shuffle=True), either)
     ranks = [
-        packed.batches(8, shuffle=True, drop_last=drop_last, rank=rank, world_size=world_size)
+        either.batches(8, shuffle=True, drop_last=drop_last, rank=rank, world_size=world_size)
         for rank in range(world_size)
     ]
-    known = sums(packed)
+    known = sums(either)
     steps = [[[known[image.tobytes()] for image in images] for images, _ in batches] for batches in ranks]
     assert {tuple(len(batch) for batch in rank) for rank in steps} == {tuple(len(batch) for batch in steps[0])}
     assert len(steps[0]) == len(ranks[0])
@@ -108,20 +125,20 @@ def test_ranks_share_the_same_order_and_have_equal_steps(packed: PackedImages, w
         assert COUNT <= len(together) < COUNT + world_size
 
 
-def test_a_state_goes_on_where_it_was_saved_also_with_another_world_size(packed: PackedImages):
-    whole = [order(packed.batches(5, shuffle=True, seed=3, epoch=epoch), packed) for epoch in range(3)]
-    running = packed.batches(5, shuffle=True, seed=3)
-    order(running, packed)
+def test_a_state_goes_on_where_it_was_saved_also_with_another_world_size(either: PackedImages):
+    whole = [order(either.batches(5, shuffle=True, seed=3, epoch=epoch), either) for epoch in range(3)]
+    running = either.batches(5, shuffle=True, seed=3)
+    order(running, either)
     for _ in itertools.islice(running, 4):
         state = json.loads(json.dumps(running.state_dict()))  # as a checkpoint would hold it
-    again = packed.batches(5, shuffle=True)
+    again = either.batches(5, shuffle=True)
     again.load_state_dict(state)
-    assert order(again, packed) == whole[1][20:]
-    assert order(again, packed) == whole[2]
-    two = [packed.batches(3, shuffle=True, rank=rank, world_size=2) for rank in range(2)]
+    assert order(again, either) == whole[1][20:]
+    assert order(again, either) == whole[2]
+    two = [either.batches(3, shuffle=True, rank=rank, world_size=2) for rank in range(2)]
     for batches in two:
         batches.load_state_dict(state)
-    known = sums(packed)
+    known = sums(either)
     pairs = zip(*two, strict=True)
     rest = [known[image.tobytes()] for pair in pairs for images, _ in pair for image in images]
     assert rest == whole[1][20:]
@@ -145,6 +162,37 @@ def test_a_state_of_other_images_or_another_order_is_refused(packed: PackedImage
         packed.batches(5).load_state_dict(state)
     with pytest.raises(ValueError, match="it must have dataset, order, seed, epoch, samples"):
         packed.batches(5).load_state_dict({"epoch": 3})
+
+
+def test_windows_grow_at_the_start_and_shrink_at_the_end():
+    assert window_sizes(400) == [4, 8, 16, 32, 64, 64, 64, 64, 42, 21, 11, 5, 4, 1]
+    assert window_sizes(10) == [4, 4, 2]
+    assert all(sum(window_sizes(shards)) == shards for shards in range(300))
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_each_window_has_all_images_of_its_shards_and_no_others(away: PackedImages, world_size: int):
+    """However many share the epoch, so that the first batch waits for four shards and no more."""
+    starts = away.index.shard_starts
+    ranks = [order(away.batches(1, shuffle=True, rank=r, world_size=world_size), away) for r in range(world_size)]
+    images = [i for together in zip(*ranks, strict=True) for i in together][:COUNT]
+    shards = (np.searchsorted(starts, images, "right") - 1).tolist()
+    assert len(set(shards)) == len(starts) - 1 > 8  # three windows or more
+    for size in window_sizes(len(starts) - 1):
+        window = list(dict.fromkeys(shards))[:size]
+        own = sum(int(starts[shard + 1] - starts[shard]) for shard in window)
+        assert set(shards[:own]) == set(window)
+        if size > 1:
+            assert shards[:own] != sorted(shards[:own], key=window.index)  # mixed, not shard by shard
+        shards = shards[own:]
+
+
+def test_a_state_of_other_windows_is_refused(away: PackedImages):
+    batches = away.batches(5, shuffle=True)
+    state = batches.state_dict()
+    assert state["order"] == "shuffled in windows of 4 to 64 shards"
+    with pytest.raises(ValueError, match="of batches shuffled in windows, these are shuffled in windows of 4 to 64"):
+        batches.load_state_dict(state | {"order": "shuffled in windows"})  # of 64 shards each, as it was at first
 
 
 def test_ten_million_images_are_resumed_at_once():
