@@ -105,7 +105,10 @@ def bring_in(folder: Path, options: argparse.Namespace) -> str:
         InputError: everything that is wrong with the source; nothing was copied.
     """
     path, source = options.source, recognise.read(options.source, options)
-    table.rename_reserved(source)
+    if not source.verbatim:
+        table.leave_own_out(source)
+        table.name_splits(source)
+        table.rename_reserved(source)
     placed, faults = places.as_they_are(source.images) if source.verbatim else places.place_all(source.images)
     if faults := source.faults + faults:
         raise InputError(listing(f"{path} ({source.kind}) cannot be imported; nothing was copied:", faults))
@@ -132,7 +135,8 @@ def also(rows: int) -> str:
 def next_step(source: Source) -> str:
     """Return what to do next."""
     if source.labels_column:
-        labels = f"\n  # params.yaml, under labels: column: {source.labels_column}"
+        kind = f"kind: {source.labels_kind}, " if source.labels_kind != "class" else ""
+        labels = f"\n  # params.yaml, under labels: {kind}column: {source.labels_column}"
         return NEXT.replace("\n\nNext", f"\n\nNext{labels}")
     return NEXT
 
