@@ -45,9 +45,7 @@ def leave_own_out(source: Source) -> None:
         image.cells.pop("id")
         image.cells.pop(paths[0], None)
     source.notes = [note for note in source.notes if not note.startswith("column path is called")]
-    source.notes.append(
-        "left out: id and path, which python3 run.py export wrote of the images in its data/raw"
-    )
+    source.notes.append("left out: id and path, which python3 run.py export wrote of the images in its data/raw")
 
 
 def name_splits(source: Source) -> None:

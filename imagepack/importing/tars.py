@@ -10,7 +10,7 @@ from imagepack.errors import InputError
 from imagepack.images.raw_names import is_junk, is_table
 from imagepack.images.zips import fault_of_name
 from imagepack.importing.folders import find_splits, place, wrapper
-from imagepack.importing.labels import choose_label_column, settle
+from imagepack.importing.labels import LABEL_COLUMNS, choose_label_column, settle
 from imagepack.importing.sources import NO_CLASS, SPLIT, Image, Source, is_image, split_of
 from imagepack.importing.tree import Tree
 from imagepack.names import counted, visible
@@ -64,7 +64,11 @@ def scan(files: list[Path]) -> Scan:
             elif is_data(member.name):
                 found.tables[file, member.name] = data
             elif extension in TEXTS and not is_junk(member.name):
-                found.said.setdefault((file, key), {}).update(cells_of(file, member, data, found))
+                said, new = found.said.setdefault((file, key), {}), cells_of(file, member, data, found)
+                if other := [name for name in new if name in said and said[name] != new[name]]:
+                    fault = f"says another {visible(other[0])} than the member before it: remove one of the two"
+                    found.faults.append(f"{file}: {visible(member.name)}: {fault}")
+                said.update(new)
                 found.names.setdefault((file, key), []).append(member.name)
             else:
                 found.others.append((file, member.name))
@@ -106,8 +110,13 @@ def of_samples(top: Path, found: Scan, label_column: str | None, as_table: bool,
         notes.append(f"left out, no texts, numbers or lists of texts: {left}")
     columns = list(dict.fromkeys(name for each in cells.values() for name in each))
     if label_column is None and CLASS in columns:
-        column = CLASS
-        notes.append("the class is in .cls")
+        column = CLASS if class_names else named_in_json(list(cells.values()))
+        if column == CLASS:
+            notes.append("the class is in .cls")
+        else:
+            notes.append(f"the class is in {column} of .json, whose number is in .cls (another: --label-column NAME)")
+            for each in cells.values():
+                each.pop(CLASS, None)
     else:
         column = choose_label_column(label_column, columns, notes, faults)
     splits = find_splits([name for _, name, _ in found.images], faults)
@@ -127,6 +136,17 @@ def of_samples(top: Path, found: Scan, label_column: str | None, as_table: bool,
     if column == CLASS and not class_names and all(image.folder.isdecimal() for image in source.images):
         notes.append("classes have numbers, no names: --class-names FILE has one a line")
     return source
+
+
+def named_in_json(cells: list[dict]) -> str:
+    """Return the key of .json members that has the names of the classes whose numbers are in .cls; else CLASS."""
+    for name in LABEL_COLUMNS:
+        pairs = {(each.get(CLASS), each.get(name)) for each in cells if not isinstance(each.get(name), list)}
+        numbers, names = {number for number, _ in pairs}, {text for _, text in pairs}
+        texts = all(isinstance(text, str) for text in names) and all(isinstance(number, int) for number in numbers)
+        if name != CLASS and pairs and texts and len(pairs) == len(numbers) == len(names):
+            return name
+    return CLASS
 
 
 def drop_lists(source: Source, column: str) -> None:
