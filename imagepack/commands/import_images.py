@@ -32,17 +32,31 @@ def main() -> int:
     options = parse()
     stand_at_root(options)
     with errors_as_messages("import", RAW):
-        require_places(options)
-        if options.source.startswith(bucket.SCHEMES):
-            print(bucket.bring_in(options.source, RAW, options.batch, options.dry_run, options.version_aware))
-            return 0
-        if options.link:
-            copying.require_safe_links()
-        RAW.mkdir(parents=True, exist_ok=True)
-        with locked(RAW):
-            remove_unfinished(RAW, copying.UNFINISHED)
-            print(visible_lines(bring_in(RAW / (options.batch or ""), options)), flush=True)
+        try:
+            run(options)
+        except BrokenPipeError:  # | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails at its end
+            if not options.dry_run:
+                raise InputError("stopped, as nobody reads what it says; nothing is lost; run it again") from None
     return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Bring in what the options say.
+
+    Raises:
+        InputError: it cannot be.
+    """
+    require_places(options)
+    if options.source.startswith(bucket.SCHEMES):
+        print(bucket.bring_in(options.source, RAW, options.batch, options.dry_run, options.version_aware))
+        return
+    if options.link:
+        copying.require_safe_links()
+    RAW.mkdir(parents=True, exist_ok=True)
+    with locked(RAW):
+        remove_unfinished(RAW, copying.UNFINISHED)
+        print(visible_lines(bring_in(RAW / (options.batch or ""), options)), flush=True)
 
 
 def stand_at_root(options: argparse.Namespace) -> None:
