@@ -32,17 +32,31 @@ def main() -> int:
     options = parse()
     stand_at_root(options)
     with errors_as_messages("import", RAW):
-        require_places(options)
-        if options.source.startswith(bucket.SCHEMES):
-            print(bucket.bring_in(options.source, RAW, options.batch, options.dry_run, options.version_aware))
-            return 0
-        if options.link:
-            copying.require_safe_links()
-        RAW.mkdir(parents=True, exist_ok=True)
-        with locked(RAW):
-            remove_unfinished(RAW, copying.UNFINISHED)
-            print(visible_lines(bring_in(RAW / (options.batch or ""), options)), flush=True)
+        try:
+            run(options)
+        except BrokenPipeError:  # | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails at its end
+            if not options.dry_run:
+                raise InputError("stopped, as nobody reads what it says; nothing is lost; run it again") from None
     return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Bring in what the options say.
+
+    Raises:
+        InputError: it cannot be.
+    """
+    require_places(options)
+    if options.source.startswith(bucket.SCHEMES):
+        print(bucket.bring_in(options.source, RAW, options.batch, options.dry_run, options.version_aware))
+        return
+    if options.link:
+        copying.require_safe_links()
+    RAW.mkdir(parents=True, exist_ok=True)
+    with locked(RAW):
+        remove_unfinished(RAW, copying.UNFINISHED)
+        print(visible_lines(bring_in(RAW / (options.batch or ""), options)), flush=True)
 
 
 def stand_at_root(options: argparse.Namespace) -> None:
@@ -105,7 +119,10 @@ def bring_in(folder: Path, options: argparse.Namespace) -> str:
         InputError: everything that is wrong with the source; nothing was copied.
     """
     path, source = options.source, recognise.read(options.source, options)
-    table.rename_reserved(source)
+    if not source.verbatim:
+        table.leave_own_out(source)
+        table.name_splits(source)
+        table.rename_reserved(source)
     placed, faults = places.as_they_are(source.images) if source.verbatim else places.place_all(source.images)
     if faults := source.faults + faults:
         raise InputError(listing(f"{path} ({source.kind}) cannot be imported; nothing was copied:", faults))
@@ -132,7 +149,8 @@ def also(rows: int) -> str:
 def next_step(source: Source) -> str:
     """Return what to do next."""
     if source.labels_column:
-        labels = f"\n  # params.yaml, under labels: column: {source.labels_column}"
+        kind = f"kind: {source.labels_kind}, " if source.labels_kind != "class" else ""
+        labels = f"\n  # params.yaml, under labels: {kind}column: {source.labels_column}"
         return NEXT.replace("\n\nNext", f"\n\nNext{labels}")
     return NEXT
 

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import posixpath
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
@@ -9,70 +11,70 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from imagepack.errors import InputError
-from imagepack.images.raw_names import is_junk
-from imagepack.importing.folders import LABEL_COLUMNS, above, choose_label_column, left_out, read, walk
-from imagepack.importing.sources import SPLIT, SPLITS, Image, Source, class_folder, is_image
+from imagepack.importing.folders import above, left_out
+from imagepack.importing.labels import LABEL_COLUMNS, choose_label_column, settle
+from imagepack.importing.sources import SPLIT, Image, Source, is_image
+from imagepack.importing.tree import Tree
 from imagepack.names import counted, visible
 
 MORE_LABELS = ("species", "diagnosis", "dx", "breed", "y", "category_name", "type", "kind")
 """Taken for the class of an image where none of LABEL_COLUMNS is there."""
 
 
-def read_csv(file: Path, path_column: str | None, label_column: str | None, as_table: bool) -> Source:
+def read_csv(
+    tree: Tree, table: str, path_column: str | None, label_column: str | None, as_table: bool, class_names: list[str]
+) -> Source:
     """Return the images that a CSV file names, in the folder in which it lies.
 
     Args:
-        file: with a header.
+        tree: the folder, zip or tar.
+        table: the file's path there; it has a header.
         path_column: which image a row is about, by its path, name, or name without extension; None to find it.
         label_column: its class; None to find it by its name, "" where folders say it.
         as_table: leave images in their folders, and all columns in the table.
+        class_names: of classes 0, 1, ...
     """
-    rows = table_of(file)
-    files, faults = walk(file.parent)
-    paths = [path for path in files if is_image(path) and not is_junk(path)]
-    notes = left_out({path: key for path, key in files.items() if path != file.name}, paths)
-    column, find = choose_path_column(rows, paths, path_column, notes, faults)
+    file, faults, notes = tree.source / table, tree.faults, left_out(tree, table)
+    rows = table_of(file, tree.text(table))
+    top = f"{table.rpartition('/')[0]}/".lstrip("/")
+    paths = {path.removeprefix(top): path for path in tree.images}
+    column, find = choose_path_column(rows, list(paths), path_column, notes, faults)
+    if column is not None and (is_image(column) or (re.search("[0-9]", column) and find(column))):
+        name = visible(column)
+        raise InputError(f"{file}: its first line names an image, {name}: put a line with the columns' names above it")
     label = guess_label(rows, column, label_column, notes, faults)
-    images, seen = [], {}
-    for line, row in enumerate(rows.iter_rows(named=True), 2) if column else ():
+    source = Source(f"a folder with {visible(table)}", [], tree.contents, notes, faults)
+    if column is None or label is None:
+        return source
+    seen = {}
+    for line, row in enumerate(rows.iter_rows(named=True), 2):
         where, name = f"{visible(str(file))} line {line}", row.pop(column) or ""
-        found = find(name)
+        found = [paths[path] for path in find(name)]
         if len(found) != 1:
-            few = f"{visible(name)} is not there" if not found else f"{visible(name)} may be {' or '.join(found[:3])}"
+            shown, several = visible(name) or "an image without a name", " or ".join(map(visible, found[:3]))
+            few = f"{shown} may be {several}" if found else f"{shown} is not there"
             faults.append(f"{where}: {few}")
         elif found[0] in seen:
             faults.append(f"{where}: a second row of {visible(found[0])}, whose first is in line {seen[found[0]]}")
         else:
             seen[found[0]] = line
-            image, fault = image_of(found[0], row, label, as_table)
-            images += [image] if image else []
-            faults += [f"{where}: {fault}"] if fault else []
-    if column and (rest := [path for path in paths if path not in seen]):
+            source.images.append(Image(tree.files[found[0]], found[0], above(found[0].removeprefix(top)), row))
+    if rest := [path for path in tree.images if path not in seen]:
         shown = ", ".join(map(visible, rest[:3])) + ", ..." * (len(rest) > 3)
         notes.append(f"left out, without a row: {counted(len(rest), 'image')}: {shown}")
-    kind = f"a folder with {visible(file.name)}"
-    contents = lambda wanted: read(file.parent, wanted)  # noqa: E731
-    return Source(kind, images, contents, notes, faults, label if as_table else "")
+    source.where = lambda image: f"{visible(str(file))} line {seen[image.origin]}"
+    settle(source, label, as_table, class_names)
+    return source
 
 
-def image_of(path: str, row: dict, label: str, as_table: bool) -> tuple[Image | None, str]:
-    """Return the image of a row, and what is wrong with it."""
-    if row.get(SPLIT):
-        row[SPLIT] = SPLITS.get(row[SPLIT].lower(), row[SPLIT])
-    if as_table or not label:
-        return Image(path, path, above(path), row), ""
-    folder, fault = class_folder(row.pop(label), label)
-    return None if fault else Image(path, path, folder, row), fault
-
-
-def table_of(file: Path) -> pl.DataFrame:
+def table_of(file: Path, data: bytes) -> pl.DataFrame:
     """Return a CSV file, all cells as text; separated by commas, semicolons or tabs.
 
     Raises:
         InputError: it cannot be read, or has a column twice or without a name.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{file} is not UTF-8: save it as CSV UTF-8") from None
     head = text.partition("\n")[0]
@@ -89,47 +91,72 @@ def table_of(file: Path) -> pl.DataFrame:
 
 
 def finder(paths: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return a function from what a cell says to the images that it may mean."""
-    whole, names, stems = set(paths), {}, {}
+    """Return a function from a path, or the end of one, with or without its extension, to the images so called."""
+    names, stems = {}, {}
     for path in paths:
         pure = PurePosixPath(path)
         names.setdefault(pure.name, []).append(path)
         stems.setdefault(pure.stem, []).append(path)
 
     def find(cell: str) -> list[str]:
-        cell = cell.replace("\\", "/").removeprefix("./")
         name = cell.rpartition("/")[2]
-        if cell in whole:
-            return [cell]
-        found = names.get(name) or stems.get(name, [])
-        ending = [path for path in found if path.endswith(f"/{cell}") or f"/{path}".endswith(f"/{cell}")]
-        return ending or found
+        named = names.get(name, ())
+        if ends := [path for path in named if path == cell] or [path for path in named if path.endswith(f"/{cell}")]:
+            return ends
+        return [path for path in stems.get(name, ()) if f"/{path}".rpartition(".")[0].endswith(f"/{cell}")]
 
     return find
 
 
+def rooted(find: Callable[[str], list[str]], cells: Iterable[str | None]) -> Callable[[str], list[str]]:
+    """Return how to find what cells of a column say, which may all begin with folders that are not there: /data/x/."""
+    root = root_of([plain(cell) for cell in cells if cell], find)
+    return lambda cell: find(plain(cell).removeprefix(root))
+
+
+def plain(cell: str) -> str:
+    """Return a path with / and without ./ and folder/.. in it."""
+    return posixpath.normpath(cell.replace("\\", "/")) if cell else cell
+
+
+def root_of(cells: list[str], found: Callable[[str], list[str]]) -> str:
+    """Return the folders, with /, with which all cells begin and without which the first of them is there."""
+    if not cells or found(cells[0]) or ".." in cells[0].split("/"):
+        return ""
+    parts = cells[0].split("/")
+    roots = ["/".join(parts[:count]) + "/" for count in range(1, len(parts))]
+    hits = (root for root in roots if found(cells[0].removeprefix(root)))
+    return next((root for root in hits if all(cell.startswith(root) for cell in cells)), "")
+
+
 def choose_path_column(
     rows: pl.DataFrame, paths: list[str], asked: str | None, notes: list[str], faults: list[str]
-) -> tuple[str, Callable[[str], list[str]]]:
+) -> tuple[str | None, Callable[[str], list[str]]]:
     """Return the column that names images, the one with most images that are there; and how to find them."""
     find = finder(paths)
     shown = ", ".join(map(visible, rows.columns))
     if asked:
         if asked not in rows.columns:
             faults.append(f"no column {asked!r}: the columns are {shown}")
-            return "", find
-        return asked, find
-    hits = {name: sum(bool(cell and find(cell)) for cell in rows[name].head(1000)) for name in rows.columns}
+            return None, find
+        return asked, rooted(find, rows[asked])
+    finders = {name: rooted(find, rows[name]) for name in rows.columns}
+    hits = {name: sum(bool(cell and finders[name](cell)) for cell in rows[name].head(1000)) for name in rows.columns}
     best = max(hits, key=hits.get) if hits else ""
     if not best or not hits[best]:
-        faults.append(f"no column names images of this folder: name it, --path-column (the columns are {shown})")
-        return "", find
+        faults.append(
+            f"no column names images of this folder: name it, --path-column (the columns are {shown}); "
+            "if it is no table of them, move it elsewhere"
+        )
+        return None, find
     notes.append(f"column {visible(best)} says which image (another: --path-column NAME)")
-    return best, find
+    return best, finders[best]
 
 
-def guess_label(rows: pl.DataFrame, path_column: str, asked: str | None, notes: list[str], faults: list[str]) -> str:
-    """Return the column that has the classes; empty where folders say them."""
+def guess_label(
+    rows: pl.DataFrame, path_column: str | None, asked: str | None, notes: list[str], faults: list[str]
+) -> str | None:
+    """Return the column that has the classes; empty where folders say them, None where it cannot be told."""
     others = [name for name in rows.columns if name != path_column]
     by_name = {name.lower(): name for name in others}
     if asked is None and not set(LABEL_COLUMNS) & by_name.keys():
@@ -139,7 +166,7 @@ def guess_label(rows: pl.DataFrame, path_column: str, asked: str | None, notes: 
             faults.append(
                 f"which column is the class? --label-column NAME ('' if the folders say it): {', '.join(others)}"
             )
-            return ""
+            return None
         notes.append(f"column {visible(guess)} is the class (another: --label-column NAME)")
         return guess
     return choose_label_column(asked, others, notes, faults)

@@ -1,93 +1,53 @@
-"""Folders of images: classes, splits above them, tables beside them; on disk or in a zip, which stands for a folder."""
+"""Folders of images: classes, splits above them, tables beside them; on disk, or in a zip or tar."""
 
-import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from functools import partial
 
-from imagepack.errors import InputError
-from imagepack.images import raw_files, tables, zips
-from imagepack.images.raw_names import RawFile, as_text, is_junk, is_table
-from imagepack.importing.sources import NO_CLASS, SPLIT, SPLITS, Image, Source, class_folder, is_image
+from imagepack.images.raw_names import as_text, is_junk
+from imagepack.importing import labels, metadata
+from imagepack.importing.sources import NO_CLASS, SPLIT, SPLITS, Image, Source
+from imagepack.importing.tree import Tree
 from imagepack.names import counted, visible
 
-LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target")
-"""Columns that are taken for the class of an image if nobody says which is."""
 
-
-def read_folder(folder: Path, label_column: str | None, as_table: bool) -> Source:
+def of_tree(tree: Tree, label_column: str | None, as_table: bool, class_names: list[str]) -> Source:
     """Return the images of a folder.
 
     Args:
-        folder: class folders, or folders of splits with class folders in them; perhaps with metadata.csv or .jsonl.
+        tree: class folders, or folders of splits with class folders in them; perhaps with metadata.csv or .jsonl.
         label_column: of the tables; None to find it by its name.
         as_table: leave images in their folders, and all columns in the table.
+        class_names: of classes 0, 1, ...
     """
-    files, faults = walk(folder)
-    return of_files(folder, files, faults, label_column, as_table)
-
-
-def read_zip(file: Path, label_column: str | None, as_table: bool) -> Source:
-    """Return the same as `read_folder`, of what is in a zip."""
-    try:
-        members, wrong = zips.list_members(file)
-    except zips.Damaged as error:
-        raise InputError(f"{file} {error}: download it again") from None
-    files = {member.path: member for member in sorted(members, key=str)}
-    faults = [f"{file}: {fault}: make the zip again, without such names" for fault in wrong]
-    if len(files) < len(members):
-        faults.append(f"{file}: has {counted(len(members) - len(files), 'name')} twice: make the zip again")
-    return of_files(file, files, faults, label_column, as_table)
-
-
-def walk(folder: Path) -> tuple[dict[str, RawFile], list[str]]:
-    """Return every file of a folder, by its path, in natural order of a walk; and what cannot be read."""
-    files, faults = {}, []
-    for above, folders, names in os.walk(folder, onerror=raw_files.refuse_unlisted):
-        folders.sort()
-        for name in folders:
-            if Path(above, name).is_symlink():
-                faults.append(f"{visible(str(Path(above, name)))}: a link to a folder: import that folder by itself")
-        for name in sorted(names):
-            place = Path(above, name)
-            path = place.relative_to(folder).as_posix()
-            if place.is_file() or is_junk(path):
-                files[path] = path
-            elif is_image(path):
-                faults.append(f"{visible(str(place))}: a link that leads nowhere, or no file: remove it")
-    return files, faults
-
-
-def of_files(
-    source: Path, files: dict[str, RawFile], faults: list[str], label_column: str | None, as_table: bool
-) -> Source:
-    """Return the source of these files of a folder or zip."""
-    paths = [path for path in files if is_image(path) and not is_junk(path)]
-    found_tables = [file for path, file in files.items() if is_table(path) and not is_junk(path)]
-    top = "" if found_tables else wrapper(paths, archived=source.is_file())
-    rows = tables.read(source, found_tables, paths, {}) if found_tables else None
-    cells = {} if rows is None else {row.pop("path"): row for row in rows.rows.iter_rows(named=True)}
-    notes = left_out(files, paths)
-    if rows and rows.without_image:
-        table, line, name = rows.without_image[0]
-        faults.append(f"{table} line {line}: {visible(name)} is not there ({len(rows.without_image)} such rows)")
-    column = choose_label_column(label_column, list(rows.rows.columns[1:]) if rows else [], notes, faults)
+    paths, faults, notes = tree.images, tree.faults, left_out(tree)
+    top = wrapper(paths, tree.archived)
+    said = metadata.Metadata({}, label_column or "", "")
+    choose = partial(labels.choose_label_column, label_column, notes=notes, faults=faults)
+    if tree.tables:
+        said = metadata.read(tree, lambda columns: choose(columns=columns), notes, faults)
+    elif label_column:
+        said = said._replace(label=choose(columns=[]))
     splits = find_splits([path.removeprefix(top) for path in paths], faults)
-    images = []
-    for path in in_order(paths, top) if splits else paths:
-        image, fault = place(path, path.removeprefix(top), files[path], dict(cells.get(path, {})), splits, column)
-        if as_table and column and image:
-            image = image._replace(cells=image.cells | {column: cells.get(path, {}).get(column)}, folder=above(path))
-        images += [image] if image else []
-        faults += [fault] if fault else []
+    find_hidden_splits([path.removeprefix(top) for path in paths], notes, faults)
     kind = "folders of splits and classes" if splits else "class folders"
-    return Source(
-        f"{kind} with a table" if rows else kind,
-        images,
-        lambda wanted: read(source, wanted),
-        notes,
-        faults,
-        column if as_table else "",
-    )
+    source = Source(f"{kind} with a table" if tree.tables else kind, [], tree.contents, notes, faults)
+    if said.label is None:
+        return source
+    lost = []
+    for path in in_order(paths, top) if splits else paths:
+        split, folder = place(path.removeprefix(top), splits)
+        cells = dict(said.cells.get(path, {}))
+        if split:
+            cells[SPLIT] = cells.get(SPLIT) or split
+        if said.label or (as_table and tree.tables):
+            folder = above(path)
+        elif not folder and not cells.keys() - {SPLIT}:
+            lost.append(path)
+        source.images.append(Image(tree.files[path], path.removeprefix(top), folder or NO_CLASS, cells))
+    if lost:
+        more = f" (and {counted(len(lost) - 1, 'image')} more)" if len(lost) > 1 else ""
+        faults.append(f"{visible(as_text(lost[0]))}: lies in no class folder{more}")
+    labels.settle(source, said.label, as_table, class_names, said.kind)
+    return source
 
 
 def in_order(paths: list[str], top: str) -> list[str]:
@@ -111,10 +71,11 @@ def wrapper(paths: list[str], archived: bool) -> str:
     return f"{top}/" if top.lower() not in SPLITS and (archived or inside <= SPLITS.keys()) else ""
 
 
-def left_out(files: dict[str, RawFile], paths: list[str]) -> list[str]:
-    """Return notes of files that are no images by their names."""
-    others = [path for path in files if not is_image(path) and not is_table(path) and not is_junk(path)]
-    junk = sum(map(is_junk, files))
+def left_out(tree: Tree, table: str = "") -> list[str]:
+    """Return notes of files that are no images by their names, and are not the `table`."""
+    known = {table, *tree.images, *tree.tables}
+    others = [path for path in tree.files if path not in known and not is_junk(path)]
+    junk = sum(map(is_junk, tree.files))
     notes = []
     if others:
         shown = ", ".join(map(visible, others[:5])) + ", ..." * (len(others) > 5)
@@ -125,59 +86,33 @@ def left_out(files: dict[str, RawFile], paths: list[str]) -> list[str]:
 
 
 def find_splits(paths: list[str], faults: list[str]) -> bool:
-    """Return whether the first folders are splits."""
-    tops = {path.partition("/")[0] for path in paths if "/" in path}
+    """Return whether the first folders are splits; a fault where that cannot be."""
+    tops = {path.partition("/")[0] if "/" in path else path for path in paths}
     named = {top for top in tops if top.lower() in SPLITS}
     if named and (others := sorted(tops - named)):
         faults.append(
             f"folders called like splits ({', '.join(sorted(named))}) stand beside others "
             f"({', '.join(map(visible, others[:5]))}): import them one by one, or move the others elsewhere"
         )
+        return False
     return bool(named)
 
 
-def choose_label_column(asked: str | None, columns: list[str], notes: list[str], faults: list[str]) -> str:
-    """Return the column that has the labels; empty where folders say them."""
-    if asked is not None:
-        if asked and asked not in columns:
-            faults.append(f"no column {asked!r}: the columns are {', '.join(map(visible, columns)) or 'none'}")
-        return asked
-    guessed = next((name for name in columns if name.lower() in LABEL_COLUMNS), "")
-    if guessed:
-        notes.append(f"column {guessed} is the class (another: --label-column NAME; the folder: --label-column '')")
-    return guessed
+def find_hidden_splits(paths: list[str], notes: list[str], faults: list[str]) -> None:
+    """Find folders called like splits that lie in others: a fault where all images are in some, else a note."""
+    found = [next((name for name in path.split("/")[1:-1] if name.lower() in SPLITS), "") for path in paths]
+    if not (named := sorted(set(found) - {""})):
+        return
+    first = paths[found.index(named[0])]
+    shown = f"folders called like splits ({', '.join(named)}) lie in others, such as {visible(first)}"
+    if all(found):
+        faults.append(f"{shown}: name the folder that has the splits, with classes in each: {named[0]}/cat/1.png")
+    else:
+        notes.append(f"{shown}: they are taken for classes and batches")
 
 
-def place(origin: str, path: str, key: RawFile, cells: dict, splits: bool, column: str) -> tuple[Image | None, str]:
-    """Return the image of a path, and what is wrong with it."""
+def place(path: str, splits: bool) -> tuple[str, str]:
+    """Return the split of a path, and the folder that it is to have; empty where it has none."""
     *folders, _ = path.split("/")
-    if splits:
-        split = SPLITS[folders.pop(0).lower()]
-        cells[SPLIT] = cells.get(SPLIT) or split
-    if column:
-        folder, fault = class_folder(cells.pop(column, None), column)
-        if fault:
-            return None, f"{visible(origin)}: {fault}"
-        folders = [folder]
-    elif not folders:
-        if not cells.keys() - {SPLIT}:
-            return None, f"{visible(as_text(origin))}: lies in no class folder"
-        folders = [NO_CLASS]
-    return Image(key, path, "/".join(folders), cells), ""
-
-
-def read(source: Path, images: Iterable[Image]) -> Iterator[tuple[Image, bytes | Path]]:
-    """Yield the file of each image, or its bytes where it is in a zip.
-
-    Raises:
-        InputError: a damaged member of a zip.
-    """
-    for image in images:
-        if isinstance(image.key, zips.Member):
-            try:
-                yield image, zips.read(image.key)
-            except zips.Unreadable as error:
-                raise InputError(f"{visible(image.origin)}: {error.args[1]}") from None
-        else:
-            yield image, source / image.key
-    zips.close()
+    split = SPLITS[folders.pop(0).lower()] if splits else ""
+    return split, "/".join(folders)

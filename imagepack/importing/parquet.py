@@ -1,15 +1,17 @@
 """Parquet files with an image column, as Hugging Face's `datasets` and its Hub have them, read a few rows at a time."""
 
-import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from imagepack.errors import InputError
-from imagepack.importing.folders import choose_label_column
-from imagepack.importing.sources import NO_CLASS, SPLIT, Image, Source, class_folder, split_of
-from imagepack.names import visible
+from imagepack.importing.features import class_names as class_names_of
+from imagepack.importing.features import features_of, has_numbers, is_cell, is_text, named
+from imagepack.importing.labels import NUMBERS, SEVERAL, choose_label_column, settle
+from imagepack.importing.sources import NO_CLASS, SPLIT, Image, Source, split_of
+from imagepack.names import counted, visible
 
 BYTES_AT_A_TIME = 32 * 2**20
 """Of a file, that are read together."""
@@ -39,43 +41,57 @@ def read_parquet(
     """
     schema = schema_of(files[0])
     image_column = image_column_of(files[0], schema)
-    features = features_of(files[0])
-    notes, faults, images = [f"column {visible(image_column)} has the images"], [], []
+    names = class_names_of(features_of(files[0]))
+    notes, faults = [f"column {visible(image_column)} has the images"], []
     faults += [f"{file}: has other columns than {files[0].name}" for file in files if schema_of(file) != schema]
-    others = [name for name in schema if name != image_column]
-    left = [name for name in others if not is_cell(schema[name])]
-    if left:
-        notes.append(f"left out, no texts, numbers or dates: {', '.join(f'column {visible(name)}' for name in left)}")
-    columns = [name for name in others if name not in left]
-    names = {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
+    faults += [
+        f"{file}: has other names of classes than {files[0].name}: import them one by one"
+        for file in files[1:]
+        if class_names_of(features_of(file)) != names
+    ]
+    columns = [name for name, kind in schema.items() if name != image_column and (is_cell(kind) or has_numbers(kind))]
     if label_column is None and len(names) == 1:
         (label,) = names
         notes.append(f"column {visible(label)} is the class: {', '.join(map(visible, names[label][:10]))}")
     else:
         label = choose_label_column(label_column, columns, notes, faults)
+    left = [name for name in schema if name != image_column and (name != label or name not in columns)]
+    left = [name for name in left if not is_cell(schema[name])]
+    if left:
+        notes.append(f"left out, no texts, numbers or dates: {', '.join(f'column {visible(name)}' for name in left)}")
+    source = Source("Parquet files", [], lambda wanted: iter(()), notes, faults)
     if faults:
-        return Source("Parquet files", [], lambda wanted: iter(()), notes, faults)
-    if label and class_names:
-        names[label] = class_names
+        return source
+    columns = [name for name in columns if name not in left]
+    taken = {name: kind for name, kind in schema.items() if name in columns}
+    if class_names:
+        names.pop(label, None)
+    without = []
     for file in files:
         split = split_of(file.relative_to(top).as_posix())
-        for row, (name, cells) in enumerate(rows_of(file, image_column, columns)):
-            origin = f"{file.stem}/{name}" if name else ""
+        for row, (name, cells) in enumerate(rows_of(file, image_column, taken)):
             cells |= {column: named(cells[column], names[column]) for column in names if column in cells}
             if split:
                 cells[SPLIT] = cells.get(SPLIT) or split
-            folder = NO_CLASS
-            if label and not as_table:
-                folder, fault = class_folder(cells.pop(label), label)
-                if fault:
-                    faults.append(f"{file} row {row}: {fault}")
-                    continue
             if name is None:
-                faults.append(f"{file} row {row}: no image in column {visible(image_column)}")
+                without.append(f"{file} row {row}")
             else:
-                images.append(Image((file, row), origin, folder, cells))
-    contents = lambda wanted: read(image_column, wanted)  # noqa: E731
-    return Source("Parquet files with images", images, contents, notes, faults, label if as_table else "")
+                source.images.append(Image((file, row), f"{file.stem}/{name}", NO_CLASS, cells))
+    if without:
+        more = f" (and {counted(len(without) - 1, 'row')} more)" if len(without) > 1 else ""
+        faults.append(f"{without[0]}: no image in column {visible(image_column)}{more}")
+    source = Source("Parquet files with images", source.images, partial(read, image_column), notes, faults)
+    source.where = lambda image: f"{image.key[0]} row {image.key[1]}"
+    kind = kind_of_type(schema[label]) if label else ""
+    settle(source, label, as_table, class_names, kind)
+    return source
+
+
+def kind_of_type(dtype: pl.DataType) -> str:
+    """Return what the cells of a label column are, where their type says it; else nothing."""
+    if has_numbers(dtype) or dtype.is_float():
+        return NUMBERS
+    return SEVERAL if isinstance(dtype, pl.List) else ""
 
 
 def schema_of(file: Path) -> dict[str, pl.DataType]:
@@ -104,35 +120,15 @@ def image_column_of(file: Path, schema: dict[str, pl.DataType]) -> str:
     raise InputError(f"{file}: no column holds images (a struct of bytes and path, or bytes): {found}")
 
 
-def features_of(file: Path) -> dict:
-    """Return what `datasets` wrote of the columns; empty where another program made the file."""
-    try:
-        features = json.loads(pl.read_parquet_metadata(file)["huggingface"])["info"]["features"]
-        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def is_cell(kind: pl.DataType) -> bool:
-    """Return whether a cell of metadata.csv can hold such a value."""
-    return kind in (pl.String, pl.Boolean, pl.Date, pl.List(pl.String), pl.List(pl.Int64)) or kind.is_numeric()
-
-
-def named(cell: int | list | None, names: list[str]) -> str | int | list | None:
-    """Return the name of a class, or of each of several."""
-    if isinstance(cell, list):
-        return [named(each, names) for each in cell]
-    return names[cell] if isinstance(cell, int) and 0 <= cell < len(names) else None if cell == -1 else cell
-
-
-def rows_of(file: Path, image_column: str, columns: list[str]) -> Iterator[tuple[str | None, dict]]:
+def rows_of(file: Path, image_column: str, columns: dict[str, pl.DataType]) -> Iterator[tuple[str | None, dict]]:
     """Yield the name of each row's image, None where it has none, and its cells; a few images at a time."""
     image = pl.col(image_column)
     has_names = isinstance(schema_of(file)[image_column], pl.Struct)
     data = image.struct.field("bytes") if has_names else image
     path = image.struct.field("path") if has_names and "path" in path_fields(file, image_column) else pl.lit(None)
     begins = data.bin.head(4).alias("//begins")
-    query = pl.scan_parquet(file, glob=False).select(begins, path.cast(pl.String).alias("//path"), *columns)
+    cells = [pl.col(name).cast(pl.String) if is_text(kind) else pl.col(name) for name, kind in columns.items()]
+    query = pl.scan_parquet(file, glob=False).select(begins, path.cast(pl.String).alias("//path"), *cells)
     row = 0
     for part in parts(file, query):
         for cells in part.iter_rows(named=True):

@@ -1,6 +1,7 @@
 """Where the images of a source go below data/raw: one place each, which any system can have, and none outside."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
@@ -13,22 +14,23 @@ from imagepack.names import visible
 def place_all(images: Iterable[Image]) -> tuple[dict[str, Image], list[str]]:
     """Return the images by their paths below the batch, and why others have none, a line each.
 
-    Where two would have one path, the later one's name begins with the folders that it came from: valid-1.png.
+    Where two would have one path, the later one's name begins with the folders that it came from: valid-1.png. Where
+    that is taken too, it ends in a number.
     """
-    placed, faults, lower = {}, [], {}
+    placed, faults, lower, counts = {}, [], set(), Counter()
     for image in images:
         name = image.origin.rpartition("/")[2]
         path = f"{image.folder}/{name}"
         if path.lower() in lower:
-            path = f"{image.folder}/{longer_name(image)}"
+            path = longer = f"{image.folder}/{longer_name(image)}"
+            while path.lower() in lower:
+                counts[longer] += 1
+                path = f"{longer.rpartition('.')[0]}-{counts[longer] + 1}.{longer.rpartition('.')[2]}"
         if fault := fault_of(path):
             faults.append(f"{visible(as_text(image.origin))}: {fault}")
-        elif path.lower() in lower:
-            first = placed[lower[path.lower()]].origin
-            faults.append(f"{visible(image.origin)}: would have the name {visible(path)}, as {visible(first)} has")
         else:
             placed[path] = image
-            lower[path.lower()] = path
+            lower.add(path.lower())
     return placed, faults
 
 

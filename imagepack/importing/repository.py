@@ -43,6 +43,11 @@ def read_repository(repo: str, revision: str, batch: str, trust_remote: bool) ->
         md5s = {path.removeprefix(f"{RAW}/"): md5 for path, md5 in dvc.md5s_below(RAW).items()}
     except PackError as error:
         raise InputError(str(error).replace("pass trust_remote=True", "add --trust-remote")) from None
+    if not md5s:
+        raise InputError(
+            f"{repo}: nothing of {RAW} is committed at revision {revision}, commit {dvc.commit[:12]}. There: run "
+            f"`dvc add {RAW}` and commit; or import the folder {RAW} itself"
+        )
     notes = [f"revision {revision}, commit {dvc.commit[:12]}"]
     if batch and md5s.pop(PINNED, None):
         notes.append(f"left out: {PINNED}, whose pinned splits are those of the other data/raw")

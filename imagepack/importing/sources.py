@@ -50,6 +50,8 @@ class Source:
         notes: what a user should know before anything is copied: columns that were guessed, files left out.
         faults: why it cannot be imported, a line each.
         labels_column: column of the table that has the labels, where the folders have not.
+        labels_kind: what those are: labels.kind of params.yaml.
+        where: says where an image was found, for messages.
         verbatim: whether it is a data/raw already: every file keeps its path, tables and zips too.
         md5s: of the files, by `key`, where reading them would mean fetching them.
     """
@@ -60,6 +62,8 @@ class Source:
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     labels_column: str = ""
+    labels_kind: str = "class"
+    where: Callable[[Image], str] = lambda image: visible(image.origin)
     verbatim: bool = False
     md5s: dict[str, str] = field(default_factory=dict)
 

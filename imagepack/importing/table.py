@@ -2,17 +2,20 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
 from imagepack.errors import InputError
 from imagepack.images.raw_files import listing
-from imagepack.images.tables import FILE_NAME
+from imagepack.images.tables import FILE_NAME, NONE
 from imagepack.importing import copying
-from imagepack.importing.sources import Image, Source
+from imagepack.importing.labels import grouped
+from imagepack.importing.sources import SPLIT, SPLITS, Image, Source
 from imagepack.names import visible
 
 NAME = "metadata.csv"
+SHA256 = re.compile("[0-9a-f]{64}")
 RESERVED = {FILE_NAME, "path", "line"}
 """What tables.py takes no column of the user's by."""
 
@@ -22,11 +25,40 @@ def rename_reserved(source: Source) -> None:
     names = dict.fromkeys(name for image in source.images for name in image.cells)
     for name in sorted(RESERVED & names.keys()):
         new = f"source_{name}"
+        while new in names:
+            new = f"source_{new}"
         source.notes.append(f"column {name} is called {new} in {NAME}")
         source.labels_column = new if source.labels_column == name else source.labels_column
         for image in source.images:
             if name in image.cells:
                 image.cells[new] = image.cells.pop(name)
+
+
+def leave_own_out(source: Source) -> None:
+    """Leave out the id and path that `run.py export` writes of each image, which are those of another data/raw."""
+    names = {name for image in source.images for name in image.cells}
+    paths = [name for name in ("path", "source_path") if name in names]
+    ids = [image.cells.get("id") for image in source.images]
+    if not paths or not ids or not all(isinstance(each, str) and SHA256.fullmatch(each) for each in ids):
+        return
+    for image in source.images:
+        image.cells.pop("id")
+        image.cells.pop(paths[0], None)
+    source.notes = [note for note in source.notes if not note.startswith("column path is called")]
+    source.notes.append("left out: id and path, which python3 run.py export wrote of the images in its data/raw")
+
+
+def name_splits(source: Source) -> None:
+    """Give the splits of images the names that they have here; a fault where they have others."""
+    wrong = {}
+    for image in source.images:
+        if cell := image.cells.get(SPLIT):
+            image.cells[SPLIT] = SPLITS.get(str(cell).lower(), cell)
+            if str(cell).lower() not in SPLITS:
+                wrong.setdefault(str(cell), []).append(image)
+    fix = "call it train, val or test, leave it empty, or give the column another name"
+    for cell, images in wrong.items():
+        source.faults.append(grouped(source, f"split {visible(repr(cell))} in column {SPLIT}: {fix}", images))
 
 
 def write(placed: dict[str, Image], folder: Path, dry_run: bool = False) -> int:
@@ -82,5 +114,7 @@ def text(cell: Any) -> str:
     if isinstance(cell, bool):
         return str(cell).lower()
     if isinstance(cell, list | tuple):
-        return ";".join(map(text, cell))
+        return ";".join(text(each) for each in cell if each is not None) or NONE
+    if isinstance(cell, float) and cell != cell:
+        return ""
     return "" if cell is None else str(cell)

@@ -1,6 +1,7 @@
 """`python3 run.py import`: datasets of other shapes, each made by its own library where there is one, and packed."""
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -544,3 +545,229 @@ def test_what_a_source_cannot_be_is_said_so(target: Target, source: Path, tmp_pa
     (target.folder / "data/raw.dvc").write_text("outs: []\n")
     shutil.rmtree(target.raw, ignore_errors=True)
     assert "names images that are not here" in target.take(source, ok=False)
+
+
+def test_a_tar_of_splits_with_a_readme_is_as_the_folder(target: Target, splits: Path, tmp_path: Path):
+    target.take(splits)
+    before = contents(target.raw)
+    shutil.rmtree(target.raw)
+    (splits / "train/cat/notes.json").write_text('{"by": "us"}')
+    printed = target.take(tar(tmp_path / "pets.tar", [(f"./{path}", data) for path, data in contents(splits).items()]))
+    assert "left out, no images by their names: 2 files: " in printed
+    after = contents(target.raw)
+    assert sorted(after.pop("metadata.csv").split()) == sorted(before.pop("metadata.csv").split())
+    assert after == before
+
+
+def test_tars_called_like_splits_bring_them(target: Target, splits: Path, tmp_path: Path):
+    (tmp_path / "tars").mkdir()
+    for split in ("train", "valid", "test"):
+        tar(tmp_path / f"tars/{split}.tar", sorted(contents(splits / split).items()))
+    printed = target.take(tmp_path / "tars", "--dry-run")
+    assert "12 images in 2 classes: cat 6, dog 6" in printed
+    assert "splits: train 4, val 4, test 4" in printed
+
+
+@pytest.mark.parametrize("inside", ["", "skin/"])
+@pytest.mark.parametrize("name", ["labels.csv", "metadata.csv"])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_table_in_an_archive_is_as_in_the_folder(target: Target, tmp_path: Path, name: str, kind: str, inside: str):
+    members = [(f"{inside}pics/{n}.png", png(n)) for n in range(4)]
+    rows = "".join(f"pics/{n}.png,{('cat', 'dog')[n % 2]},{n}\n" for n in range(4))
+    members.append((f"{inside}{name}", f"file_name,label,age\n{rows}".encode()))
+    if kind == "tar":
+        tar(tmp_path / "a.tar", members)
+    else:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for path, data in members:
+                archive.writestr(path, data)
+    target.take(tmp_path / f"a.{kind}")
+    assert (pixels(target.raw, "cat/*"), pixels(target.raw, "dog/*")) == ([0, 2], [1, 3])
+    assert pl.read_csv(target.raw / "metadata.csv").sort("age")["age"].to_list() == [0, 1, 2, 3]
+
+
+def test_splits_in_a_zip_with_tables_in_a_folder_are_found(target: Target, splits: Path, tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path, data in contents(splits).items():
+            archive.writestr(f"pets/{path}", data)
+        archive.writestr("pets/train/metadata.csv", "file_name,age\ncat/0.png,7\n")
+    assert "splits: train 4, val 4, test 4" in target.take(tmp_path / "a.zip", "--dry-run")
+
+
+def test_a_path_in_a_csv_file_is_never_another_file_of_that_name(target: Target, tmp_path: Path):
+    save(tmp_path / "pets/one/x.png", picture(0))
+    save(tmp_path / "pets/y.png", picture(1))
+    (tmp_path / "pets/labels.csv").write_text("image,label\ntwo/x.png,TWO\none/x.png,ONE\n../dots/y.png,YES\n")
+    printed = target.take(tmp_path / "pets", ok=False)
+    assert "line 2: two/x.png is not there" in printed
+    assert "line 4: ../dots/y.png is not there" in printed
+    (tmp_path / "pets/labels.csv").write_text("image,label\n/data/pets/one/x.png,ONE\n/data/pets/y.png,YES\n")
+    target.take(tmp_path / "pets")
+    assert (pixels(target.raw, "ONE/*"), pixels(target.raw, "YES/*")) == ([0], [1])
+
+
+def parquet(file: Path, names: list, features: dict | None = None, **columns: list) -> Path:
+    """Write a Parquet file of pictures, as `datasets` does."""
+    images = [{"bytes": png(number), "path": name} for number, name in enumerate(names)]
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})} if features else None
+    pl.DataFrame({"image": images} | columns, strict=False).write_parquet(file, metadata=metadata)
+    return file
+
+
+def test_names_for_classes_that_do_not_fit_are_refused(target: Target, tmp_path: Path):
+    file, names = parquet(tmp_path / "a.parquet", ["0.png", "1.png", "2.png"], label=[0, 1, 2]), tmp_path / "names.txt"
+    for text, said in (
+        ("a\nb\n", "has names of the classes 0 to 1, and 1 label in column label are others, such as '2'"),
+        ("a\nb\na\n", "a is there 2 times"),
+        ("a\n\nb\n", "line 2 is empty"),
+        ("", "has no names"),
+    ):
+        names.write_text(text)
+        assert said in target.take(file, "--class-names", str(names), ok=False)
+        assert contents(target.raw) == {}
+    names.write_text("a\nb\nc\n")
+    assert "3 classes: a 1, b 1, c 1" in target.take(file, "--class-names", str(names), "--dry-run")
+    save(tmp_path / "folders/0/1.png", picture(0))
+    assert "no column has the numbers" in target.take(tmp_path / "folders", "--class-names", str(names), ok=False)
+
+
+def test_numbers_of_classes_below_0_are_no_class(target: Target, tmp_path: Path):
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    members = [("1.png", png(1)), ("1.json", b'{"label": -1}'), ("2.png", png(2)), ("2.json", b'{"label": 1}')]
+    file = tar(tmp_path / "a.tar", members)
+    assert "1.png: no class in column label" in target.take(
+        file, "--class-names", str(tmp_path / "names.txt"), ok=False
+    )
+
+
+def test_several_labels_of_parquet_keep_names_and_none_of_them(target: Target, tmp_path: Path):
+    label = {"names": ["cat", "dog"], "_type": "ClassLabel"}
+    for feature in ({"feature": label, "_type": "List"}, [label]):
+        features = {"image": {"_type": "Image"}, "labels": feature}
+        parquet(tmp_path / "a.parquet", ["0.png", "1.png", "2.png"], features, labels=[[0, 1], [], [1]])
+        printed = target.take(tmp_path / "a.parquet")
+        assert "labels: kind: multilabel, column: labels" in printed
+        assert pl.read_csv(target.raw / "metadata.csv")["labels"].to_list() == ["cat;dog", ";", "dog"]
+        shutil.rmtree(target.raw)
+
+
+def test_a_label_with_a_semicolon_is_not_taken_for_two(target: Target, tmp_path: Path):
+    file = parquet(tmp_path / "a.parquet", ["0.png", "1.png"], tags=[["a;b"], ["c"]])
+    assert "has a ; in it" in target.take(file, "--label-column", "tags", ok=False)
+
+
+def test_numbers_are_no_class_folders(target: Target, tmp_path: Path):
+    for n in range(3):
+        save(tmp_path / f"pets/{n}.png", picture(n))
+    (tmp_path / "pets/labels.csv").write_text("image,target\n0.png,0.5\n1.png,2\n2.png,1.25\n")
+    printed = target.take(tmp_path / "pets", "--dry-run")
+    assert "column target has numbers, no classes: it stays in the table" in printed
+    assert "data/raw/images/0.png (target: 0.5)" in printed
+
+
+def test_a_class_stays_as_it_is_written(target: Target, tmp_path: Path):
+    for n in range(3):
+        save(tmp_path / f"pets/{n}.png", picture(n))
+    (tmp_path / "pets/metadata.csv").write_text("file_name,label\n0.png,2026-01-01\n1.png,2026-01-02\n2.png,\n")
+    assert "2.png: no class in column label" in target.take(tmp_path / "pets", ok=False)
+    (tmp_path / "pets/metadata.csv").write_text("file_name,label\n0.png,TRUE\n1.png,False\n2.png,true\n")
+    assert "3 classes: TRUE 1, False 1, true 1" in target.take(tmp_path / "pets", "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (("train/cat/1.png", "cat/1.png"), "stand beside others (cat)"),
+        (("train/1.png", "test/1.png", "other/1.png"), "stand beside others (other)"),
+        (("train/cat/1.png", "top.png"), "stand beside others (top.png)"),
+        (("cat/train/1.png", "dog/test/2.png"), "folders called like splits (test, train) lie in others"),
+        (("a/b/train/cat/1.png", "a/b/test/cat/2.png"), "name the folder that has the splits"),
+        (("1.png", "2.png"), "1.png: lies in no class folder (and 1 image more)"),
+    ],
+)
+def test_folders_whose_splits_cannot_be_told_are_refused(
+    target: Target, tmp_path: Path, paths: tuple[str, ...], said: str
+):
+    for number, path in enumerate(paths):
+        save(tmp_path / "pets" / path, picture(number))
+    printed = target.take(tmp_path / "pets", ok=False)
+    assert said in printed and "Traceback" not in printed
+
+
+def test_a_label_column_that_is_not_there_is_one_line(target: Target, table: Path, source: Path, tmp_path: Path):
+    members = [(f"{n}.{end}", data) for n in range(5) for end, data in (("png", png(n)), ("cls", b"1"))]
+    folders = [(path, data) for path, data in contents(source).items()]
+    for place in (
+        table, source, tar(tmp_path / "a.tar", members), tar(tmp_path / "b.tar", folders),
+        parquet(tmp_path / "a.parquet", ["1.png"], label=[1]),
+    ):  # fmt: skip
+        printed = target.take(place, "--label-column", "nope", ok=False)
+        assert "no column 'nope' (--label-column): the columns are" in printed
+        assert len(printed.strip().split("\n")) == 2
+
+
+def test_one_fault_of_many_images_is_one_line(target: Target, tmp_path: Path):
+    members = [(f"{n}.{end}", data) for n in range(50) for end, data in (("png", png(n)), ("json", b'{"label": ""}'))]
+    printed = target.take(tar(tmp_path / "a.tar", members), ok=False)
+    assert "0.png: no class in column label (and 49 images more)" in printed
+    assert len(printed.strip().split("\n")) == 2
+
+
+def test_images_with_one_name_in_parquet_get_numbers(target: Target, tmp_path: Path):
+    file = parquet(tmp_path / "same.parquet", ["same.png"] * 4, label=["cat"] * 4)
+    target.take(file)
+    names = ["same.png", "same-same.png", "same-same-2.png", "same-same-3.png"]
+    assert [(target.raw / "cat" / name).read_bytes() for name in names] == [png(n) for n in range(4)]
+    assert "nothing was copied" in target.take(file)
+
+
+def test_a_split_that_is_none_is_refused(target: Target, table: Path, tmp_path: Path):
+    text = (table / "labels.csv").read_text()
+    (table / "labels.csv").write_text(text.replace("test", "holdout"))
+    printed = target.take(table, ok=False)
+    assert "line 8: split 'holdout' in column split: call it train, val or test" in printed
+    assert "(and 1 image more)" in printed
+    file = parquet(tmp_path / "a.parquet", ["0.png", "1.png"], label=["a", "b"], split=["Validation", None])
+    assert "splits: val 1, none 1" in target.take(file, "--dry-run")
+
+
+def test_what_json_says_and_no_table_can_is_named(target: Target, tmp_path: Path):
+    said = b'{"label": "cat", "box": {"x": 1}, "age": 7}'
+    printed = target.take(tar(tmp_path / "a.tar", [("1.png", png(1)), ("1.json", said), ("LICENSE", b"free")]))
+    assert "left out, no texts, numbers or lists of texts: key box" in printed
+    assert "1 member: LICENSE" in printed
+    assert (target.raw / "metadata.csv").read_text() == "file_name,age\ncat/1.png,7\n"
+
+
+def test_members_that_are_there_twice_or_disagree_are_refused(target: Target, tmp_path: Path):
+    members = [("1.png", png(1)), ("1.cls", b"1"), ("1.png", png(2)), ("1.json", b'{"class": 3}')]
+    printed = target.take(tar(tmp_path / "a.tar", members), ok=False)
+    assert "'1.png' is there twice" in printed
+    assert "1.json: says another class than the member before it" in printed
+
+
+def test_a_csv_file_without_a_header_loses_no_image(target: Target, table: Path):
+    (table / "labels.csv").write_text("part0/ISIC_0.png,cat\npart1/ISIC_1.png,dog\npart2/ISIC_2.png,dog\n")
+    assert "its first line names an image, part0/ISIC_0.png" in target.take(table, ok=False)
+    (table / "labels.csv").write_text("ISIC_0,cat\nISIC_1,dog\n")
+    assert "its first line names an image, ISIC_0" in target.take(table, ok=False)
+
+
+def test_a_repository_where_nothing_is_committed_is_said_so(target: Target, template: Project, tmp_path: Path):
+    other = tmp_path / "other"
+    target("git", "clone", "--quiet", str(template.folder), str(other))
+    save(other / "data/raw/cat/1.png", picture(1))
+    (other / "data/raw.dvc").unlink(missing_ok=True)
+    Project(other)("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "None", ok=None)
+    printed = target.take(other, ok=False)
+    assert "nothing of data/raw is committed at revision HEAD" in printed
+
+
+def test_an_import_whose_output_nobody_reads_is_stopped_with_a_word(target: Target, source: Path):
+    command = f"{sys.executable} -m imagepack.commands.import_images {source} {{}} | true"
+    for options, said in (("", "stopped"), ("--dry-run", "")):
+        done = subprocess.run(
+            ["bash", "-c", command.format(options)], cwd=target.folder, stderr=subprocess.PIPE, text=True
+        )
+        assert "Broken pipe" not in done.stderr and "Traceback" not in done.stderr
+        assert said in done.stderr
