@@ -19,6 +19,7 @@ from imagepack.names import counted, visible
 
 MORE_LABELS = ("species", "diagnosis", "dx", "breed", "y", "category_name", "type", "kind")
 """Taken for the class of an image where none of LABEL_COLUMNS is there."""
+SHOWN_ROWS = 5
 
 
 def read_csv(
@@ -86,8 +87,17 @@ def table_of(file: Path, data: bytes) -> pl.DataFrame:
     try:
         rows = pl.read_csv(text.encode(), infer_schema=False, separator=separator)
     except pl.exceptions.PolarsError as error:
-        raise InputError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(_ragged(file, text, separator) or f"{file} cannot be read: {error}".splitlines()[0]) from None
     return rows.with_columns(pl.all().str.strip_chars().replace("", None))
+
+
+def _ragged(file: Path, text: str, separator: str) -> str:
+    """Return which rows have more cells than the first line has, in words; empty if none."""
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
+    width = len(next(reader))
+    rows = [f"line {reader.line_num} has {len(row)} cells" for row in reader if len(row) > width]
+    more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
+    return f"{file}: {', '.join(rows[:SHOWN_ROWS])}{more}; line 1 has {width}" if rows else ""
 
 
 def finder(paths: Iterable[str]) -> Callable[[str], list[str]]:

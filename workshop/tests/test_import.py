@@ -348,6 +348,12 @@ def test_columns_of_a_csv_file_are_guessed_and_shown(target: Target, table: Path
     assert len(packed.split("test")) == 2
 
 
+def test_rows_of_a_csv_file_with_too_many_cells_are_named(target: Target, table: Path):
+    with (table / "labels.csv").open("a") as file:
+        file.write("\nISIC_1;naevus;20;test;more\n")
+    assert "labels.csv: line 10 has 5 cells; line 1 has 4" in target.take(table, ok=False)
+
+
 def test_columns_of_a_csv_file_may_be_named_and_images_stay_in_their_folders(target: Target, table: Path):
     printed = target.take(table / "labels.csv", "--label-column", "age", "--table")
     assert "column: age" in printed
