@@ -54,9 +54,12 @@ def settle(source: Source, column: str, as_table: bool, class_names: list[str], 
         require_plain(source, column)
     if kind == NUMBERS:
         spread(source, column)
-    if not as_table and kind != ONE:
+    if kind != ONE:
+        source.notes[:] = [note for note in source.notes if not note.startswith(f"column {visible(column)} is the")]
         what = "several labels an image" if kind == SEVERAL else "numbers"
-        source.notes.append(f"column {visible(column)} has {what}, no classes: it stays in the table")
+        source.notes.append(
+            f"column {visible(column)} has {what}, no classes: it stays in the table (another: --label-column NAME)"
+        )
 
 
 def kind_of(cells: Iterable[Any]) -> str:
@@ -80,6 +83,8 @@ def name_classes(source: Source, column: str, names: list[str]) -> None:
         if isinstance(cell, list):
             return [named(each) for each in cell]
         text = "" if cell is None else str(cell).strip()
+        if ";" in text and text not in names:
+            return [named(each) for each in text.split(";") if each.strip()]
         if re.fullmatch("[0-9]+", text) and int(text) < len(names):
             return names[int(text)]
         if text not in ("", "-1", *names):

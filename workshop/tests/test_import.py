@@ -771,3 +771,28 @@ def test_an_import_whose_output_nobody_reads_is_stopped_with_a_word(target: Targ
         )
         assert "Broken pipe" not in done.stderr and "Traceback" not in done.stderr
         assert said in done.stderr
+
+
+def test_folders_of_splits_count_where_a_csv_file_has_the_classes(target: Target, tmp_path: Path):
+    for n, split in enumerate(("train", "valid", "test")):
+        save(tmp_path / f"pets/images/{split}/{n}.png", picture(n))
+    (tmp_path / "pets/labels.csv").write_text("image,label\n0.png,cat\n1.png,cat\n2.png,cat\n")
+    assert "splits: train 1, val 1, test 1" in target.take(tmp_path / "pets", "--dry-run")
+    members = [(f"d/{split}/{n}.{end}", data) for n, split in enumerate(("train", "test"))
+               for end, data in (("png", png(n)), ("cls", b"1"))]  # fmt: skip
+    assert "splits: train 1, test 1" in target.take(tar(tmp_path / "a.tar", members), "--dry-run")
+
+
+def test_a_table_of_json_loses_what_no_table_can_have_with_a_word(target: Target, tmp_path: Path):
+    for n in range(3):
+        save(tmp_path / f"pets/{n}.png", picture(n))
+    rows = [{"file_name": f"{n}.png", "path": f"/old/{n}", "tags": tags, "objects": {"bbox": [1]}}
+            for n, tags in enumerate((["sea"], [], ["land"]))]  # fmt: skip
+    (tmp_path / "pets/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    printed = target.take(tmp_path / "pets", "--label-column", "tags")
+    assert "left out, no texts, numbers or dates: column objects" in printed
+    assert "column path is called source_path in metadata.csv" in printed
+    assert "labels: kind: multilabel, column: tags" in printed
+    written = pl.read_csv(target.raw / "metadata.csv")
+    assert written["tags"].to_list() == ["sea", ";", "land"]
+    assert written["source_path"].to_list() == ["/old/0", "/old/1", "/old/2"]
