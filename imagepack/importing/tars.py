@@ -4,6 +4,7 @@ import json
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from imagepack.errors import InputError
@@ -191,7 +192,7 @@ def tree_of(top: Path, files: list[Path], found: Scan) -> Tree:
         paths = {(file, name): name for file, name in names}
     if len(set(paths.values())) < len(paths):
         paths = {where: with_stem(path, stem(where[0])) for where, path in paths.items()}
-    tree = {path: where for where, path in paths.items()}
+    tree = {path: where for where, path in sorted(paths.items(), key=itemgetter(1))}  # as a folder has them
     source = files[0] if len(files) == 1 else top
     return Tree(source, tree, found.faults, read, lambda path: found.tables[tree[path]], archived=True)
 
