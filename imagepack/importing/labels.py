@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from imagepack.images.tables import PATTERNS
-from imagepack.importing.sources import Source, class_folder
+from imagepack.importing.sources import NO_CLASS, Source, class_folder
 from imagepack.names import counted, visible
 
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target")
@@ -43,6 +43,10 @@ def settle(source: Source, column: str, as_table: bool, class_names: list[str], 
         name_classes(source, column, class_names)
     elif class_names:
         source.faults.append("--class-names: no column has the numbers of classes (--label-column NAME says which)")
+    if not column and any(image.folder == NO_CLASS for image in source.images):
+        source.notes.append(
+            f"nothing says the class of images in {NO_CLASS}: --label-column NAME does, if a column has it"
+        )
     if not column or (source.faults and not source.images):
         return
     kind = kind or kind_of(image.cells.get(column) for image in source.images)

@@ -794,3 +794,18 @@ def test_a_table_of_json_loses_what_no_table_can_have_with_a_word(target: Target
     written = pl.read_csv(target.raw / "metadata.csv")
     assert written["tags"].to_list() == ["sea", ";", "land"]
     assert written["source_path"].to_list() == ["/old/0", "/old/1", "/old/2"]
+
+
+def test_numbers_that_are_none_are_empty_cells(target: Target, tmp_path: Path):
+    save(tmp_path / "pets/0.png", picture(0))
+    save(tmp_path / "pets/1.png", picture(1))
+    (tmp_path / "pets/metadata.jsonl").write_text(
+        '{"file_name": "0.png", "label": NaN}\n{"file_name": "1.png", "label": 2.0}\n'
+    )
+    assert "labels: kind: numbers, column: label" in target.take(tmp_path / "pets")
+    assert (target.raw / "metadata.csv").read_text() == "file_name,label\nimages/0.png,\nimages/1.png,2.0\n"
+
+
+def test_images_of_no_class_are_said_to_be_so(target: Target, tmp_path: Path):
+    printed = target.take(parquet(tmp_path / "a.parquet", ["0.png"], sort=["cat"]), "--dry-run")
+    assert "nothing says the class of images in images: --label-column NAME does" in printed
