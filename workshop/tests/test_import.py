@@ -639,12 +639,13 @@ def test_numbers_of_classes_below_0_are_no_class(target: Target, tmp_path: Path)
 
 
 def test_several_labels_of_parquet_keep_names_and_none_of_them(target: Target, tmp_path: Path):
-    label = {"names": ["cat", "dog"], "_type": "ClassLabel"}
+    label = {"names": ["cat", "dog", "owl"], "_type": "ClassLabel"}
     for feature in ({"feature": label, "_type": "List"}, [label]):
         features = {"image": {"_type": "Image"}, "labels": feature}
         parquet(tmp_path / "a.parquet", ["0.png", "1.png", "2.png"], features, labels=[[0, 1], [], [1]])
         printed = target.take(tmp_path / "a.parquet")
         assert "labels: kind: multilabel, column: labels" in printed
+        assert "left out, classes that no image has: owl" in printed
         assert pl.read_csv(target.raw / "metadata.csv")["labels"].to_list() == ["cat;dog", ";", "dog"]
         shutil.rmtree(target.raw)
 
