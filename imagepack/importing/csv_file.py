@@ -13,7 +13,7 @@ import polars as pl
 from imagepack.errors import InputError
 from imagepack.importing.folders import above, left_out
 from imagepack.importing.labels import LABEL_COLUMNS, choose_label_column, settle
-from imagepack.importing.sources import SPLIT, Image, Source, is_image
+from imagepack.importing.sources import SPLIT, SPLITS, Image, Source, is_image
 from imagepack.importing.tree import Tree
 from imagepack.names import counted, visible
 
@@ -63,9 +63,26 @@ def read_csv(
     if rest := [path for path in tree.images if path not in seen]:
         shown = ", ".join(map(visible, rest[:3])) + ", ..." * (len(rest) > 3)
         notes.append(f"left out, without a row: {counted(len(rest), 'image')}: {shown}")
+    add_splits(source, top)
     source.where = lambda image: f"{visible(str(file))} line {seen[image.origin]}"
     settle(source, label, as_table, class_names)
     return source
+
+
+def add_splits(source: Source, top: str) -> None:
+    """Add the splits that folders say, where no column says them; a note where they say it of some images alone."""
+    if any(image.cells.get(SPLIT) for image in source.images):
+        return
+    found = []
+    for image in source.images:
+        folders = image.origin.removeprefix(top).lower().split("/")[:-1]
+        found.append(next((SPLITS[name] for name in folders if name in SPLITS), ""))
+    if found and all(found):
+        for image, split in zip(source.images, found, strict=True):
+            image.cells[SPLIT] = split
+    elif any(found):
+        shown = ", ".join(sorted(set(found) - {""}))
+        source.notes.append(f"some images lie in folders called like splits ({shown}): add a column split to use that")
 
 
 def table_of(file: Path, data: bytes) -> pl.DataFrame:

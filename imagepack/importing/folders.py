@@ -27,7 +27,8 @@ def of_tree(tree: Tree, label_column: str | None, as_table: bool, class_names: l
     elif label_column:
         said = said._replace(label=choose(columns=[]))
     splits = find_splits([path.removeprefix(top) for path in paths], faults)
-    find_hidden_splits([path.removeprefix(top) for path in paths], notes, faults)
+    if not any(cells.get(SPLIT) for cells in said.cells.values()):
+        find_hidden_splits([path.removeprefix(top) for path in paths], notes, faults)
     kind = "folders of splits and classes" if splits else "class folders"
     source = Source(f"{kind} with a table" if tree.tables else kind, [], tree.contents, notes, faults)
     if said.label is None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from imagepack.images.tables import PATTERNS
-from imagepack.importing.sources import Source, class_folder
+from imagepack.importing.sources import NO_CLASS, Source, class_folder
 from imagepack.names import counted, visible
 
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target")
@@ -43,6 +43,10 @@ def settle(source: Source, column: str, as_table: bool, class_names: list[str], 
         name_classes(source, column, class_names)
     elif class_names:
         source.faults.append("--class-names: no column has the numbers of classes (--label-column NAME says which)")
+    if not column and any(image.folder == NO_CLASS for image in source.images):
+        source.notes.append(
+            f"nothing says the class of images in {NO_CLASS}: --label-column NAME does, if a column has it"
+        )
     if not column or (source.faults and not source.images):
         return
     kind = kind or kind_of(image.cells.get(column) for image in source.images)
@@ -54,9 +58,12 @@ def settle(source: Source, column: str, as_table: bool, class_names: list[str], 
         require_plain(source, column)
     if kind == NUMBERS:
         spread(source, column)
-    if not as_table and kind != ONE:
+    if kind != ONE:
+        source.notes[:] = [note for note in source.notes if not note.startswith(f"column {visible(column)} is the")]
         what = "several labels an image" if kind == SEVERAL else "numbers"
-        source.notes.append(f"column {visible(column)} has {what}, no classes: it stays in the table")
+        source.notes.append(
+            f"column {visible(column)} has {what}, no classes: it stays in the table (another: --label-column NAME)"
+        )
 
 
 def kind_of(cells: Iterable[Any]) -> str:
@@ -80,6 +87,8 @@ def name_classes(source: Source, column: str, names: list[str]) -> None:
         if isinstance(cell, list):
             return [named(each) for each in cell]
         text = "" if cell is None else str(cell).strip()
+        if ";" in text and text not in names:
+            return [named(each) for each in text.split(";") if each.strip()]
         if re.fullmatch("[0-9]+", text) and int(text) < len(names):
             return names[int(text)]
         if text not in ("", "-1", *names):

@@ -57,8 +57,9 @@ def read(tree: Tree, choose: Callable[[list[str]], str | None], notes: list[str]
         try:
             found = tables.read(Path(folder), tree.tables, paths, {})
             label = choose(found.rows.columns[1:])
-            if label and found.rows[label].dtype != pl.String:  # 1.50 stays so
-                kinds.setdefault(label, NUMBERS if found.rows[label].dtype.is_float() else "")
+            if label and found.rows[label].dtype.is_float():
+                kinds.setdefault(label, NUMBERS)
+            elif label and found.rows[label].dtype != pl.String:  # TRUE stays so
                 found = tables.read(Path(folder), tree.tables, paths, {label: "text"})
         except InputError as error:
             raise InputError(str(error).replace(folder, str(tree.source))) from None

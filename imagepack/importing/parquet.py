@@ -81,6 +81,11 @@ def read_parquet(
         more = f" (and {counted(len(without) - 1, 'row')} more)" if len(without) > 1 else ""
         faults.append(f"{without[0]}: no image in column {visible(image_column)}{more}")
     source = Source("Parquet files with images", source.images, partial(read, image_column), notes, faults)
+    cells = [image.cells.get(label) for image in source.images] if label in names else []
+    used = {name for cell in cells for name in (cell if isinstance(cell, list) else [cell])}
+    if unused := [name for name in names.get(label, ()) if name not in used]:
+        shown = ", ".join(map(visible, unused[:10])) + ", ..." * (len(unused) > 10)
+        notes.append(f"left out, classes that no image has: {shown}")
     source.where = lambda image: f"{image.key[0]} row {image.key[1]}"
     kind = kind_of_type(schema[label]) if label else ""
     settle(source, label, as_table, class_names, kind)

@@ -23,6 +23,9 @@ RESERVED = {FILE_NAME, "path", "line"}
 def rename_reserved(source: Source) -> None:
     """Give columns other names where metadata.csv may not have theirs, and note that."""
     names = dict.fromkeys(name for image in source.images for name in image.cells)
+    for name in names:
+        if not name.strip() or not name.isprintable():
+            source.faults.append(f"a column cannot be called {visible(repr(name))}: rename it")
     for name in sorted(RESERVED & names.keys()):
         new = f"source_{name}"
         while new in names:

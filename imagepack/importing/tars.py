@@ -4,6 +4,7 @@ import json
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from imagepack.errors import InputError
@@ -119,13 +120,14 @@ def of_samples(top: Path, found: Scan, label_column: str | None, as_table: bool,
                 each.pop(CLASS, None)
     else:
         column = choose_label_column(label_column, columns, notes, faults)
-    splits = find_splits([name for _, name, _ in found.images], faults)
+    top_folder = wrapper([name for _, name, _ in found.images], archived=False)
+    splits = find_splits([name.removeprefix(top_folder) for _, name, _ in found.images], faults)
     source = Source("WebDataset tars", [], read, notes, faults)
     if column is None:
         return source
     for file, name, key in found.images:
         row = dict(cells.get((file, key), {}))
-        split, folder = place(name, splits)
+        split, folder = place(name.removeprefix(top_folder), splits)
         if split := split or split_of(file.relative_to(top).as_posix()):
             row[SPLIT] = row.get(SPLIT) or split
         origin = f"{stem(file)}/{name}"
@@ -141,7 +143,9 @@ def of_samples(top: Path, found: Scan, label_column: str | None, as_table: bool,
 def named_in_json(cells: list[dict]) -> str:
     """Return the key of .json members that has the names of the classes whose numbers are in .cls; else CLASS."""
     for name in LABEL_COLUMNS:
-        pairs = {(each.get(CLASS), each.get(name)) for each in cells if not isinstance(each.get(name), list)}
+        if any(isinstance(each.get(key), list) for each in cells for key in (CLASS, name)):
+            continue
+        pairs = {(each.get(CLASS), each.get(name)) for each in cells}
         numbers, names = {number for number, _ in pairs}, {text for _, text in pairs}
         texts = all(isinstance(text, str) for text in names) and all(isinstance(number, int) for number in numbers)
         if name != CLASS and pairs and texts and len(pairs) == len(numbers) == len(names):
@@ -188,7 +192,7 @@ def tree_of(top: Path, files: list[Path], found: Scan) -> Tree:
         paths = {(file, name): name for file, name in names}
     if len(set(paths.values())) < len(paths):
         paths = {where: with_stem(path, stem(where[0])) for where, path in paths.items()}
-    tree = {path: where for where, path in paths.items()}
+    tree = {path: where for where, path in sorted(paths.items(), key=itemgetter(1))}  # as a folder has them
     source = files[0] if len(files) == 1 else top
     return Tree(source, tree, found.faults, read, lambda path: found.tables[tree[path]], archived=True)
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,12 @@ class Tree:
     text: Callable[[str], bytes]
     archived: bool = False
 
-    @property
+    @cached_property
     def images(self) -> list[str]:
         """Return the paths of the images."""
         return [path for path in self.files if is_image(path) and not is_junk(path)]
 
-    @property
+    @cached_property
     def tables(self) -> list[str]:
         """Return the paths of metadata.csv and the like."""
         return [path for path in self.files if is_table(path) and not is_junk(path)]

@@ -560,9 +560,7 @@ def test_a_tar_of_splits_with_a_readme_is_as_the_folder(target: Target, splits: 
     (splits / "train/cat/notes.json").write_text('{"by": "us"}')
     printed = target.take(tar(tmp_path / "pets.tar", [(f"./{path}", data) for path, data in contents(splits).items()]))
     assert "left out, no images by their names: 2 files: " in printed
-    after = contents(target.raw)
-    assert sorted(after.pop("metadata.csv").split()) == sorted(before.pop("metadata.csv").split())
-    assert after == before
+    assert contents(target.raw) == before
 
 
 def test_tars_called_like_splits_bring_them(target: Target, splits: Path, tmp_path: Path):
@@ -647,12 +645,13 @@ def test_numbers_of_classes_below_0_are_no_class(target: Target, tmp_path: Path)
 
 
 def test_several_labels_of_parquet_keep_names_and_none_of_them(target: Target, tmp_path: Path):
-    label = {"names": ["cat", "dog"], "_type": "ClassLabel"}
+    label = {"names": ["cat", "dog", "owl"], "_type": "ClassLabel"}
     for feature in ({"feature": label, "_type": "List"}, [label]):
         features = {"image": {"_type": "Image"}, "labels": feature}
         parquet(tmp_path / "a.parquet", ["0.png", "1.png", "2.png"], features, labels=[[0, 1], [], [1]])
         printed = target.take(tmp_path / "a.parquet")
         assert "labels: kind: multilabel, column: labels" in printed
+        assert "left out, classes that no image has: owl" in printed
         assert pl.read_csv(target.raw / "metadata.csv")["labels"].to_list() == ["cat;dog", ";", "dog"]
         shutil.rmtree(target.raw)
 
@@ -777,3 +776,43 @@ def test_an_import_whose_output_nobody_reads_is_stopped_with_a_word(target: Targ
         )
         assert "Broken pipe" not in done.stderr and "Traceback" not in done.stderr
         assert said in done.stderr
+
+
+def test_folders_of_splits_count_where_a_csv_file_has_the_classes(target: Target, tmp_path: Path):
+    for n, split in enumerate(("train", "valid", "test")):
+        save(tmp_path / f"pets/images/{split}/{n}.png", picture(n))
+    (tmp_path / "pets/labels.csv").write_text("image,label\n0.png,cat\n1.png,cat\n2.png,cat\n")
+    assert "splits: train 1, val 1, test 1" in target.take(tmp_path / "pets", "--dry-run")
+    members = [(f"d/{split}/{n}.{end}", data) for n, split in enumerate(("train", "test"))
+               for end, data in (("png", png(n)), ("cls", b"1"))]  # fmt: skip
+    assert "splits: train 1, test 1" in target.take(tar(tmp_path / "a.tar", members), "--dry-run")
+
+
+def test_a_table_of_json_loses_what_no_table_can_have_with_a_word(target: Target, tmp_path: Path):
+    for n in range(3):
+        save(tmp_path / f"pets/{n}.png", picture(n))
+    rows = [{"file_name": f"{n}.png", "path": f"/old/{n}", "tags": tags, "objects": {"bbox": [1]}}
+            for n, tags in enumerate((["sea"], [], ["land"]))]  # fmt: skip
+    (tmp_path / "pets/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    printed = target.take(tmp_path / "pets", "--label-column", "tags")
+    assert "left out, no texts, numbers or dates: column objects" in printed
+    assert "column path is called source_path in metadata.csv" in printed
+    assert "labels: kind: multilabel, column: tags" in printed
+    written = pl.read_csv(target.raw / "metadata.csv")
+    assert written["tags"].to_list() == ["sea", ";", "land"]
+    assert written["source_path"].to_list() == ["/old/0", "/old/1", "/old/2"]
+
+
+def test_numbers_that_are_none_are_empty_cells(target: Target, tmp_path: Path):
+    save(tmp_path / "pets/0.png", picture(0))
+    save(tmp_path / "pets/1.png", picture(1))
+    (tmp_path / "pets/metadata.jsonl").write_text(
+        '{"file_name": "0.png", "label": NaN}\n{"file_name": "1.png", "label": 2.0}\n'
+    )
+    assert "labels: kind: numbers, column: label" in target.take(tmp_path / "pets")
+    assert (target.raw / "metadata.csv").read_text() == "file_name,label\nimages/0.png,\nimages/1.png,2.0\n"
+
+
+def test_images_of_no_class_are_said_to_be_so(target: Target, tmp_path: Path):
+    printed = target.take(parquet(tmp_path / "a.parquet", ["0.png"], sort=["cat"]), "--dry-run")
+    assert "nothing says the class of images in images: --label-column NAME does" in printed
