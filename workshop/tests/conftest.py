@@ -67,7 +67,7 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-MINUTES = ("cluster", "faults", "export", "import", "run", "incremental", "benchmarks", "hooks", "doctor", "versions")
+MINUTES = ("cluster", "faults", "export", "run", "incremental", "benchmarks", "hooks", "doctor", "versions")
 """Files of tests that take longest."""
 
 
