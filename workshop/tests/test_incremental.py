@@ -425,6 +425,7 @@ def test_shards_that_have_not_changed_are_taken_from_the_last_pack(incremental: 
     assert incremental.taken()["pack"] == (0, 31)
 
 
+@pytest.mark.slow
 def test_zips_that_have_not_changed_are_taken_from_the_last_run(incremental: Incremental):
     zipped = Preprocess(layout="zip")
     for batch in ("a", "b", "c"):

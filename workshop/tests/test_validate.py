@@ -880,6 +880,7 @@ def test_a_class_without_images_is_an_error_that_names_it(workspace: Workspace):
     assert len(pl.read_parquet(workspace.manifest)) == 6
 
 
+@pytest.mark.slow
 def test_a_file_that_takes_too_long_costs_itself_alone(workspace: Workspace):
     add_pictures(workspace.raw, 5)
     data = slow_bmp(4000)

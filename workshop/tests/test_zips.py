@@ -369,6 +369,7 @@ def test_a_changed_byte_never_changes_what_is_read(tmp_path: Path, at: float, ch
     zips.close()
 
 
+@pytest.mark.slow
 def test_large_zips_are_read(tmp_path: Path):
     many = tmp_path / "many.zip"
     with zipfile.ZipFile(many, "w") as target:
@@ -419,6 +420,7 @@ def test_both_layouts_give_the_same_pack(workspace: Workspace):
     assert len(list(workspace.processed.iterdir())) == 3  # a zip a batch
 
 
+@pytest.mark.slow
 def test_a_small_change_changes_few_zips_and_workers_none(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
     params = Preprocess(size=900, layout="zip")
     assert images_per_zip(params.size**2 * 3) == 5
