@@ -44,6 +44,8 @@ OUR_KEY = "local-s3-"
 
 CLOSED = "-disableHttp"
 """Neither filer nor master answers HTTP, for which they ask no keys; S3 reaches them by gRPC, which no web page can."""
+VOLUMES = "-volume.max=1000"
+"""Each bucket takes a volume. By itself the server makes as many as would fit if each were full: few on a full disk."""
 
 
 class S3Error(Exception):
@@ -175,7 +177,7 @@ def _launch(bucket: str, folder: Path, port: int, access_key: str, secret_key: s
     )
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
-            ["weed", "mini", CLOSED, f"-s3.port={port}", *ports, *here, *off],
+            ["weed", "mini", CLOSED, VOLUMES, f"-s3.port={port}", *ports, *here, *off],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -108,6 +108,19 @@ def test_the_server_keeps_its_data_over_a_restart_and_a_kill(tmp_path: Path):
     assert not s3.stop(tmp_path)
 
 
+def test_a_nearly_full_disk_takes_as_many_buckets_as_an_empty_one(small_disk: Callable[[int], Path]):
+    folder = small_disk(200 * 1024) / "s3"
+    server = s3.start("bucket", folder, port=s3.free_ports(1)[0])
+    try:
+        client = server.client()
+        for name in (f"bucket-{number}" for number in range(8)):
+            client.create_bucket(Bucket=name)
+            client.put_object(Bucket=name, Key="a", Body=b"data")
+            assert client.get_object(Bucket=name, Key="a")["Body"].read() == b"data"
+    finally:
+        s3.stop(folder)
+
+
 def test_the_server_listens_on_the_loopback_address_only(s3_server: s3.Server):
     addresses = {c.laddr.ip for c in psutil.Process(s3_server.pid).net_connections("tcp") if c.status == "LISTEN"}
     assert addresses == {"127.0.0.1"}
