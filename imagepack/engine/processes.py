@@ -142,9 +142,8 @@ class Pool:
     def __init__(
         self, workers: int, function: bytes, timeout: float | None, memory_mib: int | None, may_lose: bool
     ) -> None:
-        context = process_context()
-        start_server(context)
-        start = partial(_start, context, function, memory_mib)
+        start_server()  # if it does not run yet
+        start = partial(_start, process_context(), function, memory_mib)
         self._tasks: queue.SimpleQueue = queue.SimpleQueue()
         self._workers = [Worker(start, timeout, may_lose) for _ in range(workers)]
         self._threads = [threading.Thread(target=self._serve, args=(each,), daemon=True) for each in self._workers]
@@ -177,18 +176,19 @@ class Pool:
 def process_context() -> multiprocessing.context.BaseContext:
     """Return how worker processes are started.
 
-    Forked from a clean server that has imported the stages' modules once: a plain fork would copy the locks of polars'
-    threads as they happen to be.
+    Forked from a clean server that has imported the stages once (preload.py): a plain fork would copy the locks of
+    polars' threads as they happen to be.
     """
     forkserver = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if forkserver else "spawn")
     if forkserver:
-        context.set_forkserver_preload([name for name in sys.modules if name.startswith(("stages.", "imagepack."))])
+        context.set_forkserver_preload(["imagepack.engine.preload"])
     return context
 
 
-def start_server(context: multiprocessing.context.BaseContext) -> None:
-    """Start the server of `context`, in a main thread; Ctrl-C is for this process alone, while that one imports."""
+def start_server() -> None:
+    """Start the server that workers are forked from; Ctrl-C is for this process alone, while that one imports."""
+    context = process_context()
     if context.get_start_method() == "forkserver" and threading.current_thread() is threading.main_thread():
         from multiprocessing import forkserver  # not on Windows
 

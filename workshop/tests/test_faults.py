@@ -241,7 +241,8 @@ def test_a_stage_run_twice_at_once_by_hand_waits_for_the_other(project: Project,
     command = ["-m", "imagepack.engine", "preprocess", "data/raw", "data/validated/manifest.parquet", "data/processed"]
     shutil.rmtree(project.folder / ".memo")
     run = start(project, "python", *command)
-    while "forkserver" not in " ".join(command for _, command in processes(project)):
+    locks = project.folder / ".dvc/tmp"
+    while str(run.pid) not in [lock.read_text() for lock in locks.glob("preprocess-*.lock")]:
         assert run.poll() is None
     os.kill(run.pid, signal.SIGSTOP)  # so that it is not done before the other starts
     with ThreadPoolExecutor() as pool:

@@ -73,8 +73,7 @@ def test_a_number_of_workers_that_is_none_is_refused(monkeypatch: pytest.MonkeyP
 @pytest.mark.skipif(os.name == "nt", reason="there are no fork servers")
 def test_ctrl_c_while_workers_get_ready_is_for_the_main_process_alone():
     """Whoever stops a stage wants to read one line, and not where its helpers were."""
-    code = "import stages.validate; from imagepack.engine.processes import process_context, start_server;"
-    code += "start_server(process_context());"
+    code = "from imagepack.engine.processes import start_server; start_server();"
     code += "print('begun', flush=True); input()"
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     command = [sys.executable, "-c", code]
