@@ -8,6 +8,9 @@ from PIL import Image
 MEASURED_SIDE = 256
 """Pixels; larger images are measured on a copy reduced by a whole number until it fits: that is three times as fast,
 and a camera's pixels are softer and noisier the more it has."""
+LARGE = 8
+"""Times MEASURED_SIDE: from here on the copy is reduced by rows, then by columns. The first step, nearly all the work,
+is NumPy's, which reads pixels where they lie: Pillow would copy them to four bytes each before, which takes longer."""
 SIDE = 64
 """Pixels; the hash, the signature and the saturation are taken from a copy of SIDE x SIDE."""
 FREQUENCIES = 16
@@ -53,9 +56,9 @@ class Appearance:
     signature: bytes
 
 
-def measure(image: Image.Image) -> Appearance:
-    """Measure an image of mode L or RGB."""
-    image = image.reduce(-(-max(image.size) // MEASURED_SIDE))
+def measure(image: Image.Image | np.ndarray) -> Appearance:
+    """Measure an image of mode L or RGB, or its pixels: uint8, contiguous, (height, width) or (height, width, 3)."""
+    image = _reduced(image)
     grey = image.convert("L")
     counts = np.array(grey.histogram())
     levels, total = np.arange(256), counts.sum()
@@ -78,6 +81,26 @@ def measure(image: Image.Image) -> Appearance:
         perceptual_hash=_perceptual_hash(np.asarray(texture)),
         signature=_signature(small, texture),
     )
+
+
+def _reduced(image: Image.Image | np.ndarray) -> Image.Image:
+    """Return the copy that is measured, the same of an image and of its pixels."""
+    width, height = (image.shape[1], image.shape[0]) if isinstance(image, np.ndarray) else image.size
+    factor = -(-max(width, height) // MEASURED_SIDE)
+    if factor < LARGE:
+        return (Image.fromarray(image) if isinstance(image, np.ndarray) else image).reduce(factor)
+    pixels, whole = np.asarray(image), height // factor * factor
+    rows = _means(pixels[:whole].reshape(-1, factor, *pixels.shape[1:]))
+    if whole < height:
+        rows = np.concatenate([rows, _means(pixels[np.newaxis, whole:])])
+    return Image.fromarray(rows).reduce((factor, 1))
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """Return the rounded means of uint8 (n, m, ...) over m: uint8, (n, ...)."""
+    count = values.shape[1]
+    sums = np.add.reduce(values, axis=1, dtype=np.min_scalar_type(256 * count))
+    return ((sums + count // 2) // count).astype(np.uint8)
 
 
 def _perceptual_hash(texture: np.ndarray) -> str:

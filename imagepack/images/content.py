@@ -46,17 +46,22 @@ class Content:
     pixel_hash: str = ""
 
 
-def inspect(image: Image.Image, pixels: np.ndarray | None) -> tuple[Content, Image.Image]:
+def inspect(image: Image.Image, pixels: np.ndarray | None) -> tuple[Content, Image.Image | np.ndarray]:
     """Return what `image` is, and how it is seen: upright, mode L or RGB, 8-bit, over white where it is transparent.
+
+    Pixels that are seen as they are stored are returned as they came, since Pillow would copy them.
 
     Args:
         image: opened, and decoded if `pixels` is None.
         pixels: what `decode_strictly` returned.
     """
-    plain = upright(eight_bit(image) if pixels is None else Image.fromarray(pixels), image)
     if pixels is None or orientation(image) != 1:
+        plain = upright(eight_bit(image) if pixels is None else Image.fromarray(pixels), image)
+        seen = over(plain, WHITE)
         deep = pixels is None and image.mode.startswith("I;16")
         pixels = np.asarray(upright(image, image) if deep else plain)
+    else:
+        seen = pixels
     values = np.ascontiguousarray(pixels)
     kind = kind_of(image)
     if values.ndim == 3 and values.shape[2] == 4 and (values[..., 3] == 255).all():
@@ -80,7 +85,7 @@ def inspect(image: Image.Image, pixels: np.ndarray | None) -> tuple[Content, Ima
         unexplained=unexplained,
         pixel_hash=digest.hexdigest(),
     )
-    return content, over(plain, WHITE)
+    return content, seen
 
 
 def _is_grey(values: np.ndarray) -> bool:

@@ -1104,6 +1104,17 @@ def test_premultiplied_grey_and_bitmaps_without_a_file_header_are_read(workspace
         assert np.abs(packed[number][0] - shown).mean() < 3
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("width", [600, 2311])
+def test_measures_depend_on_the_pixels_alone_however_they_are_stored(workspace: Workspace, mode: str, width: int):
+    """Of a large JPEG they are taken from the decoded bytes, of other files from Pillow's image."""
+    jpeg = save(workspace.raw / "cat/a.jpg", picture(1, width, 307, mode), quality=90)
+    save(workspace.raw / "cat/b.png", Image.open(jpeg))
+    measured = ("pixel_hash", "perceptual_hash", "brightness", "contrast", "saturation", "entropy", "sharpness")
+    first, second = workspace.validate(Validate(**CALM)).select(measured).rows()
+    assert first == second
+
+
 def test_files_are_held_in_memory_few_at_a_time_and_large_ones_alone(tmp_path: Path):
     """Beside a large one others would be refused for want of memory."""
     sizes = [1, raw_files.HELD_BYTES, 1, 2, raw_files.HELD_BYTES - 2, 5, 50 * raw_files.HELD_BYTES, 1]
