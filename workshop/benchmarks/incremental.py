@@ -1,17 +1,18 @@
 """What a small change of the dataset costs, beside a run from nothing and a plain script; and how that grows.
 
     python3 run.py -- python -m workshop.benchmarks.incremental [--images N] [--growth N ...] [--plot FILE.svg]
-        [--counts]
+        [--counts] [--times N]
 
 N photographs once. Every image decoded in full on all cores, which no pipeline can do without; the plain script of
 workshop.benchmarks.pipeline; `dvc repro` of a pipeline that has nothing to do. Then, with images in files and in zips
-(data/raw and data/processed), each in a repository where DVC knows the photographs and nothing else: `dvc repro` from
-nothing; again with nothing changed; after another photograph has taken the place of every hundredth, which is as far
-apart as a change can be; and after as many new ones have come behind the others. In zips as docs/scaling.md has it:
-take the files out, change them, zip them again. Each is a process, timed from start to end; what takes no work is the
-median of three; files are read from a warm page cache as far as memory goes.
+(data/raw and data/processed), each in a repository where DVC knows the photographs and nothing else: validate by
+itself; `dvc repro` from nothing; again with nothing changed; after another photograph has taken the place of every
+hundredth, which is as far apart as a change can be; and after as many new ones have come behind the others. In zips
+as docs/scaling.md has it: take the files out, change them, zip them again. Each is a process, timed from start to
+end; what takes no work is the median of three; files are read from a warm page cache as far as memory goes.
 
 --growth: `dvc repro` from nothing at each of these sizes too, of the first photographs. --images 0: that alone.
+--times: photographs so many times as wide and as high as 500 x 375; with 8 they have 12 megapixels.
 --counts: what workshop.benchmarks.counts prints, behind it. --photographs FOLDER: take them from there, and leave
 there what had to be made, on the file system of the temporary folder or of --keep, since they are linked.
 """
@@ -37,15 +38,19 @@ LAYOUTS = ("folder", "zip")
 REPRO = ["dvc", "repro"]
 COLD, SAME, CHANGED, ADDED = "dvc repro, cold", "nothing changed", "1 % changed", "1 % added"
 BACK, AGAIN, ADD = "(zip --back before)", "(zip after)", "(dvc add of that)"
+VALIDATE = "validate, cold"
 DECODING, NONE = "every image decoded", "empty pipeline"
-LIMITS = {  # ratios that are promised, at most
-    (COLD, PLAIN): {"folder": 1.0, "zip": 1.0},
-    (CHANGED, COLD): {"folder": 0.25, "zip": 0.10},
-    (ADDED, COLD): {"folder": 0.25, "zip": 0.10},
-    (SAME, NONE): {"folder": 2.0, "zip": 2.0},
+LIMITS = {  # ratios that are wanted, at most
+    (VALIDATE, DECODING): {"folder": 2.2, "zip": 2.2},
+    (COLD, PLAIN): {"folder": 1.0, "zip": 0.75},
+    (CHANGED, COLD): {"folder": 0.25, "zip": 0.15},
+    (ADDED, COLD): {"folder": 0.25, "zip": 0.15},
+    (SAME, NONE): {"folder": 3.0, "zip": 3.0},
 }
-TARGET = 0.5
-"""Of COLD / PLAIN with zips: wished, not promised."""
+LARGE = 8
+"""Times as wide and as high: 12 megapixels."""
+OF_LARGE = {(VALIDATE, DECODING): {"folder": 1.25, "zip": 1.25}, (COLD, PLAIN): {"folder": 0.4, "zip": 0.4}}
+"""LIMITS of photographs that are so large, where they differ."""
 EMPTY = "stages:\n  nothing:\n    cmd: echo > nothing.txt\n    outs:\n      - nothing.txt\n"
 Took = dict[str, measure.Taken]
 
@@ -65,11 +70,11 @@ def decode_all(raw: Path) -> float:
     return time.perf_counter() - begun
 
 
-def put(raw: Path, images: int, numbers: Sequence[int]) -> None:
+def put(raw: Path, images: int, numbers: Sequence[int], times: int = 1) -> None:
     """Put a photograph that is nowhere yet in the place of each with these numbers."""
     for number in numbers:
         label = list(photographs.PHOTOGRAPHS)[number % len(photographs.PHOTOGRAPHS)]
-        other = photographs.photograph(photographs.original(label), np.random.default_rng(2 * images + number))
+        other = photographs.photograph(photographs.original(label), np.random.default_rng(2 * images + number), times)
         place = raw / label / f"{number:06}.jpg"
         place.unlink(missing_ok=True)  # a hard link
         other.save(place, quality=photographs.QUALITY)
@@ -90,31 +95,33 @@ def nothing(folder: Path, environment: dict[str, str]) -> measure.Taken:
     return median_of_three(lambda: measure.run(REPRO, folder, environment))
 
 
-def change(project: Project, images: int, layout: str) -> Took:
+def change(project: Project, images: int, layout: str, times: int) -> Took:
     """What each step takes."""
-    taken = {COLD: project.run(REPRO)}
+    taken = {VALIDATE: project.run(project.stages["validate"])}
+    project.reset()
+    taken[COLD] = project.run(REPRO)
     require_all(project.folder / "data/packed", images)
     taken[SAME] = median_of_three(lambda: project.run(REPRO))
     few = max(1, images // 100)
     for name, numbers in ((CHANGED, range(0, images, 100)), (ADDED, range(images, images + few))):
-        put_in(project, images, numbers, layout, taken)
+        put_in(project, images, numbers, layout, taken, times)
         taken[name] = project.run(REPRO)
         images = max(images, numbers[-1] + 1)
         require_all(project.folder / "data/packed", images)
     return taken
 
 
-def put_in(project: Project, images: int, numbers: Sequence[int], layout: str, taken: Took) -> None:
+def put_in(project: Project, images: int, numbers: Sequence[int], layout: str, taken: Took, times: int = 1) -> None:
     """`put` and `dvc add`; what that takes comes into `taken`."""
     if layout == "zip":
         taken[BACK] = project.run([*ZIP, "--back"])
-    put(project.folder / "data/raw", images, numbers)
+    put(project.folder / "data/raw", images, numbers, times)
     if layout == "zip":
         taken[AGAIN] = project.run(ZIP)
     taken[ADD] = project.run(["dvc", "add", "data/raw"])
 
 
-def compare(folder: Path, made: Path, images: int, layouts: Sequence[str]) -> tuple[Took, dict[str, Took]]:
+def compare(folder: Path, made: Path, images: int, layouts: Sequence[str], times: int) -> tuple[Took, dict[str, Took]]:
     """What is measured once, and what is of each layout; `made` holds the photographs and nothing else."""
     size = params.load(ROOT / "params.yaml")["preprocess"].size
     plain = [sys.executable, ROOT / "workshop/benchmarks/plain_script.py", made, folder / "plain.h5", str(size)]
@@ -122,10 +129,10 @@ def compare(folder: Path, made: Path, images: int, layouts: Sequence[str]) -> tu
     environment = projects[layouts[0]].environment
     once = {DECODING: measure.Taken(decode_all(made), 0), PLAIN: measure.run(plain, folder, environment)}
     once[NONE] = nothing(folder / "nothing", environment)
-    return once, {layout: change(project, images, layout) for layout, project in projects.items()}
+    return once, {layout: change(project, images, layout, times) for layout, project in projects.items()}
 
 
-def report(images: int, once: Took, found: dict[str, Took]) -> Iterator[str]:
+def report(images: int, once: Took, found: dict[str, Took], times: int) -> Iterator[str]:
     """A line for each step, and the ratios."""
     yield f"{f'{images} images':24}{'seconds':>10}{'peak MiB':>10}  of"
     for title, taken in {"": once, **found}.items():
@@ -137,10 +144,8 @@ def report(images: int, once: Took, found: dict[str, Took]) -> Iterator[str]:
     for layout, taken in found.items():
         seconds = {name: run.seconds for name, run in (once | taken).items()}
         yield f"{layout}: {COLD} / {DECODING}: {seconds[COLD] / seconds[DECODING]:.2f}"
-        for (name, other), limits in LIMITS.items():
+        for (name, other), limits in (LIMITS | (OF_LARGE if times >= LARGE else {})).items():
             yield measure.judged(f"{layout}: {name} / {other}", seconds[name] / seconds[other], limits[layout])
-    if "zip" in found:
-        yield f"wished for zips: {COLD} / {PLAIN}: {TARGET}"
     yield f"{len(range(0, images, 100))} images were changed, and {max(1, images // 100)} added"
 
 
@@ -148,14 +153,14 @@ def main(options: argparse.Namespace, folder: Path) -> None:
     """Measure in `folder`, which is empty, and print."""
     made = options.photographs.resolve() if options.photographs else folder / "photographs"
     if options.images:
-        photographs.generate(made, options.images)
+        photographs.generate(made, options.images, times=options.times)
         photographs.link(made, folder / "first", options.images)
-        found = compare(folder, folder / "first", options.images, options.layout)
-        print("\n".join(report(options.images, *found)), flush=True)
+        found = compare(folder, folder / "first", options.images, options.layout, options.times)
+        print("\n".join(report(options.images, *found, options.times)), flush=True)
     for layout in options.layout if options.images and not options.keep else []:
         shutil.rmtree(folder / layout)  # room for those of growth
     if options.growth:
-        photographs.generate(made, max(options.growth))
+        photographs.generate(made, max(options.growth), times=options.times)
         points = {layout: list(growth.grow(folder, made, options.growth, layout)) for layout in options.layout}
         for layout in options.layout:
             print("", *growth.table(layout, points[layout]), sep="\n", flush=True)
@@ -175,6 +180,7 @@ if __name__ == "__main__":
     parser.add_argument("--layout", choices=LAYOUTS, nargs="+", default=LAYOUTS, help="folder, zip (both)")
     parser.add_argument("--growth", type=positive, nargs="+", metavar="N", help="a cold run at each of these sizes too")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the growth")
+    parser.add_argument("--times", type=positive, default=1, metavar="N", help="as wide and as high as 500 x 375 (1)")
     parser.add_argument("--counts", action="store_true", help="count what is done to an image too")
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="use those there; make what is missing")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work in FOLDER, new or empty, and leave it there")

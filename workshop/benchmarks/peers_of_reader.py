@@ -88,11 +88,11 @@ def read_npy(folder: Path) -> Epoch:
 
 
 def read_imagepack(folder: Path, verify: str = "never", **options: int) -> Epoch:
-    """Our batches."""
+    """Our batches: each iteration over them is an epoch."""
     from imagepack import PackedImages
 
-    packed = PackedImages(folder / "packed", verify=verify)
-    return lambda number: packed.batches(BATCH, shuffle=True, epoch=number, **options)
+    batches = PackedImages(folder / "packed", verify=verify).batches(BATCH, shuffle=True, **options)
+    return lambda _: batches
 
 
 def read_imagepack_take(folder: Path) -> Epoch:

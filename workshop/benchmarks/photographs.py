@@ -37,10 +37,11 @@ PHOTOGRAPHS = {  # class: file in skimage/data
 }
 
 
-def generate(folder: Path, count: int, first: int = 0) -> None:
+def generate(folder: Path, count: int, first: int = 0, times: int = 1) -> None:
     """Write photographs number `first` to `first + count - 1` as `folder`/CLASS/NUMBER.jpg, on all cores.
 
     A number always gives the same picture, and no two numbers do; those that are there already are not made again.
+    They are `times` times as wide and as high.
 
     Raises:
         InputError: scikit-image is missing, or does not hold the photographs.
@@ -49,7 +50,7 @@ def generate(folder: Path, count: int, first: int = 0) -> None:
         original(label)
         (folder / label).mkdir(parents=True, exist_ok=True)
     missing = [number for number in range(first, first + count) if not (folder / _name(number)).exists()]
-    for _ in workers.map_in_order(partial(_write, folder), workers.groups(missing), len(missing), "photographs"):
+    for _ in workers.map_in_order(partial(_write, folder, times), workers.groups(missing), len(missing), "photographs"):
         pass
 
 
@@ -65,11 +66,11 @@ def _name(number: int) -> str:
     return f"{list(PHOTOGRAPHS)[number % len(PHOTOGRAPHS)]}/{number:06}.jpg"
 
 
-def _write(folder: Path, numbers: Sequence[int]) -> None:
+def _write(folder: Path, times: int, numbers: Sequence[int]) -> None:
     """Runs in a worker."""
     for number in numbers:
         label = list(PHOTOGRAPHS)[number % len(PHOTOGRAPHS)]
-        image = photograph(original(label), np.random.default_rng(number))
+        image = photograph(original(label), np.random.default_rng(number), times)
         unfinished = folder / f"{number:06}.part"
         image.save(unfinished, "JPEG", quality=QUALITY)
         unfinished.replace(folder / _name(number))
@@ -88,12 +89,16 @@ def original(label: str) -> Image.Image:
         ) from None
 
 
-def photograph(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Another view of `image`, 500 x 375 pixels, RGB: cropped, flipped, turned, in another light, with new grain."""
+def photograph(image: Image.Image, rng: np.random.Generator, times: int = 1) -> Image.Image:
+    """Another view of `image`, RGB: cropped, flipped, turned, in another light, with new grain.
+
+    It has `times` times 500 x `times` times 375 pixels, and no more to show: but for the grain it is enlarged.
+    """
     gamma, light = rng.uniform(0.8, 1.25), rng.uniform(0.9, 1.1, 3)
     tones = 255 * np.outer(light, np.linspace(0, 1, 256) ** gamma).clip(0, 1)
-    lit = np.asarray(_view(image, rng).point(tones.round().astype(int).ravel().tolist()))
-    grain = GRAIN * rng.standard_normal((HEIGHT, WIDTH, 1), "f4")  # the same for red, green and blue
+    view = _view(image, rng).point(tones.round().astype(int).ravel().tolist())
+    lit = np.asarray(view.resize((times * WIDTH, times * HEIGHT), Image.Resampling.BICUBIC) if times > 1 else view)
+    grain = GRAIN * rng.standard_normal((*lit.shape[:2], 1), "f4")  # the same for red, green and blue
     return Image.fromarray((lit + grain.round()).clip(0, 255).astype("u1"))
 
 
