@@ -7,6 +7,7 @@ images and nothing else. Each is a process, timed from its start to its end; fil
 """
 
 import argparse
+import compileall
 import os
 import shlex
 import shutil
@@ -99,6 +100,8 @@ def copy_repository(folder: Path) -> None:
     for name in filter(None, names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
+    for package in ("imagepack", "stages"):  # as it is from the second command on
+        compileall.compile_dir(folder / package, quiet=1)
     subprocess.run(["git", "init", "--quiet", folder], check=True)
 
 
