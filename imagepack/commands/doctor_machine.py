@@ -177,8 +177,9 @@ def _sizes() -> dict[str, int]:
 
 def locks(case: Case) -> Findings:
     """What killed processes left behind."""
-    yield from ((PROBLEM, fault) for fault in case.damaged_files)
-    left = bool(case.damaged_files)
+    faults = case.damaged_files + cache.unfinished_runs()
+    yield from ((PROBLEM, fault) for fault in faults)
+    left = bool(faults)
     try:
         held = json.loads((TMP / "rwlock").read_text(encoding="utf-8"))
         holders = [*held.get("write", {}).values(), *chain.from_iterable(held.get("read", {}).values())]

@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 from imagepack.checks import validation_reports
 from imagepack.commands import advice, report, s3, schema, unmerged, unseen_files
 from imagepack.commands import dvc as dvc_command
-from imagepack.dvc import git, lock_files, pushed, raw_data, repository
+from imagepack.dvc import cache, git, lock_files, pushed, raw_data, repository
 from imagepack.engine import params
 from imagepack.errors import InputError
 from imagepack.images import raw_files
@@ -36,7 +36,7 @@ def bring_up_to_date() -> int:
         return fail("This is no git repository: run `git init` here first.")
     if left := unmerged.settle():
         return fail("\n\n".join(left))
-    if faults := lock_files.faults() + unseen_files.dvc_files() + unseen_files.outputs():
+    if faults := lock_files.faults() + cache.unfinished_runs() + unseen_files.dvc_files() + unseen_files.outputs():
         return fail("\n".join(faults))
     try:
         params.load(Path("params.yaml"))  # DVC stops at the first fault, and does not say what was meant

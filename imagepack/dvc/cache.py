@@ -3,6 +3,7 @@
 import configparser
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -76,6 +77,17 @@ def some_files(cache_folder: Path, least: int = 20) -> list[Path]:
         if len(found) >= least:
             break
     return found
+
+
+def unfinished_runs() -> list[str]:
+    """Return what is wrong with the run cache, DVC's record of earlier runs, each with the fix.
+
+    DVC 3.67.1 makes a folder for a run, then a file in it. Killed in between, it fails at each later run of this stage
+    with these deps, and says only that join() had no name.
+    """
+    folders = sorted((_folder().parents[1] / "runs").glob("??/*"))
+    empty = [os.path.relpath(path) for path in folders if path.is_dir() and not any(path.iterdir())]
+    return [f"{path} is empty, as DVC leaves it when killed: rmdir {path}, then python3 run.py" for path in empty]
 
 
 def possible_links(source: Path, target: Path) -> dict[str, bool]:

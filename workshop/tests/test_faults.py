@@ -155,7 +155,7 @@ def kill_one_of(project: Project, what: str, chance: random.Random, after: float
 
 
 def mend_half_written(project: Project) -> None:
-    """What docs/faults.md says to do where DVC was killed while it wrote its lock or dvc.lock."""
+    """What docs/faults.md says to do where DVC was killed while it wrote its lock, dvc.lock or its run cache."""
     lock = project.folder / ".dvc/tmp/rwlock"
     try:
         json.loads(lock.read_text(encoding="utf-8"))
@@ -163,8 +163,8 @@ def mend_half_written(project: Project) -> None:
         pass
     except json.JSONDecodeError:
         lock.unlink()
-    said = project("python", "-c", "from imagepack.dvc import lock_files; print(*lock_files.faults())")
-    for fix in re.findall(r": (rm \S+|git checkout HEAD -- \S+), then", said):
+    code = "from imagepack.dvc import cache, lock_files; print(*lock_files.faults(), *cache.unfinished_runs())"
+    for fix in re.findall(r": (rm \S+|rmdir \S+|git checkout HEAD -- \S+), then", project("python", "-c", code)):
         project(*fix.split())
 
 
@@ -606,6 +606,21 @@ def test_a_damaged_lock_of_dvcs_is_said_with_the_fix(project: Project):
     assert ".dvc/tmp/rwlock is damaged, and DVC runs nothing: rm .dvc/tmp/rwlock" in said
     (project.folder / ".dvc/tmp/rwlock").unlink()
     project("dvc", "repro")
+
+
+def test_an_unfinished_entry_of_dvcs_run_cache_is_said_with_the_fix(project: Project, undisturbed: Project):
+    for entry in (project.folder / ".dvc/cache/runs").glob("??/*/*"):
+        entry.unlink()  # DVC was killed before it wrote it
+    (project.folder / "dvc.lock").unlink()
+    assert "join() argument" in project("dvc", "repro", ok=False)
+    said = project("python", "-m", "imagepack.commands.doctor", ok=False)
+    # a set: the last line names the first once more
+    fixes = set(re.findall(r"\.dvc/cache/runs/\S+ is empty, as DVC leaves it when killed: (rmdir \S+), then", said))
+    assert len(fixes) == 4
+    for fix in fixes:
+        project(*fix.split())
+    project("dvc", "repro")
+    assert differing(end_state(project), end_state(undisturbed)) == []
 
 
 def test_images_that_change_or_vanish_between_add_and_repro_are_what_dvc_records(fresh: Project):
