@@ -101,13 +101,11 @@ class Batches:
         """Yield batches and how far they lead, made by threads while the caller works on those before."""
         steps = self._steps(epoch, samples)
         if not self._prefetch:
-            yield from (self._make(self._buffers.get(len(step[0])), epoch, *step) for step in steps)
+            yield from (self._make(epoch, *step) for step in steps)
             return
         if self._dataset.remote:
             steps = self._fetching(steps)
-        # of arrays: threads that only copy take turns, and on two cores each would take one from the caller
-        copies = self._dataset.index.encoding == "raw" and not self._augment
-        threads = min(self._prefetch, max(1, _cores() - copies))
+        threads = min(self._prefetch, _cores())
         waiting: deque[Future] = deque()
         process = os.getpid()
         with ThreadPoolExecutor(threads, thread_name_prefix="imagepack") as pool:
@@ -115,7 +113,7 @@ class Batches:
                 for step in steps:
                     if os.getpid() != process:
                         raise RuntimeError("this iteration is of the process that forked: begin one of your own")
-                    waiting.append(pool.submit(self._make, self._buffers.get(len(step[0])), epoch, *step))
+                    waiting.append(pool.submit(self._make, epoch, *step))
                     if len(waiting) > self._prefetch:
                         yield waiting.popleft().result()
                 while waiting:
@@ -189,10 +187,8 @@ class Batches:
             return _Windows(bounds, key)
         return lambda positions: order.permute(positions, total, key)
 
-    def _make(
-        self, images: np.ndarray, epoch: int, chosen: np.ndarray, samples: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        self._dataset.take(chosen, out=images)
+    def _make(self, epoch: int, chosen: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        images = self._dataset.take(chosen, out=self._buffers.get(len(chosen)))
         if self._augment:
             for row, image_id in enumerate(self._dataset.ids_of(chosen)):
                 images[row] = self._augment(images[row], image_id.tobytes(), epoch)

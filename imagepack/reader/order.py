@@ -41,20 +41,27 @@ def permute(positions: np.ndarray, count: int, key: np.uint64) -> np.ndarray:
     Returns:
         int64, of the same length; different for different positions.
     """
-    half = np.uint64(max(LEAST_BITS, (count - 1).bit_length() + 1) // 2)
-    low = np.uint64((1 << int(half)) - 1)
+    half = max(LEAST_BITS, (count - 1).bit_length() + 1) // 2
+    low = (1 << half) - 1
     keys = mix(key + np.arange(1, ROUNDS + 1, dtype=np.uint64))
-    result = positions.astype(np.uint64)
+    # all that a round can make of half a number, where there are fewer halves than positions
+    tables = [_round(np.arange(low + 1), each, low) for each in keys] if 4 * low < len(positions) else None
+    result = positions.astype(np.int64)
     beyond = np.arange(len(result))
     while len(beyond):
         values = result[beyond]
         left, right = values >> half, values & low
-        for round_key in keys:
-            left, right = right, left ^ (mix(right ^ round_key) & low)
+        for number, round_key in enumerate(keys):
+            made = tables[number][right] if tables else _round(right, round_key, low)
+            left, right = right, left ^ made
         values = left << half | right
         result[beyond] = values
         beyond = beyond[values >= count]
-    return result.astype(np.int64)
+    return result
+
+
+def _round(right: np.ndarray, key: np.uint64, low: int) -> np.ndarray:
+    return (mix(right.astype(np.uint64) ^ key) & np.uint64(low)).astype(np.int64)
 
 
 def uniform(positions: np.ndarray, key: np.uint64) -> np.ndarray:

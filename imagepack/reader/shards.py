@@ -1,6 +1,5 @@
 """Read rows of the shards straight into an array: HDF5 says once where they lie and is not used from then on."""
 
-import ctypes
 import errno
 import functools
 import io
@@ -25,21 +24,28 @@ OPEN_FILES, OPEN_A_THREAD = 128, 64
 VERIFY = ("never", "first-read", "always")
 
 
-class MappedFile:
-    """A file mapped into memory, closed once nobody has it any more: no reader can tell whether another still reads.
+class OpenShard:
+    """A shard mapped into memory, closed once nobody has it any more: no reader can tell whether another still reads.
 
     Attributes:
-        address: of its first byte, for C.
         view: all bytes.
+        layout: where its images lie.
+        images: uint8, (n, H * W * C), of a shard of arrays; of others None.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, layout: ShardLayout, size: int | None) -> None:
+        """Map the file; `size` is the bytes of an image of a shard of arrays.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        self.path, self.layout = path, layout
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._size = len(self._map)
         self.view = np.frombuffer(self._map, np.uint8)
-        self.address = self.view.ctypes.data
+        pixels = slice(int(layout.offsets[0]), int(layout.offsets[-1]))
+        self.images = None if size is None else self.view[pixels].reshape(-1, size)
 
     def require_whole(self) -> None:
         """Refuse a file that has been cut off: to read on would end the process.
@@ -80,7 +86,7 @@ class Shards:
         """Have nothing open and no lock taken."""
         _of_this_process().add(self)
         self._lock = threading.Lock()
-        self._files: OrderedDict[int, tuple[MappedFile, ShardLayout]] = OrderedDict()
+        self._files: OrderedDict[int, OpenShard] = OrderedDict()
         self._layouts: dict[int, ShardLayout] = {}
         self._seen: dict[int, np.ndarray] = {}
 
@@ -109,6 +115,8 @@ class Shards:
         Raises:
             PackError: a shard is missing, damaged or no such shard; an image does not match its checksum.
         """
+        if not len(rows):
+            return
         self.fetch(rows)
         shards = np.searchsorted(self._index.shard_starts, rows, "right") - 1
         inside = rows - self._index.shard_starts[shards]
@@ -123,36 +131,23 @@ class Shards:
     def _read_some(self, places: Sequence[int], shards: list[int], inside: list[int], out: np.ndarray) -> None:
         """Copy images of few shards, since each takes a file descriptor: row `inside` of shard to a place in `out`."""
         opened = {shard: self._open(shard) for shard in dict.fromkeys(shards)}
-        for file, _ in opened.values():
-            file.require_whole()
+        for each in opened.values():
+            each.require_whole()
         if self._index.encoding == "raw":
-            self._copy(places, shards, inside, opened, out)
+            images = {shard: each.images for shard, each in opened.items()}
+            _copy([images[shard][row] for shard, row in zip(shards, inside, strict=True)], places, out)
             if self._verify == "never":
                 return
         for i, shard, row in zip(places, shards, inside, strict=True):
             if self._index.encoding != "raw":
-                self._decode(shard, row, *opened[shard], out[i])
+                self._decode(shard, row, opened[shard], out[i])
             else:
-                self._check(shard, row, opened[shard][1], out[i])
+                self._check(shard, row, opened[shard].layout, out[i])
 
-    def _copy(
-        self,
-        places: Sequence[int],
-        shards: list[int],
-        inside: list[int],
-        opened: dict[int, tuple[MappedFile, ShardLayout]],
-        out: np.ndarray,
-    ) -> None:
-        """Copy raw images by C's memmove: it lets other threads run, and what Python adds to it is a tenth."""
-        size, target = math.prod(self._index.shape), out.ctypes.data
-        begins = {shard: file.address + int(layout.offsets[0]) for shard, (file, layout) in opened.items()}
-        for i, shard, row in zip(places, shards, inside, strict=True):
-            ctypes.memmove(target + i * size, begins[shard] + row * size, size)
-
-    def _decode(self, shard: int, row: int, file: MappedFile, layout: ShardLayout, out: np.ndarray) -> None:
-        data = file.view[layout.offsets[row] : layout.offsets[row + 1]]
+    def _decode(self, shard: int, row: int, file: OpenShard, out: np.ndarray) -> None:
+        data = file.view[file.layout.offsets[row] : file.layout.offsets[row + 1]]
         if self._verify != "never":
-            self._check(shard, row, layout, data)
+            self._check(shard, row, file.layout, data)
         try:
             with Image.open(io.BytesIO(data), formats=[packs.ENCODINGS[self._index.encoding]]) as image:
                 if (image.height, image.width, len(image.getbands())) != self._index.shape:
@@ -184,12 +179,12 @@ class Shards:
         files = []
         for row in rows.tolist():
             shard = int(np.searchsorted(self._index.shard_starts, row, "right")) - 1
-            file, layout = self._open(shard)
+            file = self._open(shard)
             file.require_whole()
             inside = row - int(self._index.shard_starts[shard])
-            data = file.view[layout.offsets[inside] : layout.offsets[inside + 1]]
+            data = file.view[file.layout.offsets[inside] : file.layout.offsets[inside + 1]]
             if self._verify != "never":
-                self._check(shard, inside, layout, data)
+                self._check(shard, inside, file.layout, data)
             files.append(data.tobytes())
         return files
 
@@ -199,13 +194,13 @@ class Shards:
         Raises:
             PackError: the shard cannot be read at all.
         """
-        file, layout = self._open(shard)
+        file = self._open(shard)
         file.require_whole()
-        parts = (file.view[start:stop] for start, stop in itertools.pairwise(layout.offsets.tolist()))
-        return [row for row, data in enumerate(parts) if _crc32c()(data) != layout.checksums[row]]
+        parts = (file.view[start:stop] for start, stop in itertools.pairwise(file.layout.offsets.tolist()))
+        return [row for row, data in enumerate(parts) if _crc32c()(data) != file.layout.checksums[row]]
 
-    def _open(self, shard: int) -> tuple[MappedFile, ShardLayout]:
-        """Return a shard's file, and where its images lie in it; looked into once, kept open while among the latest.
+    def _open(self, shard: int) -> OpenShard:
+        """Return a shard; looked into once, kept open while among the latest.
 
         A file that is put out of the list is closed by Python once nobody reads from it any more.
         """
@@ -217,7 +212,7 @@ class Shards:
         if (layout := self._layouts.get(shard)) is None:
             layout = packs.read_layout(path, self._index, shard)
         try:
-            opened = MappedFile(path), layout
+            opened = OpenShard(path, layout, math.prod(self._index.shape) if self._index.encoding == "raw" else None)
         except OSError as error:
             fix = "raise the limit (ulimit -n)" if error.errno == errno.EMFILE else "check its permissions"
             raise PackError(f"{path} cannot be opened ({error.strerror}): {fix}") from None
@@ -227,6 +222,19 @@ class Shards:
             while len(self._files) > OPEN_FILES:
                 self._files.popitem(last=False)
         return opened
+
+
+def _copy(images: Sequence[np.ndarray], places: Sequence[int], out: np.ndarray) -> None:
+    """Copy images, uint8 (H * W * C,) each, to places in `out`; all in one call if those follow each other.
+
+    NumPy lets other threads run while it copies.
+    """
+    if isinstance(places, range):
+        np.concatenate(images, out=out.reshape(-1))
+        return
+    flat = out.reshape(len(out), -1)
+    for place, image in zip(places, images, strict=True):
+        flat[place] = image
 
 
 @functools.cache

@@ -42,7 +42,7 @@ def test_the_reader_is_timed_beside_its_bound():
     assert done.returncode in (0, 1), done.stderr
     for name in readers.VARIANTS:
         assert re.search(rf"^{re.escape(name)} +\d", done.stdout, flags=re.MULTILINE), name
-    assert re.search(r"^at least 0.8x of the bound: \d.*x, (kept|missed)$", done.stdout, flags=re.MULTILINE)
+    assert re.search(r"^at least 0.9x of the bound: \d.*x, (kept|missed)$", done.stdout, flags=re.MULTILINE)
     assert (done.returncode == 1) == ("missed" in done.stdout)
 
 
@@ -111,8 +111,8 @@ def test_a_promise_is_kept_or_missed():
         speeds = {readers.BOUND: 100, readers.OURS: ours, "LitData": peer, "HF datasets, bytes": 5}
         return list(judge({name: Speed(rate, 0, 0, 0) for name, rate in speeds.items()}).values())
 
-    assert verdicts(ours=80, peer=20) == [True, True]
-    assert verdicts(ours=79, peer=20) == [False, True]
+    assert verdicts(ours=90, peer=20) == [True, True]
+    assert verdicts(ours=89, peer=20) == [False, True]
     assert verdicts(ours=90, peer=40) == [True, False]
 
 

@@ -371,9 +371,11 @@ def test_a_forked_process_may_use_what_it_was_forked_with(folder: Path):
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=60)
 
 
-def test_threads_read_at_the_same_time(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """With more shards than files that may be open."""
+@pytest.mark.parametrize("of_a_thread", [1, 64])
+def test_threads_read_at_the_same_time(folder: Path, of_a_thread: int, monkeypatch: pytest.MonkeyPatch):
+    """With more shards than files that may be open, in all and by a thread."""
     monkeypatch.setattr(shards, "OPEN_FILES", 2)
+    monkeypatch.setattr(shards, "OPEN_A_THREAD", of_a_thread)
     packed = PackedImages(folder, verify="always")
     expected = [packed[i][0] for i in range(COUNT)]
     chosen = np.random.default_rng(0).integers(0, COUNT, (200, 8))

@@ -79,7 +79,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def files_of(packed: PackedImages) -> list[Path]:
     """The shards that are open."""
-    return [file.path for file, _ in packed._shards._files.values()]
+    return [shard.path for shard in packed._shards._files.values()]
 
 
 def pixels(packed: PackedImages) -> np.ndarray:
