@@ -186,7 +186,8 @@ def _parse(content: str | bytes | None) -> dict:
     import yaml  # not every user of the reader has it
 
     try:
-        return yaml.safe_load(content or b"")
+        # libyaml's, where PyYAML was built with it: ten times as fast
+        return yaml.load(content or b"", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
 

@@ -86,7 +86,8 @@ def load(path: Path) -> dict[str, Section]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} must be a text file in UTF-8, in the folder where you run this: {error}") from None
     try:
-        as_python, as_dvc = yaml.safe_load(text), YAML(typ="safe", pure=True).load(text)
+        as_dvc = YAML(typ="safe", pure=True).load(text)  # first, as it says better what is wrong
+        as_python = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except Exception as error:  # noqa: BLE001  (two YAML libraries, two families of errors)
         raise InputError(f"{path} is not YAML: {error}") from None
     if not isinstance(as_python, dict):

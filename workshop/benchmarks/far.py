@@ -12,7 +12,6 @@ Exits with 1 where the reader is below 1.5 times the best peer, or has no batch 
 workshop.benchmarks.reader, which says how to make it, and then
 
     peers/bin/pip install s3fs "aiobotocore[boto3]"
-    peers/bin/pip uninstall --yes torchvision
 """
 
 import argparse

@@ -18,9 +18,10 @@ PYTHON is one that has the peers. They want other packages than we do, so make t
     peers/bin/pip install torch==2.13.0 datasets==5.0.1 litdata==0.2.76 webdataset==1.0.2 h5py==3.16.0 "numpy<2.2"
     peers/bin/pip install brotli catalogue python-snappy "transformers<5" "xxhash<4" zstd
     peers/bin/pip install --no-deps mosaicml-streaming==0.13.0
+    peers/bin/pip uninstall --yes torchvision
 
-and say `--peers peers/bin/python`. (Without --no-deps pip adds torchvision and the clients of six clouds. ImageFolder,
-which is torchvision's, is a loop that does the same: torchvision has no build for every torch.)
+and say `--peers peers/bin/python`. (Without --no-deps pip adds the clients of six clouds. torchvision, which litdata
+brings, has no build for every torch, and nothing here needs it: a loop does what its ImageFolder does.)
 """
 
 import argparse
@@ -59,6 +60,7 @@ INSTALL = """\
     peers/bin/pip install torch==2.13.0 datasets==5.0.1 litdata==0.2.76 webdataset==1.0.2 h5py==3.16.0 "numpy<2.2"
     peers/bin/pip install brotli catalogue python-snappy "transformers<5" "xxhash<4" zstd
     peers/bin/pip install --no-deps mosaicml-streaming==0.13.0
+    peers/bin/pip uninstall --yes torchvision
   and run again with --peers peers/bin/python; or measure the reader and the bound with --alone"""
 
 
