@@ -38,12 +38,15 @@ class OpenShard:
 
         Raises:
             OSError: it cannot be opened.
+            PackError: the file is shorter than it was.
         """
         self.path, self.layout = path, layout
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._size = len(self._map)
         self.view = np.frombuffer(self._map, np.uint8)
+        if layout.offsets[-1] > self._size:  # it was looked into before, and is opened again
+            raise self._shorter()
         pixels = slice(int(layout.offsets[0]), int(layout.offsets[-1]))
         self.images = None if size is None else self.view[pixels].reshape(-1, size)
 
@@ -54,7 +57,10 @@ class OpenShard:
             PackError: the file is shorter than it was.
         """
         if self._map.size() < self._size:
-            raise PackError(f"{self.path} has become shorter while it was read: {AGAIN}")
+            raise self._shorter()
+
+    def _shorter(self) -> PackError:
+        return PackError(f"{self.path} has become shorter while it was read: {AGAIN}")
 
 
 class Shards:

@@ -443,7 +443,10 @@ def test_shards_that_were_swapped_are_refused(copy: Path):
         read_all(PackedImages(copy))
 
 
-def test_a_shard_that_is_cut_while_it_is_read_is_told_so(copy: Path):
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_shard_that_is_cut_while_it_is_read_is_told_so(copy: Path, closed: bool, monkeypatch: pytest.MonkeyPatch):
+    """Also where it was put out of the list of open files, and is opened again."""
+    monkeypatch.setattr(shards, "OPEN_FILES", 0 if closed else 128)
     packed = PackedImages(copy)
     packed[0]
     path = first_shard(copy)
