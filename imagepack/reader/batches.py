@@ -242,7 +242,7 @@ class _Buffers:
     """Memory for batches, used again once nobody holds it: new memory costs as much as the copy into it."""
 
     def __init__(self, shape: tuple[int, ...], most: int) -> None:
-        """Keep at most `most` arrays to be used again; `shape` is that of a full batch, uint8."""
+        """Keep at most `most` arrays, the latest, to be used again; `shape` is that of a full batch, uint8."""
         self._shape, self._most, self._lock = shape, most, threading.Lock()
         self._all = [np.empty(0, np.uint8)]
         (self._unused,) = self._references()  # references to an array that is only in the list
@@ -260,8 +260,7 @@ class _Buffers:
                 if has == self._unused:
                     return buffer[:count]
             new = np.empty(self._shape, np.uint8)
-            if len(self._all) < self._most:
-                self._all.append(new)
+            self._all = [*self._all[-self._most + 1 :], new]  # without the oldest, which somebody keeps
             return new[:count]
 
     def __reduce__(self) -> tuple:

@@ -292,7 +292,8 @@ def test_what_somebody_still_has_is_never_overwritten_and_the_rest_is_used_again
             kept.append(memoryview(images[1:, ::2]) if step % 20 else images[0])
             copies.append(np.array(kept[-1]))
     assert all(np.array_equal(one, other) for one, other in zip(kept, copies, strict=True))
-    assert len(places) <= len(kept) + prefetch + 3
+    threads = prefetch  # at most: each may hold for a moment what it has handed out
+    assert len(places) <= len(kept) + prefetch + threads + 4 < COUNT // 2
 
 
 def test_memory_is_given_back_and_the_state_goes_through_pickle(packed: PackedImages):
