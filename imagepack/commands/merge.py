@@ -202,11 +202,22 @@ def finish() -> int:
         return run.fail(f"git does not add what the pipeline made: {error}\nMend that, then: {CONTINUE}")
     if changed := git.lines("diff", "--name-only", "--relative", "--", "."):
         return run.fail(f"Changed, and not part of the merge yet: {', '.join(changed)}: git add them, then {CONTINUE}")
-    code, printed = git.in_terminal("commit", "--quiet", "--no-edit", "--cleanup=strip")
+    code, printed = git.in_terminal("commit", "--quiet", *message(), "--cleanup=strip")
     if code:
         return run.fail(f"git does not commit (see above). Mend that, then: {CONTINUE}\n{printed}")
     print(f"\n{last_commit()}\n{brought()}\n\nNext\n  {next_step()}")
     return 0
+
+
+def message() -> list[str]:
+    """Return the options of `git commit` that name the merge: git's own message, or one like it where git has none.
+
+    git notes a merge (MERGE_HEAD) a moment before its message (MERGE_MSG), and may be killed in between.
+    """
+    noted = Path(git.text("rev-parse", "--git-path", "MERGE_MSG") or "")
+    if noted.is_file() and noted.stat().st_size:
+        return ["--no-edit"]
+    return ["-m", f"Merge commit '{git.text('rev-parse', 'MERGE_HEAD')}'"]
 
 
 def last_commit() -> str:

@@ -489,6 +489,22 @@ def test_killed_at_any_moment_it_goes_on(different: Team):
     finished(ben)
 
 
+def test_a_merge_that_git_had_not_named_yet_when_it_was_killed_is_committed(different: Team):
+    """git writes MERGE_HEAD, then MERGE_MSG."""
+    _, ben = different
+    expected = merged(different)
+    hook = ben.folder / ".git/hooks/pre-commit"
+    hook.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    hook.chmod(0o755)
+    ben(*MERGE, ok=False)
+    hook.unlink()
+    (ben.folder / ".git/MERGE_MSG").unlink()
+    ben(*MERGE, "--continue")
+    assert contents(raw(ben)) == expected
+    assert ben("git", "log", "-1", "--format=%s").startswith("Merge commit '")
+    finished(ben)
+
+
 def test_a_table_is_merged_cell_by_cell_and_a_cell_that_both_changed_is_decided(team: Team):
     """First different cells, by `merge` alone; then the same cell too, which is named and decided."""
     ann, ben = team
