@@ -46,6 +46,13 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOCK, DEV_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
 """What the pipeline runs on, a dep of every stage; and what tests, new and update need beside, which is none."""
+AT_ROOT = (
+    *("s3", "quarantine", "strip", "pin", "zip", "memo", "gc"),
+    *("merge", "resolve", "hooks", "doctor", "schema", "update"),
+)
+WHERE_ONE_IS = ("compare", "report", "export", "card")
+ANYWHERE = ("new", "import")
+"""Commands by the folder that they run in: the root of the repository, where one is inside it, or where one is."""
 WITH_DEV_LOCK = ("test", "new", "update")
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -57,49 +64,32 @@ def main(arguments: list[str]) -> int:
     if arguments in (["-h"], ["--help"]):
         print(__doc__)
         return 0
-    modules = {
-        "s3": "imagepack.commands.s3",
-        "quarantine": "imagepack.commands.quarantine",
-        "strip": "imagepack.commands.strip",
-        "pin": "imagepack.commands.pin",
-        "zip": "imagepack.commands.zips",
-        "memo": "imagepack.commands.memo",
-        "gc": "imagepack.commands.gc",
-        "merge": "imagepack.commands.merge",
-        "resolve": "imagepack.commands.resolve",
-        "hooks": "imagepack.commands.hooks",
-        "doctor": "imagepack.commands.doctor",
-        "schema": "imagepack.commands.schema",
-        "update": "imagepack.commands.update",
-    }
-    if not arguments:
-        command = [PYTHON, "-m", "imagepack.commands.run"]
-    elif arguments[0] == "test":
-        command = [PYTHON, "-m", "pytest", *select_tests(arguments[1:])]
-    elif arguments[0] in ("compare", "report", "export", "card"):
-        # "python": where one is, for the names of its files
-        command = ["python", "-m", f"imagepack.commands.{arguments[0]}", *arguments[1:]]
-    elif arguments[0] == "new":
-        command = [PYTHON, "-P", "-m", "imagepack.commands.new", *arguments[1:]]
-    elif arguments[0] == "import":
-        command = [PYTHON, "-P", "-m", "imagepack.commands.import_images", *arguments[1:]]
-    elif arguments[0] in modules:
-        command = [PYTHON, "-m", modules[arguments[0]], *arguments[1:]]
+    name, rest = "".join(arguments[:1]), arguments[1:]
+    module = {"": "run", "zip": "zips", "import": "import_images"}.get(name, name)
+    command = ["-m", "imagepack.commands", module, *rest]
+    if not arguments or name in AT_ROOT:
+        command.insert(0, PYTHON)
+    elif name == "test":
+        command = [PYTHON, "-m", "pytest", *select_tests(rest)]
+    elif name in WHERE_ONE_IS:  # "python": where one is, for the names of its files
+        command.insert(0, "python")
+    elif name in ANYWHERE:
+        command[:0] = [PYTHON, "-P"]
     elif arguments[:2] == ["--", "dvc"]:
         # -P: "python" runs where one is, where a folder may be called as one of its modules
-        command = ["python", "-P", "-m", "imagepack.commands.dvc", *arguments[2:]]
-    elif arguments[0] == "--" and arguments[1:]:
-        command = arguments[1:]
+        command = ["python", "-P", "-m", "imagepack.commands", "dvc", *arguments[2:]]
+    elif name == "--" and rest:
+        command = rest
     else:
         print(f"run.py: no such command: {' '.join(arguments)}\n\n{__doc__}", file=sys.stderr)
         return 2
     if not shutil.which("git"):
         sys.exit("git is missing: install it (https://git-scm.com/downloads) and run again")
-    with_dev_lock = "".join(arguments[:1]) in WITH_DEV_LOCK or command[0] in ("ruff", "pytest")
+    with_dev_lock = name in WITH_DEV_LOCK or command[0] in ("ruff", "pytest")
     set_up([LOCK, DEV_LOCK] if with_dev_lock else [LOCK])
     keep_private(made="--local" in arguments and arguments[:2] == ["--", "dvc"])
-    code = run(command, anywhere=arguments[:1] in (["new"], ["import"]))
-    if arguments[:1] == ["test"]:
+    code = run(command, anywhere=name in ANYWHERE)
+    if name == "test":
         print(
             "Next: python3 run.py" if code == 0 else "Some tests failed; rerun one with: python3 run.py test -k NAME -x"
         )

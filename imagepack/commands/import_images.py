@@ -32,12 +32,7 @@ def main() -> int:
     options = parse()
     stand_at_root(options)
     with errors_as_messages("import", RAW):
-        try:
-            run(options)
-        except BrokenPipeError:  # | head
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails at its end
-            if not options.dry_run:
-                raise InputError("stopped, as nobody reads what it says; nothing is lost; run it again") from None
+        run(options)
     return 0
 
 

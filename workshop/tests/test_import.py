@@ -769,13 +769,9 @@ def test_a_repository_where_nothing_is_committed_is_said_so(target: Target, temp
 
 
 def test_an_import_whose_output_nobody_reads_is_stopped_with_a_word(target: Target, source: Path):
-    command = f"{sys.executable} -m imagepack.commands.import_images {source} {{}} | true"
-    for options, said in (("", "stopped"), ("--dry-run", "")):
-        done = subprocess.run(
-            ["bash", "-c", command.format(options)], cwd=target.folder, stderr=subprocess.PIPE, text=True
-        )
-        assert "Broken pipe" not in done.stderr and "Traceback" not in done.stderr
-        assert said in done.stderr
+    command = f"{sys.executable} -m imagepack.commands import_images {source} | true"
+    done = subprocess.run(["bash", "-c", command], cwd=target.folder, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == "run.py: stopped, as nobody reads what it prints\n"
 
 
 def test_folders_of_splits_count_where_a_csv_file_has_the_classes(target: Target, tmp_path: Path):

@@ -1,13 +1,16 @@
 """What messages say is so: sections they name are there, one is no plural, zips are advised where they pay."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Project
 from test_docs import anchors
 
 import run
@@ -47,6 +50,26 @@ def test_documents_and_sections_that_messages_name_are_there():
 
 def test_help_names_gc():
     assert "python3 run.py gc [--yes [--cloud]]" in run.__doc__
+
+
+@pytest.mark.parametrize("command", ["doctor", "memo", "gc", "schema --help", "compare --help", "dvc doctor"])
+def test_a_command_whose_output_nobody_reads_ends_without_a_traceback(command: str, template: Project):
+    for unread in ("stdout", "stderr"):
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "imagepack.commands", *command.split()],
+                cwd=template.folder,
+                **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {unread: writer},
+                text=True,
+            )
+        finally:
+            os.close(writer)
+        printed = f"{done.stdout or ''}{done.stderr or ''}"
+        assert "Traceback" not in printed and "Broken pipe" not in printed and "BrokenPipe" not in printed
+        assert unread == "stderr" or done.returncode == 141
+        assert unread == "stderr" or done.stderr in ("run.py: stopped, as nobody reads what it prints\n", "")
 
 
 def test_one_is_no_plural():
